@@ -1,0 +1,129 @@
+"""Constants of the rule-based forecasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a standard deviation grows: sqrt(floor^2 + ((rate + relative v) t)^2 + (acceleration t^2 / 2)^2).
+
+    floor (m); rate (m/s); relative: per m/s of today's speed v; acceleration (m/s^2); limit (m): largest value.
+    """
+
+    floor: float
+    rate: float = 0.0
+    relative: float = 0.0
+    acceleration: float = 0.0
+    limit: float = 1e3
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Of a position, along and across the direction of motion."""
+
+    along: Spread
+    across: Spread
+
+
+@dataclass(frozen=True)
+class GroupUncertainty:
+    """Per kind of mode; see `perception.forecast.ModeKind`."""
+
+    lane: Uncertainty
+    free: Uncertainty
+    stop: Uncertainty
+    stay: Uncertainty
+    start: Uncertainty
+
+
+def _vehicle() -> GroupUncertainty:
+    return GroupUncertainty(
+        lane=Uncertainty(Spread(0.25, 0.2, 0.05, 0.7), Spread(0.3, 0.15, 0.01, 0.0, 1.5)),
+        free=Uncertainty(Spread(0.25, 0.2, 0.05, 0.8), Spread(0.3, 0.15, 0.02, 0.3)),
+        stop=Uncertainty(Spread(0.25, 0.2, 0.10, 0.0), Spread(0.3, 0.15, 0.01, 0.0, 1.5)),
+        stay=Uncertainty(Spread(0.2, 0.02), Spread(0.2, 0.02)),
+        start=Uncertainty(Spread(0.25, 0.3, 0.0, 0.5), Spread(0.3, 0.15, 0.0, 0.0, 1.5)),
+    )
+
+
+def _cyclist() -> GroupUncertainty:
+    return GroupUncertainty(
+        lane=Uncertainty(Spread(0.25, 0.3, 0.05, 0.5), Spread(0.3, 0.3, 0.02, 0.0, 2.0)),
+        free=Uncertainty(Spread(0.25, 0.3, 0.05, 0.5), Spread(0.3, 0.3, 0.03, 0.2)),
+        stop=Uncertainty(Spread(0.25, 0.3, 0.10, 0.0), Spread(0.3, 0.3, 0.0, 0.0, 2.0)),
+        stay=Uncertainty(Spread(0.2, 0.05), Spread(0.2, 0.05)),
+        start=Uncertainty(Spread(0.25, 0.3, 0.0, 0.5), Spread(0.3, 0.3, 0.0, 0.0, 2.0)),
+    )
+
+
+def _pedestrian() -> GroupUncertainty:
+    return GroupUncertainty(
+        lane=Uncertainty(Spread(0.2, 0.25, 0.0, 0.0), Spread(0.2, 0.25, 0.0, 0.0)),
+        free=Uncertainty(Spread(0.2, 0.2, 0.05, 0.05), Spread(0.2, 0.15, 0.05, 0.05)),
+        stop=Uncertainty(Spread(0.2, 0.25, 0.1, 0.0), Spread(0.2, 0.15, 0.05, 0.0)),
+        stay=Uncertainty(Spread(0.2, 0.06), Spread(0.2, 0.06)),
+        start=Uncertainty(Spread(0.2, 0.4, 0.0, 0.0), Spread(0.2, 0.4, 0.0, 0.0)),
+    )
+
+
+def _static() -> Uncertainty:
+    return Uncertainty(Spread(0.1), Spread(0.1))
+
+
+@dataclass(frozen=True)
+class ForecastConfig:
+    """Rules and their constants. SI units. Set by measurement: `benchmarks/forecast.py`.
+
+    Moving: faster than moving_speed (vehicles), walking_speed (pedestrians); above heading_speed the direction of
+    motion is trusted more than the box's yaw.
+
+    Lanes: matched within match_distance (m) and match_heading (rad), judged match_preview (s) ahead; offset_sigma,
+    heading_sigma say how well a driver keeps to a lane; speed_sigma (m/s): how much faster than comfortable a curve
+    is taken. A lane is approached with time constant offset_time (s). free_weight: weight of going on
+    freely against a perfectly kept lane; stop_share: probability that a moving object brakes to a stop.
+
+    A standing vehicle farther than parked_offset (m) from every lane is parked and stays; others set off with
+    probability vehicle_start_share (pedestrians pedestrian_start_share).
+
+    lateral_acceleration, curve_braking (m/s^2): comfort in and before curves; hard_braking: where that is too late.
+    turn_time (s): how fast a turn rate fades. stop_braking, walking_braking (m/s^2): of the stop mode.
+    start_acceleration (m/s^2), start_speed (m/s), walking_start (m/s): of the start mode.
+    modes: most modes per object; lanes: most lanes among them; same_distance (m): lane modes that never differ
+    by more are one; least_probability: below it a mode is dropped.
+    """
+
+    moving_speed: float = 0.5
+    walking_speed: float = 0.25
+    heading_speed: float = 2.0
+    match_distance: float = 3.5
+    match_heading: float = 1.0
+    match_preview: float = 1.0
+    offset_sigma: float = 0.9
+    heading_sigma: float = 0.25
+    speed_sigma: float = 2.0
+    offset_time: float = 2.5
+    free_weight: float = 0.1
+    stop_share: float = 0.08
+    parked_offset: float = 1.6
+    vehicle_start_share: float = 0.12
+    pedestrian_start_share: float = 0.08
+    start_acceleration: float = 1.2
+    start_speed: float = 8.0
+    walking_start: float = 1.2
+    stop_braking: float = 2.0
+    walking_braking: float = 0.8
+    lateral_acceleration: float = 2.5
+    curve_braking: float = 1.5
+    hard_braking: float = 3.0
+    turn_time: float = 1.5
+    turn_rate_max: float = 0.6
+    modes: int = 6
+    lanes: int = 3
+    same_distance: float = 1.0
+    least_probability: float = 0.01
+    vehicle: GroupUncertainty = field(default_factory=_vehicle)
+    cyclist: GroupUncertainty = field(default_factory=_cyclist)
+    pedestrian: GroupUncertainty = field(default_factory=_pedestrian)
+    static: Uncertainty = field(default_factory=_static)
