@@ -119,7 +119,7 @@ class ForecastConfig:
     hard_braking: float = 3.0
     turn_time: float = 1.5
     turn_rate_max: float = 0.6
-    modes: int = 6
+    modes: int = 5
     lanes: int = 3
     same_distance: float = 1.0
     least_probability: float = 0.01

@@ -5,12 +5,12 @@ Everything that depends on the map alone is computed once per road and kept.
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from perception.road_cache import cached
 from perception.road_map import Lane, RoadMap
 
 PATH_STEP = 1.0
@@ -147,22 +147,13 @@ class LaneNetwork:
         return LanePath(xy, heading, curvature, cap, limits[before], tuple(lane.id for lane in lanes), prior)
 
 
-_NETWORKS: dict[int, tuple[weakref.ref[RoadMap], dict[tuple[float, float], LaneNetwork]]] = {}
-
-
 def lane_network(road: RoadMap, lateral_acceleration: float, braking: float) -> LaneNetwork:
-    """The network of a road, built at the first call and kept as long as somebody uses it.
-
-    The road must not change afterwards.
-    """
-    kept = _NETWORKS.get(id(road))
-    if kept is None or kept[0]() is not road:
-        weakref.finalize(road, _NETWORKS.pop, id(road), None)
-        kept = _NETWORKS[id(road)] = (weakref.ref(road), {})
-    key = (lateral_acceleration, braking)
-    if key not in kept[1]:
-        kept[1][key] = LaneNetwork(list(road.lanes.values()), *key)
-    return kept[1][key]
+    """The network of a road, built at the first call. The road must not change afterwards."""
+    return cached(
+        road,
+        ("lane_network", lateral_acceleration, braking),
+        lambda: LaneNetwork(list(road.lanes.values()), lateral_acceleration, braking),
+    )
 
 
 def _resample(centerline: np.ndarray, length: float) -> np.ndarray:
