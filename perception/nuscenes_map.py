@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
 from perception.nuscenes_tables import INSTALL_FIX, DatasetError, quiet_devkit, read_json
-from perception.polyline import heading, resample, without_repeats, wrap
+from perception.polyline import resample, without_repeats, wrap
 from perception.road_map import Lane, RoadMap
 
 CITY_SPEED_LIMIT = {"boston": 13.4, "singapore": 13.9}  # m/s: 30 mph (25 mph posted in parts), 50 km/h

@@ -9,8 +9,10 @@ bridged with the driven track itself and noted in `road.repairs`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
+import shapely
 
 from perception.polyline import arc_length, at_arc_length, project, resample, without_repeats, wrap
 from perception.road_map import Lane, RoadMap
@@ -23,7 +25,10 @@ REACH = 6.0  # m, lanes farther away than this are no candidates
 LATERAL_SIGMA = 1.2  # m
 HEADING_SIGMA = 0.3  # rad
 HEADING_MAX = np.deg2rad(75)
-CHANGE_COST = 8.0  # to a neighbouring lane
+CHANGE_COST = 8.0  # to a lane 3.5 m beside; less between lanes that overlap
+CHANGE_ANGLE = np.deg2rad(30)
+TURN_COST = 2.0  # per rad of turning after the drive, where the last pose fits several lanes
+SHORT_COST = 0.1  # per metre that the lanes end too early after the drive
 BRIDGE_COST = 60.0  # to a lane the graph does not connect
 OFF_COST = 30.0  # per point on no lane at all
 CHANGE_LENGTH = 30.0  # m of a lane change in the route
@@ -43,7 +48,7 @@ def find_route(road: RoadMap, ego_xyyaw: np.ndarray, beyond: float = 200.0) -> t
     if track.ndim != 2 or track.shape[1] != 3 or not len(track) or not np.isfinite(track).all():
         raise ValueError(f"ego_xyyaw: expected finite [T >= 1, 3], got shape {track.shape}")
     points = _spaced(track)
-    runs = _runs(road, _match(road, points))
+    runs = _runs(road, _match(road, points, beyond))
     for number, run in enumerate(runs):
         run.lay_out(road, points, BEHIND, beyond + 20.0 if number == len(runs) - 1 else CHANGE_LENGTH)
     lane_ids = list(dict.fromkeys(lane for run in runs for lane in run.ids))
@@ -65,14 +70,14 @@ def _gap(lane: Lane, pose: np.ndarray) -> float:
     return float(abs(project(lane.centerline, pose[None, :2])[1][0]))
 
 
-def _match(road: RoadMap, points: np.ndarray) -> list[tuple[str, float] | None]:
+def _match(road: RoadMap, points: np.ndarray, beyond: float) -> list[tuple[str, float] | None]:
     """Per track point the lane and the metres along it, or None where no lane fits."""
     layers: list[list[tuple[str | None, float, float]]] = []
     for pose in points:
         layer: list[tuple[str | None, float, float]] = [(None, 0.0, OFF_COST)]
         for lane in road.lanes_at(pose[:2], REACH):
             s, d = (float(v[0]) for v in project(lane.centerline, pose[None, :2]))
-            turn = abs(float(wrap(np.interp(s, lane.arc_length, np.unwrap(lane.heading)) - pose[2])))
+            turn = abs(float(wrap(_heading_at(lane, s) - pose[2])))
             if abs(d) < REACH and turn < HEADING_MAX:
                 layer.append((lane.id, s, (d / LATERAL_SIGMA) ** 2 + (turn / HEADING_SIGMA) ** 2))
         layers.append(layer)
@@ -84,7 +89,8 @@ def _match(road: RoadMap, points: np.ndarray) -> list[tuple[str, float] | None]:
         total = cost[:, None] + step
         back.append(total.argmin(0))
         cost = total.min(0) + np.array([c for *_, c in layers[k]])
-    chosen = [int(cost.argmin())]
+    onward = np.array([0.0 if name is None else _onward_cost(road, name, s, beyond) for name, s, _ in layers[-1]])
+    chosen = [int((cost + onward).argmin())]
     for b in reversed(back):
         chosen.append(int(b[chosen[-1]]))
     out: list[tuple[str, float] | None] = []
@@ -92,6 +98,20 @@ def _match(road: RoadMap, points: np.ndarray) -> list[tuple[str, float] | None]:
         name, s, _ = layer[k]
         out.append(None if name is None else (name, s))
     return out
+
+
+def _onward_cost(road: RoadMap, lane: str, s: float, beyond: float) -> float:
+    """How badly the way goes on from (lane, s): turning, and lanes that end too early."""
+    ahead = straightest(road, lane, beyond)
+    left = road.lanes[lane].length - s
+    covered = left + sum(road.lanes[i].length for i in ahead)
+    own = road.lanes[lane].heading[road.lanes[lane].arc_length >= s]
+    turned = sum(_turning(road.lanes[i].heading) for i in ahead) + _turning(own)
+    return TURN_COST * turned + SHORT_COST * max(beyond - covered, 0.0)
+
+
+def _turning(angle: np.ndarray) -> float:
+    return float(np.abs(wrap(np.diff(angle))).sum())
 
 
 def _step_cost(
@@ -103,17 +123,18 @@ def _step_cost(
     along = _distance(road, a[0], a[1], b[0], b[1], moved + 6.0)
     if along is not None:
         return 0.2 * abs(along - moved)
-    lane = road.lanes[a[0]]
-    for beside in (lane.left, lane.right):
-        if beside is not None and beside in road.lanes:
-            start = float(project(road.lanes[beside].centerline, lane.centerline[None, _index(lane, a[1])])[0][0])
-            if _distance(road, beside, start - 3.0, b[0], b[1], moved + 9.0) is not None:
-                return CHANGE_COST
+    lane, other = road.lanes[a[0]], road.lanes[b[0]]
+    # Beside the place on lane a where the ego would be had it stayed: how far is lane b, and does it run along?
+    here = at_arc_length(lane.centerline, np.array([a[1] + moved]))
+    s, d = (float(v[0]) for v in project(other.centerline, here))
+    turn = abs(float(wrap(_heading_at(lane, a[1] + moved) - _heading_at(other, s))))
+    if abs(s - b[1]) < 4.0 and abs(d) < 5.5 and turn < CHANGE_ANGLE:
+        return CHANGE_COST * (0.3 + 0.2 * abs(d))
     return BRIDGE_COST
 
 
-def _index(lane: Lane, s: float) -> int:
-    return int(np.clip(np.searchsorted(lane.arc_length, s), 0, len(lane.centerline) - 1))
+def _heading_at(lane: Lane, s: float) -> float:
+    return float(np.interp(s, lane.arc_length, np.unwrap(lane.heading)))
 
 
 def _distance(road: RoadMap, a: str, sa: float, b: str, sb: float, limit: float) -> float | None:
@@ -183,8 +204,8 @@ class _Run:
         missing = after - (arc_length(line)[-1] - end)
         if missing > 0:
             if self.lanes and after > CHANGE_LENGTH:
-                road.repairs.append(f"route: lanes end {missing:.0f} m early, it goes straight on from there")
-            line = np.concatenate([line, line[-1:] + _direction(line[-3:]) * np.arange(1.0, missing + 1.0)[:, None]])
+                road.repairs.append(f"route: the lanes end {missing:.0f} m early, it goes on without a lane from there")
+            line = np.concatenate([line, _onward(road, line, np.ceil(missing))])
         else:
             line = at_arc_length(line, np.append(np.arange(0.0, end + after, 1.0), end + after))
         if begin < before:
@@ -194,6 +215,28 @@ class _Run:
             s = arc_length(line)
             line = np.concatenate([at_arc_length(line, np.array([begin - before])), line[s > begin - before + 0.05]])
         self.line = line
+
+
+def _onward(road: RoadMap, line: np.ndarray, length: float) -> np.ndarray:
+    """Points ``[length, 2]`` after the end of a line, 1 m apart: the arc that stays longest on drivable surface.
+
+    1.5 m away from its edge; of equals the straightest.
+    """
+    x, y = _direction(line[-3:])
+    s = np.arange(1.0, length + 1.0)
+    best, longest = None, -1
+    for curvature in sorted(np.linspace(-0.03, 0.03, 31), key=abs):
+        angle = np.arctan2(y, x) + curvature * (s - 0.5)
+        arc = line[-1] + np.cumsum(np.stack([np.cos(angle), np.sin(angle)], 1), axis=0)
+        inside = shapely.contains_xy(road.prepared_drivable, arc)
+        # The edge is tested at both sides only: a buffer of the whole area would take seconds.
+        side = 1.5 * np.stack([-np.sin(angle), np.cos(angle)], 1)
+        for shifted in (arc + side, arc - side):
+            inside &= shapely.contains_xy(road.prepared_drivable, shifted)
+        stays = len(s) if inside.all() else int((~inside).argmax())
+        if stays > longest:
+            best, longest = arc, stays
+    return best
 
 
 def _direction(xy: np.ndarray) -> np.ndarray:
@@ -240,8 +283,7 @@ def straightest(road: RoadMap, lane: str, length: float, forward: bool = True) -
         for other in sorted(links):
             if other not in road.lanes or other in path or other == lane:
                 continue
-            angle = road.lanes[other].heading
-            turn = turned + float(np.abs(wrap(np.diff(angle))).sum())
+            turn = turned + _turning(road.lanes[other].heading)
             if covered >= best[0] and best[0] >= length and turn >= best[1]:
                 continue
             stack.append((other, covered + road.lanes[other].length, turn, [*path, other]))
@@ -251,7 +293,7 @@ def straightest(road: RoadMap, lane: str, length: float, forward: bool = True) -
 def _join(runs: list[_Run], points: np.ndarray) -> np.ndarray:
     """One line: from run to run over a cubic of CHANGE_LENGTH around the place where the driver crossed."""
     line = runs[0].line
-    for before, after in zip(runs[:-1], runs[1:]):
+    for before, after in pairwise(runs):
         crossing = (points[before.last, :2] + points[after.first, :2])[None] / 2
         leave = float(project(line, crossing)[0][0])
         enter = float(project(after.line, crossing)[0][0])
