@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from perception.nuscenes_map import load_road, speed_limit_of
+from perception.nuscenes_cache import CacheDir, cache_folder, cache_path, read_cached, write_cached
+from perception.nuscenes_map import load_road, map_path, speed_limit_of
 from perception.nuscenes_tables import (
     DatasetError,
     get,
@@ -43,18 +44,35 @@ def load_recording(
     dataroot: str | Path,
     version: str,
     scene: str,
-    cache_dir: str | Path | None = None,
+    cache_dir: CacheDir = None,
     *,
     missing_map: str = "error",
 ) -> Recording:
     """One scene at 10 Hz with its road and route.
 
+    cache_dir: folder that keeps recordings between runs, None for the user's cache folder
+    (dualdrive/nuscenes), False for none at all.
     missing_map: "error" raises DatasetError where the map expansion is absent; "corridor" builds
     the road from the driven track instead and says so in `road.repairs` and
     `metadata["degraded"]`.
     Raises DatasetError: wrong folder, version or scene; a table missing, truncated or damaged;
     NaN in a pose; no devkit.
     """
+    if missing_map not in ("error", "corridor"):
+        raise ValueError(f"missing_map: expected 'error' or 'corridor', got {missing_map!r}")
+    require_version(dataroot, version)
+    folder = cache_folder(cache_dir)
+    if folder is None:
+        return _read(dataroot, version, scene, missing_map)
+    path = cache_path(folder, dataroot, version, scene, missing_map)
+    recording = read_cached(path)
+    if recording is None:
+        recording = _read(dataroot, version, scene, missing_map)
+        write_cached(path, recording, dataroot, version)
+    return recording
+
+
+def _read(dataroot: str | Path, version: str, scene: str, missing_map: str) -> Recording:
     tables = open_tables(dataroot, version)
     record = scene_record(tables, scene)
     samples = scene_samples(tables, record)
@@ -62,13 +80,11 @@ def load_recording(
     ego = ego_track(*ego_poses(tables, samples), time)
     location = get(tables, "log", record["log_token"], f"scene {scene}")["location"]
     metadata: dict[str, Any] = {"location": location, "description": record.get("description", ""), "degraded": []}
-    try:
-        road = load_road(dataroot, location, ego.pose[:, :2])
-    except DatasetError:
-        if missing_map != "corridor":
-            raise
+    if missing_map == "corridor" and not map_path(dataroot, location).is_file():
         road = road_from_track(ego.pose, speed_limit_of(location))
         metadata["degraded"].append("no map: the road is a corridor along the driven track")
+    else:
+        road = load_road(dataroot, location, ego.pose[:, :2])
     fastest = float(ego.v.max())
     for lane in road.lanes.values():
         lane.speed_limit = max(lane.speed_limit, fastest)

@@ -125,18 +125,22 @@ def ego_track(known_time: np.ndarray, known: np.ndarray, time: np.ndarray) -> Eg
     smooth_yaw = smooth(known_time, yaw, time, POSE_SIGMA / 5, 0.5)
     vx, vy, yaw_rate = (np.gradient(c, time) for c in (x, y, smooth_yaw))
     v = np.cos(smooth_yaw) * vx + np.sin(smooth_yaw) * vy
-    still = _standing(known_time, known, time)
+    forward = _recorded_speed(known_time, known, time)
+    v = np.where(forward > -0.05, np.maximum(v, 0.0), v)
+    still = np.abs(forward) < 0.02
     v[still], yaw_rate[still] = 0.0, 0.0
     curvature = yaw_rate * v / np.maximum(v**2, 0.25)
     pose = np.stack([tight[0] + origin[0], tight[1] + origin[1], wrap(tight[2])], 1)
     return EgoTrack(pose, v, np.gradient(v, time), curvature, yaw_rate, "poses")
 
 
-def _standing(known_time: np.ndarray, known: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """``[T]`` bool: between two recorded poses less than 2 cm/s apart."""
-    speed = np.linalg.norm(np.diff(known[:, :2], axis=0), axis=1) / np.diff(known_time)
-    interval = np.clip(np.searchsorted(known_time, time, side="right") - 1, 0, len(speed) - 1)
-    return speed[interval] < 0.02
+def _recorded_speed(known_time: np.ndarray, known: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """``[T]`` m/s: mean signed speed along the heading between the two recorded poses around each time."""
+    step = np.diff(known[:, :2], axis=0) / np.diff(known_time)[:, None]
+    yaw = np.unwrap(known[:, 2])
+    yaw = (yaw[:-1] + yaw[1:]) / 2
+    speed = np.cos(yaw) * step[:, 0] + np.sin(yaw) * step[:, 1]
+    return speed[np.clip(np.searchsorted(known_time, time, side="right") - 1, 0, len(speed) - 1)]
 
 
 def agent_log(tables: Any, samples: list[dict[str, Any]], time: np.ndarray) -> AgentLog:
