@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -14,7 +15,10 @@ _OWN_PLAN, _FALLBACK = "candidate", ("tail", "braking")
 
 def percentile(values: np.ndarray, q: float) -> float:
     """The smallest value that at least q percent do not exceed: no interpolation towards faster cycles."""
-    return float(np.percentile(values, q, method="inverted_cdf")) if len(values) else 0.0
+    if not len(values):
+        return 0.0
+    rank = math.ceil(q / 100.0 * len(values) - 1e-9)  # rounding must not push 99.9 % of 1000 to the maximum
+    return float(np.sort(values)[max(rank, 1) - 1])
 
 
 def cycle_time(drive: Drive) -> MetricResult:
