@@ -1,0 +1,1 @@
+"""The commands of `dualdrive`, one file each."""

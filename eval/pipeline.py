@@ -1,0 +1,69 @@
+"""THE PAGE: the deployed driver. VectorScene -> plan -> supervise -> what is driven, and the picture of why."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from eval.config import DriverConfig
+from eval.picture import step_picture
+from eval.simulation.drivers import DriveOutput
+from perception.recording import Recording
+from planner.config import PlannerConfig
+from planner.plan import ConvexPlanner
+from planner.result import PlanResult
+from planner.scene import VectorScene
+from planner.supervise import Supervisor, SupervisorConfig
+
+
+class DualDrive:
+    """The planner joined with its second channel; implements `eval.simulation.drivers.Driver`.
+
+    The planner may fail in any way: what is driven then is decided by the supervisor, with the reason in
+    `DriveOutput.reason`.
+    """
+
+    name = "dualdrive"
+
+    def __init__(
+        self,
+        planner: PlannerConfig | None = None,
+        supervisor: SupervisorConfig | None = None,
+        config: DriverConfig | None = None,
+    ) -> None:
+        self.planner_config = planner or PlannerConfig()
+        self.supervisor_config = supervisor or SupervisorConfig()
+        self.config = config or DriverConfig()
+
+    def reset(self, recording: Recording) -> None:
+        """A new planner and a new supervisor for the recording's vehicle; nothing is carried over."""
+        self._planner = ConvexPlanner(self.planner_config, recording.vehicle)
+        self._supervisor = Supervisor(recording.vehicle, self.supervisor_config)
+        self._first = True
+
+    def drive(self, scene: VectorScene) -> DriveOutput:
+        """One cycle. Always returns something to drive."""
+        started = perf_counter()
+        plan, failure = self._plan(scene)
+        elapsed = perf_counter() - started if self.config.enforce_deadline else 0.0
+
+        checking = perf_counter()
+        driven = self._supervisor.supervise(scene, plan, elapsed=elapsed, failure=failure)
+        check_ms = 1e3 * (perf_counter() - checking)
+
+        picture = step_picture(scene, plan, driven, with_reference=self._first) if self.config.picture else {}
+        self._first = False
+        return DriveOutput(
+            trajectory=driven.trajectory,
+            source=str(driven.source),
+            reason=driven.reason,
+            tail_accepted=driven.tail_accepted,
+            solve_ms=1e3 * plan.solve_time if plan is not None else 0.0,
+            check_ms=check_ms,
+            picture=picture,
+        )
+
+    def _plan(self, scene: VectorScene) -> tuple[PlanResult | None, str]:
+        try:
+            return self._planner.plan(scene), ""
+        except Exception as error:  # a dead planner must not be a dead vehicle
+            return None, f"planner raised {type(error).__name__}: {error}"
