@@ -142,7 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataroot", required=True, help="nuScenes root folder")
     parser.add_argument("--version", default="v1.0-mini")
-    parser.add_argument("--causal", action="store_true", help="velocities from the last 0.5 s instead of the recording's")
+    parser.add_argument(
+        "--causal", action="store_true", help="velocities from the last 0.5 s instead of the recording's"
+    )
     parser.add_argument("--out", type=Path, help="also write the table as JSON")
     arguments = parser.parse_args()
     from perception.nuscenes import list_scenes, load_recording
@@ -158,7 +160,9 @@ def main() -> None:
               f"{r['min']:7.2f} |{r['one']:9.1%}{r['two']:9.1%}{r['mix_one']:8.1%}{r['mix_two']:8.1%}"
               f"{r['nll']:7.2f}")  # fmt: skip
     p50, p99 = np.percentile(times, [50, 99])
-    print(f"forecast: {len(times)} calls, median {p50:.1f} ms, p99 {p99:.1f} ms, first call of a road {times.max():.0f} ms")
+    print(
+        f"forecast: {len(times)} calls, median {p50:.1f} ms, p99 {p99:.1f} ms, first call of a road {times.max():.0f} ms"
+    )
     if arguments.out:
         arguments.out.write_text(json.dumps(rows, indent=1))
 

@@ -82,7 +82,7 @@ def _movers(objects: ObjectStates, turn_rate: np.ndarray | None, config: Forecas
     course = np.where(moves, np.where(boxed, yaw + np.pi * backwards, motion), yaw)
     turn = np.zeros(len(cls)) if turn_rate is None else np.where(moves & ~pedestrian, turn_rate, 0.0)
     return Movers(
-        position=objects.pose[:, :2], yaw=yaw, speed=speed, course=course,
+        position=objects.pose[:, :2], length=objects.size[:, 0], yaw=yaw, speed=speed, course=course,
         turn_rate=np.clip(turn, -config.turn_rate_max, config.turn_rate_max), moves=moves, pedestrian=pedestrian,
         cyclist=np.isin(cls, modes.CYCLISTS), static=static,
     )  # fmt: skip
@@ -96,11 +96,15 @@ def _lane_fit(movers: Movers, lanes: ModeRows) -> np.ndarray:
     return total
 
 
+def _free_base(movers: Movers, config: ForecastConfig) -> np.ndarray:
+    return np.where(movers.cyclist, config.cyclist_free_weight, config.free_weight)
+
+
 def _weigh_lanes(movers: Movers, lanes: ModeRows, config: ForecastConfig) -> ModeRows:
     """Lane fits become probabilities: the better the lanes fit, the less is left for the free mode."""
     total = _lane_fit(movers, lanes)
     fit = np.minimum(total, 1.0)
-    moving_share = (1 - config.stop_share) * fit / (fit + config.free_weight)
+    moving_share = (1 - config.stop_share) * fit / (fit + _free_base(movers, config))
     share = np.where(movers.moves, moving_share, config.vehicle_start_share)[lanes.owner]
     weight = share * lanes.weight / np.maximum(total[lanes.owner], 1e-12)
     weight = np.where(lanes.kind == ModeKind.STOP, config.stop_share, weight)
@@ -119,7 +123,8 @@ def _plain_rows(movers: Movers, lanes: ModeRows, time: np.ndarray, config: Forec
         return ModeRows(owner, np.full(len(owner), kind), np.broadcast_to(weight, mask.shape)[mask], mean)
 
     free = movers.moves
-    free_weight = (1 - config.stop_share) * config.free_weight / (fit + config.free_weight)
+    free_base = _free_base(movers, config)
+    free_weight = (1 - config.stop_share) * free_base / (fit + free_base)
     stop = movers.moves & ~stops
     braking = np.where(movers.pedestrian, config.walking_braking, config.stop_braking)[stop]
     start = movers.pedestrian & ~movers.moves

@@ -40,31 +40,32 @@ class GroupUncertainty:
 
 def _vehicle() -> GroupUncertainty:
     return GroupUncertainty(
-        lane=Uncertainty(Spread(0.25, 0.2, 0.05, 0.7), Spread(0.3, 0.15, 0.01, 0.0, 1.5)),
-        free=Uncertainty(Spread(0.25, 0.2, 0.05, 0.8), Spread(0.3, 0.15, 0.02, 0.3)),
-        stop=Uncertainty(Spread(0.25, 0.2, 0.10, 0.0), Spread(0.3, 0.15, 0.01, 0.0, 1.5)),
-        stay=Uncertainty(Spread(0.2, 0.02), Spread(0.2, 0.02)),
-        start=Uncertainty(Spread(0.25, 0.3, 0.0, 0.5), Spread(0.3, 0.15, 0.0, 0.0, 1.5)),
+        lane=Uncertainty(Spread(0.2, 0.40, 0.01, 0.55), Spread(0.2, 0.16, 0.0, 0.04, 2.5)),
+        free=Uncertainty(Spread(0.2, 0.20, 0.0, 0.55), Spread(0.2, 0.05, 0.005, 0.08)),
+        stop=Uncertainty(Spread(0.2, 0.05, 0.15), Spread(0.2, 0.05, 0.03, 0.0, 2.5)),
+        stay=Uncertainty(Spread(0.15, 0.02), Spread(0.15, 0.02)),
+        start=Uncertainty(Spread(0.2, 0.20, 0.0, 0.75), Spread(0.2, 0.06, 0.0, 0.04, 2.5)),
     )
 
 
 def _cyclist() -> GroupUncertainty:
     return GroupUncertainty(
-        lane=Uncertainty(Spread(0.25, 0.3, 0.05, 0.5), Spread(0.3, 0.3, 0.02, 0.0, 2.0)),
-        free=Uncertainty(Spread(0.25, 0.3, 0.05, 0.5), Spread(0.3, 0.3, 0.03, 0.2)),
-        stop=Uncertainty(Spread(0.25, 0.3, 0.10, 0.0), Spread(0.3, 0.3, 0.0, 0.0, 2.0)),
-        stay=Uncertainty(Spread(0.2, 0.05), Spread(0.2, 0.05)),
-        start=Uncertainty(Spread(0.25, 0.3, 0.0, 0.5), Spread(0.3, 0.3, 0.0, 0.0, 2.0)),
+        lane=Uncertainty(Spread(0.2, 0.30, 0.03, 0.20), Spread(0.2, 0.12, 0.01, 0.12, 3.0)),
+        free=Uncertainty(Spread(0.2, 0.10, 0.02, 0.16), Spread(0.2, 0.12, 0.0, 0.14)),
+        stop=Uncertainty(Spread(0.2, 0.10, 0.15, 0.20), Spread(0.2, 0.05, 0.03, 0.0, 3.0)),
+        stay=Uncertainty(Spread(0.15, 0.03), Spread(0.15, 0.03)),
+        start=Uncertainty(Spread(0.2, 0.30, 0.0, 0.30), Spread(0.2, 0.15, 0.0, 0.10)),
     )
 
 
 def _pedestrian() -> GroupUncertainty:
     return GroupUncertainty(
-        lane=Uncertainty(Spread(0.2, 0.25, 0.0, 0.0), Spread(0.2, 0.25, 0.0, 0.0)),
-        free=Uncertainty(Spread(0.2, 0.2, 0.05, 0.05), Spread(0.2, 0.15, 0.05, 0.05)),
-        stop=Uncertainty(Spread(0.2, 0.25, 0.1, 0.0), Spread(0.2, 0.15, 0.05, 0.0)),
-        stay=Uncertainty(Spread(0.2, 0.06), Spread(0.2, 0.06)),
-        start=Uncertainty(Spread(0.2, 0.4, 0.0, 0.0), Spread(0.2, 0.4, 0.0, 0.0)),
+        # Pedestrians have no lane mode; the column exists for a uniform table.
+        lane=Uncertainty(Spread(0.15, 0.06, 0.01, 0.07), Spread(0.15, 0.05, 0.01, 0.08)),
+        free=Uncertainty(Spread(0.15, 0.06, 0.01, 0.07), Spread(0.15, 0.05, 0.01, 0.08)),
+        stop=Uncertainty(Spread(0.15, 0.30, 0.05, 0.30), Spread(0.15, 0.10, 0.05, 0.20)),
+        stay=Uncertainty(Spread(0.15, 0.03), Spread(0.15, 0.03)),
+        start=Uncertainty(Spread(0.2, 0.60), Spread(0.2, 0.30)),
     )
 
 
@@ -81,15 +82,19 @@ class ForecastConfig:
 
     Lanes: matched within match_distance (m) and match_heading (rad), judged match_preview (s) ahead; offset_sigma,
     heading_sigma say how well a driver keeps to a lane; speed_sigma (m/s): how much faster than comfortable a curve
-    is taken. A lane is approached with time constant offset_time (s). free_weight: weight of going on
-    freely against a perfectly kept lane; stop_share: probability that a moving object brakes to a stop.
+    is taken. A lane is approached with time constant offset_time (s). free_weight (cyclists: cyclist_free_weight):
+    weight of going on freely against a perfectly kept lane; stop_share: probability that a moving object brakes to
+    a stop.
 
     A standing vehicle farther than parked_offset (m) from every lane is parked and stays; others set off with
     probability vehicle_start_share (pedestrians pedestrian_start_share).
 
     lateral_acceleration, curve_braking (m/s^2): comfort in and before curves; hard_braking: where that is too late.
     turn_time (s): how fast a turn rate fades. stop_braking, walking_braking (m/s^2): of the stop mode.
-    start_acceleration (m/s^2), start_speed (m/s), walking_start (m/s): of the start mode.
+    An object within queue_offset (m) of a lane holds up who follows there: they keep queue_gap (m) plus
+    queue_time (s) times speed, approached with time constant queue_response (s).
+    start_acceleration (m/s^2), start_speed (m/s), walking_start (m/s): of the start mode. speed_up: share of what a
+    moving vehicle lacks to start_speed that it makes up for.
     modes: most modes per object; lanes: most lanes among them; same_distance (m): lane modes that never differ
     by more are one; least_probability: below it a mode is dropped.
     """
@@ -104,19 +109,25 @@ class ForecastConfig:
     heading_sigma: float = 0.25
     speed_sigma: float = 2.0
     offset_time: float = 2.5
-    free_weight: float = 0.1
+    free_weight: float = 0.14
+    cyclist_free_weight: float = 0.4
     stop_share: float = 0.08
     parked_offset: float = 1.6
     vehicle_start_share: float = 0.12
     pedestrian_start_share: float = 0.08
     start_acceleration: float = 1.2
     start_speed: float = 8.0
+    speed_up: float = 0.1
     walking_start: float = 1.2
     stop_braking: float = 2.0
     walking_braking: float = 0.8
+    queue_offset: float = 0.9
+    queue_gap: float = 2.0
+    queue_time: float = 0.6
+    queue_response: float = 2.0
     lateral_acceleration: float = 2.5
-    curve_braking: float = 1.5
-    hard_braking: float = 3.0
+    curve_braking: float = 1.0
+    hard_braking: float = 2.5
     turn_time: float = 1.5
     turn_rate_max: float = 0.6
     modes: int = 5

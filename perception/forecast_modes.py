@@ -29,11 +29,12 @@ class ModeKind(IntEnum):
 class Movers:
     """What the rules ask about the objects; ``N`` rows, global frame, SI.
 
-    position ``[N, 2]``, yaw, speed, course (direction of motion, yaw where it stands), turn_rate ``[N]``.
+    position ``[N, 2]``, length, yaw, speed, course (direction of motion, yaw where it stands), turn_rate ``[N]``.
     moves, pedestrian, static, cyclist ``[N]`` bool.
     """
 
     position: np.ndarray
+    length: np.ndarray
     yaw: np.ndarray
     speed: np.ndarray
     course: np.ndarray

@@ -5,7 +5,7 @@ Everything that depends on the map alone is computed once per road and kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -24,9 +24,10 @@ _MOST_PATHS = 8
 class LanePath:
     """A lane and one way to continue from it, global frame, points 1 m apart from the lane's start.
 
-    xy ``[n, 2]``; heading ``[n]`` rad, unwrapped; curvature ``[n]`` 1/m; speed_cap ``[n]`` m/s: fastest speed that
-    still allows slowing down comfortably for every curve ahead; speed_limit ``[n]`` m/s.
-    lanes: ids in order. prior: share of this continuation where the lane forks, equal at each fork.
+    xy ``[n, 2]``; heading ``[n]`` rad, unwrapped; curvature ``[n]`` 1/m; speed_limit ``[n]`` m/s; speed_cap ``[n]``
+    m/s: fastest speed that still allows slowing down comfortably for every curve ahead.
+    lanes: ids in order; lane_starts: metres along the path at which each begins. prior: share of this continuation
+    where the lane forks, equal at each fork.
     """
 
     xy: np.ndarray
@@ -35,6 +36,7 @@ class LanePath:
     speed_cap: np.ndarray
     speed_limit: np.ndarray
     lanes: tuple[str, ...]
+    lane_starts: tuple[float, ...]
     prior: float
 
 
@@ -51,6 +53,9 @@ class LaneMatches:
     along: np.ndarray
     offset: np.ndarray
     heading_error: np.ndarray
+
+    def where(self, mask: np.ndarray) -> LaneMatches:
+        return LaneMatches(*(getattr(self, f.name)[mask] for f in fields(self)))
 
 
 @dataclass
@@ -144,7 +149,10 @@ class LaneNetwork:
         squared = cap**2 + 2 * self.braking * grid
         cap = np.sqrt(np.minimum.accumulate(squared[::-1])[::-1] - 2 * self.braking * grid)
         before = np.clip(np.searchsorted(along, grid, "right") - 1, 0, len(limits) - 1)
-        return LanePath(xy, heading, curvature, cap, limits[before], tuple(lane.id for lane in lanes), prior)
+        starts = np.concatenate([[0.0], np.cumsum([lane.length for lane in lanes])[:-1]])
+        return LanePath(
+            xy, heading, curvature, cap, limits[before], tuple(lane.id for lane in lanes), tuple(starts.tolist()), prior
+        )
 
 
 def lane_network(road: RoadMap, lateral_acceleration: float, braking: float) -> LaneNetwork:
