@@ -22,6 +22,7 @@ PLANNERS = ("dualdrive", "expert", "constant_velocity", "idm", "pdm_style")
 TRAFFIC = ("log_replay", "idm")
 SECONDS, DT = 12.0, 0.1
 RADIUS = 60.0  # m, of the bend
+RECTANGLE = ((94.0, -1.7), (98.0, -1.7), (98.0, 8.7), (94.0, 8.7), (94.0, -1.7))  # arc, offset of the crossing
 
 
 def bend(arc: np.ndarray, offset: float = 0.0) -> np.ndarray:
@@ -46,7 +47,7 @@ def recording(name: str) -> Recording:
     island = shapely.Point(bend(np.array([150.0]), 5.2)[0, :2]).buffer(1.0)
     road = RoadMap(
         "bend", lanes, area.difference(island), dividers=[bend(arc, 1.75)[:, :2], bend(arc, 5.25)[:, :2]],
-        crossings=[bend(np.array([95.0, 95.0]), 0.0)[:, :2] + np.array([[0, -2.0], [0, 9.0]])],
+        crossings=[np.array([bend(np.array([a]), o)[0, :2] for a, o in RECTANGLE])],
         stop_lines=[np.stack([bend(np.array([90.0]), o)[0, :2] for o in (-1.75, 1.75)])],
     )  # fmt: skip
     v = 8.0 + np.sin(time / 2)
@@ -177,8 +178,8 @@ def _line(run_dir: Path, rec: Recording, planner: str, traffic: str, seed: int, 
     metrics = {
         "cls": {"value": score, "valid": True, "unit": "score"},
         "at_fault_collisions": {"value": float(hit), "valid": True, "unit": "count"},
-        "off_road_steps": {"value": 0.0, "valid": True, "unit": "count"},
-        "ego_progress": {"value": 0.95, "valid": True, "unit": "score"},
+        "off_road": {"value": 0.0, "valid": True, "unit": "count"},
+        "expert_progress": {"value": 0.95, "valid": True, "unit": "score"},
         "comfort": {"value": None, "valid": False, "unit": "score"},
     }
     path = run_dir / name

@@ -108,7 +108,11 @@ def _candidates(steps: list[dict[str, Any]], words: Words, origin: np.ndarray) -
 
 
 def _modes(steps: list[dict[str, Any]], words: Words, ego_xy: np.ndarray, origin: np.ndarray) -> dict[str, Any]:
-    counts, ids, probability, lines, sigmas = [], [], [], [], []
+    counts: list[int] = []
+    ids: list[Any] = []
+    probability: list[float] = []
+    lines: list[np.ndarray] = []
+    sigmas: list[np.ndarray] = []
     for step, ego in zip(steps, ego_xy):
         before = len(lines)
         for mode in step.get("modes") or []:

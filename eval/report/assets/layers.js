@@ -63,7 +63,11 @@ function drawMap(g, scene, px, show) {
   if (show.map) {
     g.fillStyle = c.road;
     g.fill(map.drivable, "evenodd");
-    stroke(g, map.crossings, c.crossing, Math.max(0.5, px));
+    g.fillStyle = c.crossing;
+    g.globalAlpha = 0.55;
+    g.fill(map.crossings);
+    g.globalAlpha = 1;
+    stroke(g, map.crossings, c.crossing, Math.max(0.25, px));
     stroke(g, map.drivable, c.edge, Math.max(0.12, 1.2 * px));
     stroke(g, map.lanes, c.lane, px, [1.5, 2.5]);
     if (px < 0.35) stroke(g, map.arrows, c.lane, Math.max(0.12, px));

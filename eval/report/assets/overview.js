@@ -2,9 +2,10 @@
 
 const header = JSON.parse(document.getElementById("header").textContent);
 const find = (id) => document.getElementById(id);
-const names = { log_replay: "log replay (NR)", idm: "IDM-reactive (R)", dualdrive: "dualdrive", expert: "recorded expert", constant_velocity: "constant velocity", idm_planner: "IDM", pdm_style: "PDM-Closed-style" };
-const plannerName = (key) => key === "idm" ? "IDM on the route" : names[key] ?? key;
-const trafficName = (key) => names[key] ?? key;
+const planners = { expert: "recorded expert", constant_velocity: "constant velocity", idm: "IDM on the route", pdm_style: "PDM-Closed-style" };
+const traffics = { log_replay: "log replay (NR)", idm: "IDM-reactive (R)" };
+const plannerName = (key) => planners[key] ?? key.replaceAll("_", " ");
+const trafficName = (key) => traffics[key] ?? key.replaceAll("_", " ");
 
 function element(tag, properties = {}, parent = null) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -12,6 +13,7 @@ function element(tag, properties = {}, parent = null) {
   return made;
 }
 
+const signed = (value, digits) => value.toFixed(digits).replace("-", "−");
 const unique = (list) => [...new Set(list)];
 
 function metricOf(row, ...keys) {
@@ -71,13 +73,14 @@ function showValue(cell, column, run, runs) {
   }
   const whole = column.unit === "count" || column.unit === "scenarios" || column.unit === "steps";
   const digits = whole ? 0 : column.key === "score_cls" ? 3 : column.key.startsWith("cycle") ? (value < 10 ? 2 : 0) : 2;
-  element("span", { textContent: value.toFixed(digits) }, cell);
+  element("span", { textContent: signed(value, digits) }, cell);
   if (whole && value > 0) cell.classList.add("bad");
   if (column.key !== "score_cls") return;
   const rivals = runs.filter((other) => other.traffic === run.traffic && other.valid && other.planner !== "expert").map((other) => other.values.score_cls);
   if (!run.valid) {
     cell.classList.add("bad");
-    element("small", { textContent: "invalid: coverage below 100 %" }, cell);
+    element("small", { textContent: "invalid: not all driven" }, cell);
+    cell.title = "A mean over some of the scenarios is no score: coverage is below 100 %.";
   } else if (run.planner !== "expert" && value >= max(rivals.filter(Number.isFinite))) {
     cell.classList.add("best");
     cell.title = "best planner in this traffic (the recorded expert knows the future)";
@@ -97,9 +100,9 @@ function showFailed(runs) {
 // symbol and class say the same as the colour
 function outcome(row) {
   if (row.status !== "completed") return ["failed", "✗", row.error ?? "failed"];
-  if (metricOf(row, "at_fault_collisions", "at_fault_collision") > 0) return ["collision", "✸", "at-fault collision"];
-  if (metricOf(row, "off_road", "drivable_area_violation") > 0) return ["offroad", "◭", "off the drivable area"];
-  return ["fine", "", "no at-fault collision, on the road"];
+  if (metricOf(row, "at_fault_collisions") > 0) return ["collision", "✸", "at-fault collision"];
+  if (metricOf(row, "off_road", "off_road_steps") > 0) return ["offroad", "◭", "off the drivable area"];
+  return ["fine", "", "no at-fault collision"];
 }
 
 function showMatrix(open) {

@@ -22,15 +22,15 @@ function ruleText({ rule, id, time, margin }) {
   const parts = [rule.replaceAll("_", " ")];
   if (id) parts.push(`object ${id}`);
   if (Number.isFinite(time)) parts.push(`at ${time.toFixed(1)} s`);
-  if (Number.isFinite(margin)) parts.push(`margin ${margin.toFixed(2)}`);
+  if (Number.isFinite(margin)) parts.push(`margin ${signed(margin, 2)}`);
   return parts.join(", ");
 }
 
 function showStatus(drive, step) {
   const rows = [
     ["speed", `${drive.motion.v[step].toFixed(1)} m/s`, `${(3.6 * drive.motion.v[step]).toFixed(0)} km/h`],
-    ["acceleration", `${drive.motion.a[step].toFixed(2)} m/s²`],
-    ["smallest gap", Number.isFinite(drive.motion.min_gap[step]) ? `${drive.motion.min_gap[step].toFixed(2)} m` : "no object"],
+    ["accel.", `${signed(drive.motion.a[step], 2)} m/s²`],
+    ["gap", Number.isFinite(drive.motion.min_gap[step]) ? `${signed(drive.motion.min_gap[step], 2)} m` : "no object"],
     ["state", drive.state(step) || "–"],
     ["tail", drive.full ? (drive.motion.tail_accepted[step] > 0.5 ? "accepted" : "none accepted") : "–"],
   ];
@@ -66,7 +66,7 @@ function showConstraints(drive, step, hover) {
   showCandidates(drive, step);
 }
 
-const fixed = (value, digits) => Number.isFinite(value) ? value.toFixed(digits) : "–";
+const fixed = (value, digits) => Number.isFinite(value) ? signed(value, digits) : "–";
 
 function showCandidates(drive, step) {
   const rejected = new Map(drive.findings("rejected", step).map((row) => [row.decision, row]));

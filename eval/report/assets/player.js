@@ -88,7 +88,8 @@ function seek(seconds) {
 function play(on) {
   if (on && state.drive && state.seconds >= state.drive.time[state.drive.steps - 1] - 1e-6) state.seconds = state.drive.time[0];
   state.playing = on && state.drive !== null;
-  Object.assign(find("play"), { textContent: state.playing ? "⏸" : "▶", ariaLabel: state.playing ? "Pause" : "Play" });
+  find("play").classList.toggle("playing", state.playing);
+  find("play").ariaLabel = state.playing ? "Pause" : "Play";
   let before = null;
   const tick = (now) => {
     if (!state.playing) return;
@@ -184,13 +185,13 @@ function fillPlots() {
     ...(expert?.[key] && drive.row.planner !== "expert" ? [{ label: "expert", time: expert.time, values: expert[key], colour: tone("expert"), dash: [4, 3] }] : []),
     ...(other ? [{ label: plannerName(other.row.planner), time: other.time, values: other.motion[key], colour: tone("compare"), width: 1.6 }] : []),
   ];
-  plots.speed.show([{ label: "limit", time: drive.time, values: m.speed_limit, colour: tone("limit"), dash: [6, 3] }, ...ghost("v"), base(m.v)], span, { floor: 0, ceiling: 2 });
-  plots.acceleration.show([...ghost("a"), base(m.a)], span, { floor: -1, ceiling: 1 });
-  plots.curvature.show([...ghost("curvature"), base(m.curvature)], span, { floor: -0.02, ceiling: 0.02 });
+  plots.speed.show([{ label: "limit", time: drive.time, values: m.speed_limit, colour: tone("limit"), dash: [6, 3] }, ...ghost("v"), base(m.v)], span, { from: 0, to: 2 });
+  plots.acceleration.show([...ghost("a"), base(m.a)], span, { from: -1, to: 1 });
+  plots.curvature.show([...ghost("curvature"), base(m.curvature)], span, { from: -0.02, to: 0.02 });
   const margin = drive.full ? [{ label: "checker margin", time: drive.time, values: drive.pictures.worst_margin, colour: hue(2), dash: [4, 3] }] : [];
   const near = (values) => values.map((value) => value > 40 ? NaN : value); // far objects would flatten the part that matters
-  plots.gap.show([...margin.map((one) => ({ ...one, values: near(one.values) })), ...(other ? [{ label: plannerName(other.row.planner), time: other.time, values: near(other.motion.min_gap), colour: tone("compare") }] : []), base(near(m.min_gap), "gap")], span, { floor: 0, ceiling: 2 });
-  plots.price.show(drive.prices(5).map(([rule, values], i) => ({ label: rule.replaceAll("_", " "), time: drive.time, values, colour: hue(i) })), span, { floor: 0 });
-  plots.times.show([["cycle", m.cycle_ms, 0], ["solve", m.solve_ms, 2], ["check", m.check_ms, 3]].map(([name, values, i]) => ({ label: name, time: drive.time, values, colour: hue(i) })), span, { floor: 0 });
+  plots.gap.show([...margin.map((one) => ({ ...one, values: near(one.values) })), ...(other ? [{ label: plannerName(other.row.planner), time: other.time, values: near(other.motion.min_gap), colour: tone("compare") }] : []), base(near(m.min_gap), "gap")], span, { from: 0, to: 2 });
+  plots.price.show(drive.prices(5).map(([rule, values], i) => ({ label: rule.replaceAll("_", " "), time: drive.time, values, colour: hue(i) })), span, { from: 0 });
+  plots.times.show([["cycle", m.cycle_ms, 0], ["solve", m.solve_ms, 2], ["check", m.check_ms, 3]].map(([name, values, i]) => ({ label: name, time: drive.time, values, colour: hue(i) })), span, { from: 0 });
   refresh();
 }

@@ -15,15 +15,15 @@ class Plot {
     this.canvas.addEventListener("pointermove", (event) => { if (event.buttons & 1) at(event); });
   }
 
-  // series: [{ label, colour: () => css, time, values, dash, width }]
-  show(series, span, { floor, ceiling } = {}) {
+  // series: [{ label, colour: () => css, time, values, dash, width }]; the axis reaches at least from `from` to `to`
+  show(series, span, { from, to } = {}) {
     this.series = series.filter((one) => one.values.some(Number.isFinite));
     const values = this.series.flatMap((one) => Array.from(one.values).filter(Number.isFinite));
     let [low, high] = values.length ? [min(values), max(values)] : [0, 1];
-    if (floor !== undefined) low = Math.min(low, floor);
-    if (ceiling !== undefined) high = Math.min(high, ceiling);
+    low = Math.min(low, from ?? low);
+    high = Math.max(high, to ?? high);
     const pad = Math.max((high - low) * 0.08, 1e-3 * Math.max(Math.abs(high), 1));
-    this.range = [floor !== undefined && low >= floor ? floor : low - pad, high + pad];
+    this.range = [low === from ? from : low - pad, high + pad];
     this.time = span;
     this.root.hidden = this.series.length === 0;
   }
