@@ -13,6 +13,7 @@ import shapely
 
 from perception.nuscenes_cache import CacheDir, cache_folder, cache_path, read_cached, write_cached
 from perception.nuscenes_map import load_road, map_path, speed_limit_of
+from perception.nuscenes_sensors import first_sample, load_boxes, load_sensor_frame
 from perception.nuscenes_tables import (
     DatasetError,
     get,
@@ -28,7 +29,15 @@ from perception.recording import Recording
 from perception.road_map import Lane, RoadMap
 from perception.routing import find_route
 
-__all__ = ["DatasetError", "list_scenes", "load_recording", "road_from_track"]
+__all__ = [
+    "DatasetError",
+    "first_sample",
+    "list_scenes",
+    "load_boxes",
+    "load_recording",
+    "load_sensor_frame",
+    "road_from_track",
+]
 
 BEYOND = 200.0  # m of route after the end of the drive
 CORRIDOR_WIDTH = 5.0  # m of surface around the track where there is no map
