@@ -1,0 +1,165 @@
+"""Everything about the planner that a user may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """Time grids. Both branches are simulated every `step`; inputs are held constant over longer intervals.
+
+    nominal, tail: (interval length s, count) pairs, fine then coarse; both end at the same time.
+    shared: seconds over which the two branches are one.
+    lateral_hard: seconds up to which corridor and obstacle rows of the nominal branch are hard; linear
+    time-varying models drift beyond.
+    """
+
+    step: float = 0.1
+    nominal: tuple[tuple[float, int], ...] = ((0.2, 10), (0.5, 8))
+    tail: tuple[tuple[float, int], ...] = ((0.2, 10), (0.5, 8))
+    shared: float = 0.4
+    lateral_hard: float = 4.0
+
+    @property
+    def duration(self) -> float:
+        return sum(length * count for length, count in self.nominal)
+
+    def fine_time(self) -> torch.Tensor:
+        """``[F]`` s: the simulated times, without 0."""
+        return torch.arange(1, round(self.duration / self.step) + 1, dtype=torch.float64) * self.step
+
+    def validate(self) -> Horizon:
+        """Raises ValueError when the grids do not fit together."""
+        for name in ("nominal", "tail"):
+            if abs(sum(length * count for length, count in getattr(self, name)) - self.duration) > 1e-9:
+                raise ValueError(f"horizon.{name}: expected the same duration for both branches")
+            for length, _ in getattr(self, name):
+                if abs(length / self.step - round(length / self.step)) > 1e-9:
+                    raise ValueError(f"horizon.{name}: {length} s is not a multiple of step {self.step} s")
+        return self
+
+
+@dataclass(frozen=True)
+class MotionLimits:
+    """Hard limits of the intended motion; within VehicleParameters, wider than what is comfortable.
+
+    The tail may brake harder: it is what keeps the promise.
+    """
+
+    acceleration_max: float = 2.0  # m/s^2
+    braking_max: float = 5.0  # m/s^2
+    jerk_max: float = 6.0  # m/s^3
+    tail_braking_max: float = 6.5  # m/s^2
+    tail_jerk_max: float = 10.0  # m/s^3
+    lateral_acceleration_max: float = 4.0  # m/s^2
+    tail_lateral_acceleration_max: float = 4.5  # m/s^2
+    yaw_rate_max: float = 0.8  # rad/s
+    yaw_acceleration_max: float = 1.5  # rad/s^2; bounds the curvature rate as v * rate
+    heading_error_max: float = 0.8  # rad, against the reference path
+
+
+@dataclass(frozen=True)
+class Comfort:
+    """What is aimed for, as references and costs."""
+
+    lateral_acceleration: float = 2.0  # m/s^2, sets the speed in curves
+    braking: float = 1.5  # m/s^2, for slowing down ahead of curves and lower limits
+    curvature_rate: float = 0.12  # 1/(m s), sets the speed where the path's curvature changes
+    gap: float = 2.0  # m, bumper to bumper at standstill
+    headway: float = 1.2  # s
+    side_gap: float = 0.7  # m, beside obstacles
+    side_gap_per_speed: float = 0.04  # s: grows the side gap with speed
+    speed_fraction: float = 0.97  # of the speed limit
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Hard clearances: small, and never such that standing still becomes impossible."""
+
+    ahead: float = 0.6  # m, to what is ahead
+    behind: float = 1.0  # m, to what was passed
+    side: float = 0.25  # m, to obstacles
+    boundary: float = 0.15  # m, to the edge of the drivable area
+    zone_time: float = 0.8  # s, kept before and after another road user in a crossing zone
+
+
+@dataclass(frozen=True)
+class Risk:
+    """How uncertainty becomes distance.
+
+    hit_probability: accepted probability of being inside one object at one time (nominal branch).
+    A mode of probability p of an object that exists with probability e needs P(inside | mode) <= hit/(p e).
+    sigma_floor (m): no covariance counts as less. longitudinal_max, lateral_max (m): cap on the
+    probabilistic enlargement of the nominal branch; the tail covers the worst case by sets.
+    """
+
+    hit_probability: float = 0.04
+    sigma_floor: float = 0.05
+    longitudinal_max: float = 3.0
+    lateral_max: float = 0.5
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """Bounds the tail assumes of others."""
+
+    vehicle_braking: float = 5.0  # m/s^2
+    vehicle_acceleration: float = 1.5  # m/s^2
+    pedestrian_acceleration: float = 0.6  # m/s^2
+    lateral: float = 0.3  # m, reached after 1 s
+
+
+@dataclass(frozen=True)
+class CostWeights:
+    """Positive weights. A network may scale them (EgoProposal.cost_weight, in this order)."""
+
+    speed: float = 1.0
+    acceleration: float = 1.0
+    jerk: float = 0.6
+    gap: float = 4.0
+    offset: float = 1.0
+    heading: float = 4.0
+    curvature: float = 60.0
+    curvature_rate: float = 60.0
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Which decisions are enumerated, and how candidates compare."""
+
+    max_candidates: int = 12
+    max_conflicts: int = 3  # objects for which both yield and pass are tried
+    nudge_offset: float = 0.8  # m: an object this far off the reference may be passed beside
+    standing_time: float = 3.0  # s: an object must have stood this long before the oncoming surface is used
+    progress_cost: float = 1.0  # per metre behind the best candidate, over the horizon
+    discomfort_cost: float = 1.0
+    switch_cost: float = 2.0  # for another decision than the last one
+    oncoming_cost: float = 6.0
+    closeness_cost: float = 4.0
+
+
+@dataclass(frozen=True)
+class SolverConfig:
+    """backend: "daqp" or "clarabel"; second_opinion is asked where the first fails (None: nobody)."""
+
+    backend: str = "daqp"
+    second_opinion: str | None = "clarabel"
+    passes: int = 2  # linearisations of the lateral model per cycle
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Configuration of `planner.plan.ConvexPlanner`."""
+
+    horizon: Horizon = field(default_factory=Horizon)
+    limits: MotionLimits = field(default_factory=MotionLimits)
+    comfort: Comfort = field(default_factory=Comfort)
+    margins: Margins = field(default_factory=Margins)
+    risk: Risk = field(default_factory=Risk)
+    worst_case: WorstCase = field(default_factory=WorstCase)
+    weights: CostWeights = field(default_factory=CostWeights)
+    decisions: Decisions = field(default_factory=Decisions)
+    solver: SolverConfig = field(default_factory=SolverConfig)

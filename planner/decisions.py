@@ -1,0 +1,420 @@
+"""Decisions: yield or pass, left or right, stop or go -- each combination a convex corridor.
+
+*All-yield* and *hold* always own the first two slots. An agent can be
+
+- followed: it moves our way in front of us, the bound moves with it;
+- crossing: it enters and leaves our band at an angle (or head on): the bound is the entry of the zone it
+  sweeps, for as long as it is there, so that ego never waits inside the zone;
+- standing in the band: the bound stays;
+- passed beside: a lateral matter (`planner.manoeuvres`);
+- theirs: behind us or beside us, and in the way only of where we already are. Recorded, not a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from planner.config import PlannerConfig
+from planner.grid import make_grid
+from planner.lateral import LateralBounds, circle_offsets
+from planner.longitudinal import LongitudinalBounds, LongitudinalMotion
+from planner.manoeuvres import GRID, Manoeuvre, Start, Surface
+from planner.obstacles import Obstacles
+from planner.scene import VehicleParameters
+
+CROSSING_ANGLE = 0.6
+"""Relative heading (rad) from which an agent in the band crosses rather than leads."""
+EASY_BRAKING = 2.0
+"""m/s^2: who stays behind us even when we brake like this has the duty to keep clear."""
+
+
+@dataclass
+class Longitudinal:
+    """Bounds each agent would impose, per manoeuvre. Mv manoeuvres, A agents, N nodes; s in m.
+
+    yield_front: upper bound for ego's front; worst_front: the same for the tail, by bounds instead of forecasts;
+    pass_rear: lower bound for ego's rear; infinite where there is none.
+    moving ``[Mv, A, N]``: the yield bound belongs to a leader, whose gap grows with speed.
+    conflict, passable ``[Mv, A]``: imposes anything; passing it first is worth a candidate. theirs ``[Mv, A]``.
+    first_time ``[Mv, A]`` s: when the conflict begins.
+    """
+
+    yield_front: Float[Tensor, "Mv A N"]
+    worst_front: Float[Tensor, "Mv A N"]
+    pass_rear: Float[Tensor, "Mv A N"]
+    moving: Bool[Tensor, "Mv A N"]
+    conflict: Bool[Tensor, "Mv A"]
+    passable: Bool[Tensor, "Mv A"]
+    theirs: Bool[Tensor, "Mv A"]
+    first_time: Float[Tensor, "Mv A"]
+
+
+@dataclass
+class CandidateSet:
+    """K decisions ready to be solved.
+
+    kind, text, duties: for people. manoeuvre: index per candidate. passed: agents passed first.
+    hold ``[K]``: aims for standing still. bounds: of the longitudinal program.
+    """
+
+    kind: list[str]
+    text: list[str]
+    duties: list[dict[int, str]]
+    manoeuvre: list[int]
+    hold: list[bool]
+    bounds: LongitudinalBounds
+
+
+def conflict_bounds(
+    obstacles: Obstacles,
+    manoeuvres: list[Manoeuvre],
+    surface: Surface,
+    start: Start,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> Longitudinal:
+    """What every agent would ask of ego's longitudinal motion under every manoeuvre.
+
+    obstacles: on node times with 0 first; the returned N axis leaves that first node out.
+    """
+    t = obstacles.node_time
+    half = vehicle.width / 2 + config.margins.side - 0.02
+    profile = torch.stack([m.profile for m in manoeuvres])
+    middle = (obstacles.s_lo + obstacles.s_hi) / 2
+    cell = ((middle.detach() - surface.s[0]) / GRID).round().long().clamp(0, len(surface.s) - 1)
+    band = profile[:, cell]  # [Mv, A, M, N, P]
+    touch = (obstacles.d_hi > band - half) & (obstacles.d_lo < band + half) & obstacles.active[..., None]
+    beside = torch.zeros(len(manoeuvres), len(obstacles), dtype=torch.bool)
+    for i, m in enumerate(manoeuvres):
+        beside[i, list(m.side)] = True
+    touch = touch & ~beside[:, :, None, None, None]
+
+    front, rear = start.s + vehicle.front, start.s - vehicle.rear
+    crossing = (obstacles.relative_heading.abs() > CROSSING_ANGLE) & ~obstacles.standing[:, None, None]
+    # Someone fully behind or beside us: in front of us only where we would not be even if we braked gently.
+    easy = front.detach() + _stopping(start.v.detach(), EASY_BRAKING, t)
+    behind = obstacles.s_hi[:, :, 0].amax((1, 2)) < rear + 0.3
+    overlaps_now = touch[:, :, :, 0].any(-1).any(-1) & (obstacles.s_lo[:, :, 0].amin((1, 2)) >= front - 1.0)
+    passive = ~crossing[..., None] & (obstacles.s_lo < easy[:, None]) & ~overlaps_now[:, :, None, None, None]
+    passive = passive & ~obstacles.standing[:, None, None, None]
+    own_space = crossing[..., None] & (obstacles.s_lo < front - 0.3)
+    left_behind = (obstacles.s_hi < rear + 0.3) & torch.ones_like(touch)
+    ours = touch & ~passive & ~own_space & ~left_behind & ~(behind[:, None, None, None] & crossing[..., None])
+    theirs = touch.flatten(2).any(-1) & ~ours.flatten(2).any(-1)
+
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    zone = ours & crossing[..., None]
+    follow = ours & ~crossing[..., None]
+    follow_front = torch.where(follow, obstacles.s_lo, inf).amin((2, 4))
+    entry = torch.where(zone, obstacles.s_lo, inf).amin((3, 4))  # [Mv, A, M]
+    in_zone = zone.any(-1)
+    enter_time = torch.where(in_zone, t, inf).amin(-1)
+    exit_time = torch.where(in_zone, t, -inf).amax(-1)
+    waiting = t <= exit_time[..., None] + config.margins.zone_time
+    zone_front = torch.where(waiting, entry[..., None], inf).amin(2)
+    yield_front = torch.minimum(follow_front, zone_front)
+
+    # Passing first: out of the zone before it is entered; in front of whom merges, for two seconds.
+    leave = torch.where(zone, obstacles.s_hi, -inf).amax((3, 4))
+    due = t >= enter_time[..., None] - config.margins.zone_time
+    zone_rear = torch.where(due, leave[..., None], -inf).amax(2)
+    merge_time = torch.where(follow.any(-1), t, inf).amin((2, 3))
+    soon = t <= merge_time[..., None] + 2.0
+    merge_rear = torch.where(follow, obstacles.s_hi, -inf).amax((2, 4))
+    pass_rear = torch.maximum(zone_rear, torch.where(soon, merge_rear, -inf))
+
+    worst = _worst_front(obstacles, ours, zone, entry, enter_time, overlaps_now, t, config)
+    conflict = ours.flatten(2).any(-1)
+    reach = _reach(start, config, t)
+    needed = pass_rear + config.margins.behind + vehicle.rear
+    reachable = (needed <= reach + 0.5).all(-1)
+    passable = conflict & ~overlaps_now & ~obstacles.standing & reachable
+    first = torch.minimum(enter_time.amin(-1), merge_time)
+    moving = follow_front <= zone_front
+    moving = moving & ~obstacles.standing[:, None]
+    return Longitudinal(
+        yield_front[..., 1:], worst[..., 1:], pass_rear[..., 1:], moving[..., 1:], conflict, passable, theirs, first
+    )
+
+
+def _worst_front(
+    obstacles: Obstacles,
+    ours: Tensor,
+    zone: Tensor,
+    entry: Tensor,
+    enter_time: Tensor,
+    leads: Tensor,
+    t: Tensor,
+    config: PlannerConfig,
+) -> Tensor:
+    """Upper bound for the tail's front ``[Mv, A, N]``: leaders brake as hard as assumed, zones are entered early."""
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    now = torch.where(ours[:, :, :, 0], obstacles.s_lo[:, :, 0], inf).amin((2, 3))
+    speed = obstacles.speed_s.clamp(min=0)
+    braking = now[..., None] + _stopping(speed[:, None], config.worst_case.vehicle_braking, t)
+    follow = ours & ~zone
+    later = torch.where(follow, obstacles.s_lo, inf).amin((2, 4))
+    # A merging agent that brakes after merging: its forecast position less what braking takes off.
+    stops = speed**2 / (2 * config.worst_case.vehicle_braking)
+    lost = (speed[:, None] * t - torch.minimum(speed[:, None] * t, stops[:, None] + 0 * t)).clamp(min=0)
+    later = later - torch.where(leads, 0.0, 1.0)[..., None] * torch.minimum(lost, speed[:, None] * 0.5)
+    soon = enter_time <= 4.0
+    stop = torch.where(soon, entry, inf).amin(2)
+    return torch.minimum(torch.where(leads[..., None], braking, later), stop[..., None])
+
+
+def _stopping(speed: Tensor, braking: float, t: Tensor) -> Tensor:
+    """Distance covered after t when braking from `speed` to rest."""
+    until = torch.minimum(t + 0 * speed, speed / braking)
+    return speed * until - braking * until**2 / 2
+
+
+def _reach(start: Start, config: PlannerConfig, t: Tensor) -> Tensor:
+    """Largest s at each time under the acceleration limit."""
+    v, a = start.v.detach(), config.limits.acceleration_max
+    return start.s.detach() + v * t + a * t**2 / 2
+
+
+def assemble(
+    longitudinal: Longitudinal,
+    manoeuvres: list[Manoeuvre],
+    obstacles: Obstacles,
+    start: Start,
+    v_profile: Tensor,
+    path_end: float,
+    preferred: str,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> CandidateSet:
+    """Choose at most `max_candidates` combinations and merge the agents' bounds.
+
+    v_profile ``[N]`` m/s: free-flow speed at the nodes. preferred: text of the last decision, which keeps its place
+    among the candidates as long as it exists.
+    """
+    choices = _choose(longitudinal, manoeuvres, obstacles, preferred, config)
+    rows = [
+        _merge(longitudinal, index, passed, obstacles, start, path_end, vehicle, config)
+        for _, index, passed, _ in choices
+    ]
+    v_ref = torch.stack([torch.zeros_like(v_profile) if hold else v_profile for *_, hold in choices])
+    bounds = LongitudinalBounds(
+        *(torch.stack(column) for column in zip(*rows)), v_ref=v_ref, v_cap=v_profile.expand(len(choices), -1) + 0.3
+    )
+    texts, duties = zip(*(_describe(choice, longitudinal, manoeuvres, obstacles) for choice in choices))
+    return CandidateSet(
+        [kind for kind, *_ in choices],
+        list(texts),
+        list(duties),
+        [c[1] for c in choices],
+        [c[3] for c in choices],
+        bounds,
+    )
+
+
+Choice = tuple[str, int, tuple[int, ...], bool]
+"""kind, manoeuvre, agents passed first, hold."""
+
+
+def _choose(
+    longitudinal: Longitudinal, manoeuvres: list[Manoeuvre], obstacles: Obstacles, preferred: str, config: PlannerConfig
+) -> list[Choice]:
+    choices: list[Choice] = [("yield", 0, (), False), ("hold", 0, (), True)]
+    more: list[Choice] = []
+    for i, manoeuvre in enumerate(manoeuvres):
+        kind = "yield" if manoeuvre.kind == "keep" else manoeuvre.kind
+        candidates = longitudinal.passable[i].nonzero()[:, 0].tolist()
+        candidates.sort(key=lambda a, i=i: float(longitudinal.first_time[i, a]))
+        candidates = candidates[: config.decisions.max_conflicts]
+        if i > 0:
+            more.append((kind, i, (), False))
+        for count in range(len(candidates), 0, -1):
+            more += [("pass" if i == 0 else kind, i, chosen, False) for chosen in combinations(candidates, count)]
+    # Who was chosen last keeps a slot: options persist until infeasible or unsafe.
+    more.sort(key=lambda c: _describe(c, longitudinal, manoeuvres, obstacles)[0] != preferred)
+    others = [c for c in more if c[1] > 0 and not c[2]]
+    rest = [c for c in more if c not in others]
+    ordered = more[:1] + [c for pair in _interleave(others, rest) for c in pair if c != more[0]] if more else []
+    return (choices + ordered)[: config.decisions.max_candidates]
+
+
+def _interleave(first: list[Choice], second: list[Choice]) -> list[list[Choice]]:
+    length = max(len(first), len(second))
+    return [first[i : i + 1] + second[i : i + 1] for i in range(length)]
+
+
+def _merge(
+    longitudinal: Longitudinal,
+    index: int,
+    passed: tuple[int, ...],
+    obstacles: Obstacles,
+    start: Start,
+    path_end: float,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> tuple[Tensor, ...]:
+    """One candidate's s_upper, s_lower ``[2, N]``, upper_id, lower_id ``[2, N]``, gap_s, gap_headway, gap_speed ``[N]``."""
+    yields = torch.ones(len(obstacles), dtype=torch.bool)
+    yields[list(passed)] = False
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    margin, comfort = config.margins, config.comfort
+    front = start.s + vehicle.front
+    stop = front.detach() + start.v.detach() ** 2 / (2 * config.limits.braking_max)
+    uppers, ids = [], []
+    for bound in (
+        longitudinal.yield_front[index],
+        torch.minimum(longitudinal.worst_front[index], longitudinal.yield_front[index]),
+    ):
+        value, who = torch.where(yields[:, None], bound, inf).min(0)
+        # The margin, not the object, gives way where even braking could not keep it; standing still is always allowed.
+        kept = torch.maximum(value - margin.ahead, torch.minimum(value - 0.05, stop))
+        if float(start.v) < 0.3:
+            kept = torch.maximum(kept, front + 0.02)
+        kept = torch.minimum(kept, torch.tensor(path_end - 1.0, dtype=torch.float64).clamp(min=float(stop) + 1.0))
+        uppers.append(kept - vehicle.front)
+        ids.append(torch.where(torch.isfinite(value), obstacles.track_id[who], -1))
+    value, who = torch.where(~yields[:, None], longitudinal.pass_rear[index], -inf).max(0)
+    lower = value + margin.behind + vehicle.rear
+    lower_id = torch.where(torch.isfinite(value), obstacles.track_id[who], -1)
+    # Comfort: bumper gap, growing with speed behind leaders.
+    lead = torch.where(yields[:, None], longitudinal.yield_front[index], inf)
+    nearest, who = lead.min(0)
+    moving = longitudinal.moving[index].gather(0, who[None])[0]
+    follows = moving & torch.isfinite(nearest)
+    headway = torch.where(follows, comfort.headway, 0.0)
+    speed = torch.where(follows, obstacles.speed_s[who].clamp(min=0), 0.0)
+    gap_s = nearest - vehicle.front - comfort.gap
+    return (
+        torch.stack(uppers), torch.stack([lower, lower]), torch.stack(ids), torch.stack([lower_id, lower_id]),
+        gap_s, headway, speed,
+    )  # fmt: skip
+
+
+def _describe(
+    choice: Choice, longitudinal: Longitudinal, manoeuvres: list[Manoeuvre], obstacles: Obstacles
+) -> tuple[str, dict[int, str]]:
+    kind, index, passed, hold = choice
+    name = obstacles.track_id.tolist()
+    duties: dict[int, str] = {}
+    for a in range(len(obstacles)):
+        if a in manoeuvres[index].side:
+            duties[name[a]] = "left" if manoeuvres[index].side[a] > 0 else "right"
+        elif a in passed:
+            duties[name[a]] = "pass"
+        elif bool(longitudinal.conflict[index, a]):
+            duties[name[a]] = "yield"
+        elif bool(longitudinal.theirs[index, a]):
+            duties[name[a]] = "ignored: their duty"
+    words = {"yield": "yield to", "pass": "pass before", "left": "go left of", "right": "go right of"}
+    parts = []
+    for duty, phrase in words.items():
+        who = sorted(n for n, d in duties.items() if d == duty)
+        if who:
+            parts.append(f"{phrase} {', '.join(map(str, who))}")
+    head = "hold: " if hold else ("over the oncoming surface: " if kind == "oncoming" else "")
+    return head + ("; ".join(parts) if parts else "drive on"), duties
+
+
+def lateral_bounds(
+    candidates: CandidateSet,
+    manoeuvres: list[Manoeuvre],
+    obstacles: Obstacles,
+    surface: Surface,
+    motion: LongitudinalMotion,
+    start: Start,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> LateralBounds:
+    """Corridor of every candidate at every circle, given where it will be when."""
+    grid = make_grid(config.horizon)
+    s = motion.s[:, :, grid.node].detach()  # [K, 2, N]
+    offsets = circle_offsets(vehicle)
+    at = s[..., None] + offsets  # [K, 2, N, C]
+    index = torch.tensor(candidates.manoeuvre)
+    oncoming = torch.tensor([manoeuvres[i].oncoming for i in candidates.manoeuvre])
+    reach = vehicle.length / (2 * len(offsets))
+    lower = torch.where(oncoming[:, None], surface.lower_all, surface.lower)
+    upper = torch.where(oncoming[:, None], surface.upper_all, surface.upper)
+    lower, upper = _window(lower, at, surface, torch.maximum), _window(upper, at, surface, torch.minimum)
+    closed = lower > upper - 0.1
+    middle = (lower + upper) / 2
+    lower, upper = torch.where(closed, middle - 0.05, lower), torch.where(closed, middle + 0.05, upper)
+
+    # A start outside the corridor may return over time instead of emptying the problem.
+    d0 = start.d + offsets * start.psi
+    out_low = (lower[:, :, :1] - d0).clamp(min=0).detach() + 0.02
+    out_high = (d0 - upper[:, :, :1]).clamp(min=0).detach() + 0.02
+    fade = (1 - (grid.node_time - 2.0) / 2.0).clamp(0, 1)[:, None]
+    lower, upper = lower - out_low * fade, upper + out_high * fade
+    lower_id = torch.full_like(lower, -1, dtype=torch.int64)
+    upper_id = lower_id.clone()
+
+    profile = torch.stack([m.profile for m in manoeuvres])[index]  # [K, S]
+    sides = torch.zeros(len(manoeuvres), len(obstacles), dtype=torch.int64)
+    for i, m in enumerate(manoeuvres):
+        for a, which in m.side.items():
+            sides[i, a] = which
+    handled = torch.tensor([
+        [duties.get(int(name)) in ("yield", "pass", "ignored: their duty") for name in obstacles.track_id]
+        for duties in candidates.duties
+    ])  # fmt: skip
+    room = vehicle.width / 2 + config.margins.side
+    for a in range(len(obstacles)):
+        if not bool(obstacles.active[a].any()):
+            continue
+        beside = _beside(obstacles, a, profile, surface, sides[index, a], handled[:, a])  # [K]
+        if not bool((beside != 0).any()):
+            continue
+        s_lo, s_hi = obstacles.s_lo[a, :, 1:], obstacles.s_hi[a, :, 1:]  # [M, N, P]
+        near = (at[..., None, None] > s_lo.permute(1, 0, 2)[:, None] - reach - 0.3) & (
+            at[..., None, None] < s_hi.permute(1, 0, 2)[:, None] + reach + 0.3
+        )
+        near = near & obstacles.active[a, :, 1:].T[:, None, :, None]
+        inf = torch.tensor(torch.inf, dtype=torch.float64)
+        above = torch.where(near, obstacles.d_hi[a, :, 1:].permute(1, 0, 2)[:, None], -inf).amax((-1, -2)) + room
+        below = torch.where(near, obstacles.d_lo[a, :, 1:].permute(1, 0, 2)[:, None], inf).amin((-1, -2)) - room
+        # Already closer than the margin: do not come closer.
+        above = torch.minimum(above, torch.maximum(above - config.margins.side, d0.detach() - 0.01))
+        below = torch.maximum(below, torch.minimum(below + config.margins.side, d0.detach() + 0.01))
+        use_low = (beside > 0)[:, None, None, None] & (above > lower)
+        use_high = (beside < 0)[:, None, None, None] & (below < upper)
+        lower, upper = torch.where(use_low, above, lower), torch.where(use_high, below, upper)
+        lower_id = torch.where(use_low, obstacles.track_id[a], lower_id)
+        upper_id = torch.where(use_high, obstacles.track_id[a], upper_id)
+
+    cell = ((s - surface.s[0]) / GRID).clamp(0, len(surface.s) - 2)
+    i, f = cell.long(), cell - cell.long()
+    take = lambda j: profile.gather(1, j.flatten(1)).reshape(j.shape)  # noqa: E731
+    here, after = take(i), take(i + 1)
+    slope = torch.atan((after - here) / GRID)
+    return LateralBounds(lower, upper, lower_id, upper_id, here + (after - here) * f, slope)
+
+
+def _beside(obstacles: Obstacles, a: int, profile: Tensor, surface: Surface, side: Tensor, handled: Tensor) -> Tensor:
+    """``[K]``: +1 ego stays left of the agent, -1 right of it, 0 no lateral rows.
+
+    Agents no decision mentions stay on the side of the profile on which they are now.
+    """
+    mode = int(obstacles.weight[a].argmax())
+    middle_s = (obstacles.s_lo[a, mode, 0] + obstacles.s_hi[a, mode, 0]).mean() / 2
+    middle_d = (obstacles.d_lo[a, mode, 0] + obstacles.d_hi[a, mode, 0]).mean() / 2
+    cell = int((float(middle_s) - float(surface.s[0])) / GRID) if len(surface.s) else 0
+    cell = min(max(cell, 0), len(surface.s) - 1)
+    natural = torch.where(profile[:, cell] > float(middle_d), 1, -1)
+    return torch.where(side != 0, side, torch.where(handled, 0, natural))
+
+
+def _window(values: Tensor, at: Tensor, surface: Surface, pick: object) -> Tensor:
+    """Strictest of per-cell values ``[K, S]`` over the cells within one cell of the points ``[K, 2, N, C]``."""
+    cell = ((at - surface.s[0]) / GRID).round().long()
+    out = None
+    for shift in (-1, 0, 1):
+        j = (cell + shift).clamp(0, values.shape[1] - 1)
+        part = values.gather(1, j.flatten(1)).reshape(at.shape)
+        out = part if out is None else pick(out, part)  # type: ignore[operator]
+    assert out is not None
+    return out
