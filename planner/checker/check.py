@@ -1,0 +1,109 @@
+"""The page: is this trajectory, with this tail, fit to be driven in this scene?
+
+well formed -> starts at ego -> drivable by the vehicle -> intended part clear of forecasts and edges
+-> tail clear of worst-case sets and edges until it stands.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from planner.checker.config import CheckerConfig
+from planner.checker.motion import Motion, grid
+from planner.checker.report import CheckReport, Violation
+from planner.checker.rules import kinematics, objects, road
+from planner.checker.rules.finding import Finding
+from planner.checker.scene_sets import SceneSets, prepare
+from planner.scene import Trajectory, VectorScene, VehicleParameters
+
+
+def check(
+    scene: VectorScene,
+    trajectory: Trajectory,
+    tail: Trajectory,
+    vehicle: VehicleParameters | None = None,
+    config: CheckerConfig | None = None,
+) -> CheckReport:
+    """Verify one (trajectory, tail) pair in a single scene; both in the scene's frame.
+
+    For several candidates of one scene, `prepare` once and call `check_prepared`.
+    Raises ValueError for a batch of scenes or trajectories that are not single ones of >= 2 entries;
+    everything else, NaN included, is a violation in the report.
+    """
+    vehicle, config = vehicle or VehicleParameters(), config or CheckerConfig()
+    return check_prepared(prepare(scene, vehicle, config), trajectory, tail, vehicle, config)
+
+
+def check_prepared(
+    sets: SceneSets,
+    trajectory: Trajectory,
+    tail: Trajectory,
+    vehicle: VehicleParameters,
+    config: CheckerConfig,
+    kept: bool = False,
+) -> CheckReport:
+    """`check` against a prepared scene. kept: a tail from an earlier cycle, which may start farther from ego."""
+    begin = time.perf_counter()
+    planned, stopping = Motion.of(trajectory), Motion.of(tail)
+    found = kinematics.well_formed(planned, "nominal")
+    found.add(kinematics.well_formed(stopping, "tail"))
+    if not found.violations:
+        found.add(_judge(sets, planned, stopping, vehicle, config, kept))
+    return CheckReport(
+        accepted=not found.violations,
+        violations=tuple(found.violations),
+        worst_margin=found.margin,
+        time_s=time.perf_counter() - begin,
+        records=tuple(found.records),
+    )
+
+
+def _judge(
+    sets: SceneSets,
+    planned: Motion,
+    stopping: Motion,
+    vehicle: VehicleParameters,
+    config: CheckerConfig,
+    kept: bool,
+) -> Finding:
+    if _stands(sets, planned, config) and _stands(sets, stopping, config):
+        return Finding(records=[Violation("standing", -1, 0.0, 0.0, "stays at rest, which is always allowed")])
+    found = Finding()
+    same = stopping is planned or _identical(planned, stopping)
+    for name, motion in (("nominal", planned), ("tail", stopping)):
+        if name == "nominal" and same:
+            continue
+        found.add(kinematics.start_state(motion, sets.ego, config, kept, name))
+        found.add(kinematics.consistency(motion, config, name))
+        found.add(kinematics.envelope(motion, vehicle, config, name))
+    found.add(kinematics.shared_start(planned, stopping, config))
+    found.add(kinematics.ends_at_rest(stopping, config))
+
+    intended = planned.at(grid(min(config.nominal_horizon, float(planned.time[-1])), config))
+    sweeps = intended.sweeps(vehicle)
+    found.add(objects.nominal_objects(sets, intended, sweeps, config))
+    found.add(road.boundary(sets, intended, sweeps, vehicle, config, "nominal_boundary"))
+    found.add(road.stop_line(sets, intended, sweeps, vehicle, config, "nominal_stop_line"))
+    if not same:
+        found.add(road.speed_limit(sets, intended, config))
+    found.add(road.wrong_way(sets, intended, config))
+
+    rest = stopping.rest_time(config.rest_speed)
+    halting = stopping.at(grid(min(rest, float(stopping.time[-1]), config.tail_horizon), config))
+    sweeps = halting.sweeps(vehicle)
+    found.add(objects.tail_objects(sets, halting, sweeps, config))
+    found.add(road.boundary(sets, halting, sweeps, vehicle, config, "tail_boundary"))
+    found.add(road.stop_line(sets, halting, sweeps, vehicle, config, "tail_stop_line"))
+    return found
+
+
+def _stands(sets: SceneSets, motion: Motion, config: CheckerConfig) -> bool:
+    """At rest where ego is, from the first entry to the last."""
+    off = np.hypot(*(motion.pose[:, :2] - sets.ego[:2]).T)
+    return bool((np.abs(motion.v) <= config.rest_speed).all() and off.max() <= 0.05 and abs(sets.ego[3]) < 0.2)
+
+
+def _identical(one: Motion, two: Motion) -> bool:
+    return len(one.time) == len(two.time) and bool(np.array_equal(one.pose, two.pose))

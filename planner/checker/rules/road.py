@@ -1,0 +1,145 @@
+"""The road: drivable boundary, closed stop lines, speed limit, direction of travel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.checker.config import CheckerConfig
+from planner.checker.footprint import Sweeps, boxes_from_poses, sweep_segment_distance, sweep_segment_separation
+from planner.checker.motion import Motion
+from planner.checker.report import Violation
+from planner.checker.rules.finding import Finding
+from planner.checker.scene_sets import SceneSets
+from planner.scene import VehicleParameters
+
+_LOOK = 2.0  # m: boundary margins are reported up to here
+
+
+def boundary(
+    sets: SceneSets, motion: Motion, sweeps: Sweeps, vehicle: VehicleParameters, config: CheckerConfig, rule: str
+) -> Finding:
+    """The footprint never crosses the edge of the drivable area; if it already does, not deeper."""
+    found = Finding()
+    if not len(sets.boundary):
+        found.records.append(Violation("no_boundary", -1, 0.0, 0.0, "the scene has no drivable boundary"))
+        return found
+    if _crosses_now(sets, vehicle):
+        return _not_deeper(sets, motion, vehicle, config, rule)
+    moving = np.flatnonzero(np.maximum(np.abs(motion.v[:-1]), np.abs(motion.v[1:])) > config.rest_speed)
+    apart, time = _segment_margin(sets.boundary, sweeps, moving, motion)
+    found.margin = apart - config.boundary_clearance
+    if found.margin < 0:
+        found.violations.append(Violation(rule, -1, time, found.margin, f"gap {apart:.2f} m to the edge of the road"))
+    return found
+
+
+def stop_line(
+    sets: SceneSets, motion: Motion, sweeps: Sweeps, vehicle: VehicleParameters, config: CheckerConfig, rule: str
+) -> Finding:
+    """The footprint does not reach a closed stop line that it is not already on."""
+    found = Finding()
+    if not len(sets.stop_line):
+        return found
+    ahead = sets.stop_line[~_segments_touched(sets.stop_line, sets, vehicle)]
+    moving = np.flatnonzero(np.maximum(np.abs(motion.v[:-1]), np.abs(motion.v[1:])) > config.rest_speed)
+    apart, time = _segment_margin(ahead, sweeps, moving, motion)
+    if apart < 0:
+        found.violations.append(Violation(rule, -1, time, apart, "passes a closed stop line"))
+    return found
+
+
+def speed_limit(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Finding:
+    """Intended speed against the route's limit; above it only while getting slower from the start."""
+    found = Finding()
+    if not len(sets.route_xy):
+        return found
+    distance2 = ((motion.pose[:, None, :2] - sets.route_xy[None]) ** 2).sum(-1)
+    allowed = config.speed_factor * sets.route_limit[distance2.argmin(1)] + config.speed_extra
+    slowing = np.minimum.accumulate(motion.v) + 0.05
+    allowed = np.maximum(allowed, np.minimum(slowing, motion.v[0] + 0.05))
+    found.limit("speed_limit", motion.time, allowed - motion.v, f"{motion.v.max():.1f} m/s")
+    return found
+
+
+def wrong_way(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Finding:
+    """A record (never a violation) when the intended motion ends on a centreline of the opposite direction."""
+    found = Finding()
+    end = motion.pose[-1]
+    heading = np.array([np.cos(end[2]), np.sin(end[2])])
+    nearest, facing = np.inf, 1.0
+    for line in sets.centerlines:
+        gap = np.hypot(*(line - end[:2]).T)
+        i = int(gap.argmin())
+        if gap[i] < nearest:
+            along = line[min(i + 1, len(line) - 1)] - line[max(i - 1, 0)]
+            nearest, facing = gap[i], float(along @ heading) / max(float(np.hypot(*along)), 1e-9)
+    if nearest < 1.5 and facing < -0.5:
+        found.records.append(Violation("wrong_way", -1, float(motion.time[-1]), facing, "on an oncoming lane"))
+    return found
+
+
+def _segment_margin(segments: np.ndarray, sweeps: Sweeps, rows: np.ndarray, motion: Motion) -> tuple[float, float]:
+    """Smallest distance (m, up to `_LOOK`) of the sweeps `rows` from the segments, and when (s)."""
+    if not len(rows) or not len(segments):
+        return np.inf, 0.0
+    center, half = segments.mean(1), np.hypot(*(segments[:, 1] - segments[:, 0]).T) / 2
+    # First against the box around the whole motion: most of a map is far from any one plan.
+    low = (sweeps.center[rows] - sweeps.reach[rows, None]).min(0) - _LOOK
+    high = (sweeps.center[rows] + sweeps.reach[rows, None]).max(0) + _LOOK
+    near = np.flatnonzero(((center + half[:, None] > low) & (center - half[:, None] < high)).all(1))
+    if not len(near):
+        return np.inf, 0.0
+    distance = np.linalg.norm(sweeps.center[rows][:, None] - center[near], axis=-1)
+    k, s = np.nonzero(distance < sweeps.reach[rows][:, None] + half[near] + _LOOK)
+    if not len(k):
+        return np.inf, 0.0
+    k, piece = rows[k], segments[near[s]]
+    apart = sweep_segment_separation(sweeps, k, piece)
+    unsure = np.flatnonzero(apart < max(0.0, float(apart.min()) + 0.3))
+    apart[unsure] = sweep_segment_distance(sweeps, k[unsure], piece[unsure])
+    worst = unsure[apart[unsure].argmin()]
+    return float(apart[worst]), float(motion.time[k[worst]])
+
+
+def _segments_touched(segments: np.ndarray, sets: SceneSets, vehicle: VehicleParameters) -> np.ndarray:
+    """``[S]``: segments under ego's rectangle now."""
+    every = np.arange(len(segments))
+    return sweep_segment_separation(sets.still, np.zeros_like(every), segments) < 0
+
+
+def _crosses_now(sets: SceneSets, vehicle: VehicleParameters) -> bool:
+    return (
+        bool(_segments_touched(sets.boundary, sets, vehicle).any())
+        or _outside(sets, sets.ego[None, :3], vehicle)[0] > 0
+    )
+
+
+def _not_deeper(
+    sets: SceneSets, motion: Motion, vehicle: VehicleParameters, config: CheckerConfig, rule: str
+) -> Finding:
+    """Ego is over the edge already: no part of its outline may get farther out than the farthest is now."""
+    found = Finding()
+    now = float(_outside(sets, sets.ego[None, :3], vehicle)[0])
+    found.records.append(Violation(f"{rule}_outside_now", -1, 0.0, -now, "over the edge before the plan"))
+    deeper = now + 5 * config.touching_tolerance - _outside(sets, motion.pose, vehicle)
+    found.limit(rule, motion.time, deeper, "gets farther over the edge of the road")
+    found.margin = min(float(deeper.min()), 0.0)
+    return found
+
+
+def _outside(sets: SceneSets, pose: np.ndarray, vehicle: VehicleParameters) -> np.ndarray:
+    """``[K]`` m: how far the outermost point of the outline lies beyond the boundary; negative inside."""
+    corners = boxes_from_poses(pose, vehicle.length, vehicle.width, vehicle.rear_axle_to_center).corners
+    outline = np.concatenate([corners, 0.5 * (corners + corners[:, [1, 2, 3, 0]])], 1).reshape(-1, 2)
+    start, along = sets.boundary[:, 0], sets.boundary[:, 1] - sets.boundary[:, 0]
+    size = np.maximum(np.hypot(*along.T), 1e-9)
+    to = outline[:, None] - start
+    u = np.clip((to * along).sum(-1) / size**2, 0.0, 1.0)
+    gap = np.linalg.norm(to - u[..., None] * along, axis=-1)
+    to_right = (to[..., 0] * along[:, 1] - to[..., 1] * along[:, 0]) / size
+    # At a shared end point both pieces are nearest; the one seen less obliquely knows the side.
+    nearest = gap.min(1, keepdims=True)
+    side = np.where(gap <= nearest + 1e-6, to_right, 0.0)
+    rows = np.arange(len(side))
+    sign = np.sign(side[rows, np.abs(side).argmax(1)])
+    return (sign * nearest[:, 0]).reshape(len(pose), -1).max(1)

@@ -1,0 +1,200 @@
+"""What the checker needs of a scene, computed once and used for every candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.checker.config import CheckerConfig
+from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, sweep, sweep_box_distance
+from planner.checker.lanes import LaneGraph
+from planner.checker.occupancy import Objects, Occupancy
+from planner.scene import PolylineType, VectorScene, VehicleParameters
+
+_OBJECT_RANGE = 100.0  # m around ego; what is farther cannot matter within the tail of a 25 m/s vehicle
+
+
+@dataclass
+class SceneSets:
+    """A scene as float64 arrays and sets. Ego frame of the scene; ``A`` objects that are near and likely enough.
+
+    ego: x, y, yaw, v, a, curvature. objects: see `Objects`. gap ``[A]`` m: exact distance of ego's rectangle
+    now, whose footprint is `still`. touching ``[A]``: the gap is already below the clearance. behind, following
+    ``[A]``: wholly behind ego's rear; and in ego's own track. predicted: boxes ``[K, N]`` swept over the nominal
+    grid intervals, predicted_owner ``[N]``. occupancy: worst-case sets. boundary ``[S, 2, 2]``,
+    stop_line ``[Z, 2, 2]``: segments, the surface on the left of a boundary. centerlines: polylines. route_*: the
+    route's valid points.
+    """
+
+    ego: np.ndarray
+    objects: Objects
+    still: Sweeps
+    gap: np.ndarray
+    touching: np.ndarray
+    behind: np.ndarray
+    following: np.ndarray
+    predicted: Boxes
+    predicted_owner: np.ndarray
+    occupancy: Occupancy
+    boundary: np.ndarray
+    stop_line: np.ndarray
+    centerlines: list[np.ndarray]
+    route_xy: np.ndarray
+    route_limit: np.ndarray
+
+
+def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfig) -> SceneSets:
+    """Everything about the scene that does not depend on the plan.
+
+    Raises ValueError unless the scene is a single one (no batch axes).
+    """
+    if scene.batch_shape != ():
+        raise ValueError(f"checker: expected a single scene, got batch shape {scene.batch_shape}")
+    e = scene.ego
+    ego = np.array([float(f) for f in (e.x, e.y, e.yaw, e.v, e.a, e.curvature)])
+    kept, objects, centers = _objects(scene, config)
+    footprint = boxes_from_poses(ego[None, :3], vehicle.length, vehicle.width, vehicle.rear_axle_to_center)
+    still = sweep(np.repeat(footprint.corners, 2, 0), np.zeros(1))
+    now = boxes_from_poses(objects.pose, objects.size[:, 0], objects.size[:, 1])
+    gap = sweep_box_distance(still, np.zeros(len(objects), np.int64), now)
+    behind, following = _rear(ego, now, objects, vehicle, config)
+    lines = _polylines(scene)
+    predicted, owner = _predicted(scene, kept, objects, centers, config)
+    centerlines = lines[PolylineType.CENTERLINE]
+    reach = min(_OBJECT_RANGE, 40.0 + 4.0 * abs(ego[3]))
+    segments = lambda kind: _segments(lines[kind])  # noqa: E731
+    r = scene.route
+    ok = _array(r.valid)
+    return SceneSets(
+        ego=ego,
+        objects=objects,
+        still=still,
+        gap=gap,
+        touching=gap < config.clearance,
+        behind=behind,
+        following=following,
+        predicted=predicted,
+        predicted_owner=owner,
+        occupancy=Occupancy(
+            objects, config.assumptions, LaneGraph(centerlines, config.assumptions.lane_joint), config.step, reach
+        ),
+        boundary=segments(PolylineType.BOUNDARY),
+        stop_line=_segments(_closed_stop_lines(scene)),
+        centerlines=centerlines,
+        route_xy=_array(r.xy)[ok].astype(np.float64),
+        route_limit=_array(r.speed_limit)[ok].astype(np.float64),
+    )
+
+
+def _array(tensor: object) -> np.ndarray:
+    return tensor.detach().cpu().numpy()  # type: ignore[attr-defined]
+
+
+def _objects(scene: VectorScene, config: CheckerConfig) -> tuple[np.ndarray, Objects, np.ndarray]:
+    """Indices of the objects that matter, the objects, and their mode means ``[A, M, T, 2]``."""
+    agents, futures = scene.agents, scene.futures
+    box = _array(agents.box).astype(np.float64)
+    at = _array(scene.ego.x), _array(scene.ego.y)
+    near = np.hypot(box[:, 0] - at[0], box[:, 1] - at[1]) < _OBJECT_RANGE
+    kept = np.flatnonzero(_array(agents.valid) & near & (_array(agents.existence) >= config.existence))
+    yaw = _array(futures.yaw)[kept].astype(np.float64)
+    valid, probability = _array(futures.valid)[kept], _array(futures.probability)[kept].astype(np.float64)
+    turn_rate = np.zeros(len(kept))
+    time = _array(futures.time).astype(np.float64)
+    if len(kept) and len(time):
+        # Perception reports no yaw rate; the beginning of its forecast is its estimate of the present one.
+        early = min(int(np.searchsorted(time, 0.5)), len(time) - 1)
+        change = np.angle(np.exp(1j * (yaw[:, :, early] - box[kept, 2][:, None])))
+        weight = probability * valid[:, :, early]
+        turn_rate = (weight * change).sum(1) / np.maximum(weight.sum(1), 1e-9) / time[early]
+    objects = Objects(
+        pose=box[kept, :3],
+        size=box[kept, 3:5],
+        velocity=_array(agents.velocity)[kept].astype(np.float64),
+        kind=_array(agents.agent_class)[kept],
+        track_id=_array(agents.track_id)[kept],
+        turn_rate=turn_rate,
+    )
+    return kept, objects, _array(futures.mean)[kept].astype(np.float64)
+
+
+def _predicted(
+    scene: VectorScene, kept: np.ndarray, objects: Objects, mean: np.ndarray, config: CheckerConfig
+) -> tuple[Boxes, np.ndarray]:
+    """Every likely mode's box over each interval of the nominal grid, today's box at time 0."""
+    f = scene.futures
+    steps = int(np.ceil(config.nominal_horizon / config.step - 1e-9))
+    grid = config.step * np.arange(steps + 1)
+    time = np.concatenate([[0.0], _array(f.time).astype(np.float64)])
+    valid = _array(f.valid)[kept]
+    use = (_array(f.probability)[kept] >= config.mode_probability) & valid.any(-1)
+    agent, mode = np.nonzero(use)
+    if len(agent) == 0 or len(time) < 2:
+        empty = np.zeros((steps, 0))
+        return Boxes(np.zeros((steps, 0, 2)), np.zeros((steps, 0, 2)), np.zeros((steps, 0, 2)), empty), agent
+    xy = np.concatenate([objects.pose[agent, None, :2], mean[agent, mode]], 1)
+    turn = np.concatenate([objects.pose[agent, None, 2], _array(f.yaw)[kept][agent, mode].astype(np.float64)], 1)
+    turn = np.unwrap(turn, axis=1)
+    said = np.concatenate([np.ones((len(agent), 1), bool), valid[agent, mode]], 1)
+    i = np.clip(np.searchsorted(time, grid, side="right") - 1, 0, len(time) - 2)
+    u = (grid - time[i]) / (time[i + 1] - time[i])
+    blend = lambda g, w: (1 - w) * g[:, i] + w * g[:, i + 1]  # noqa: E731
+    at, heading = blend(xy, u[:, None]), blend(turn, u)
+    known = said[:, i] & said[:, i + 1] & (u <= 1.0 + 1e-9)
+    middle = 0.5 * (heading[:, 1:] + heading[:, :-1])
+    axis = np.stack([np.cos(middle), np.sin(middle)], -1)
+    across = np.stack([-axis[..., 1], axis[..., 0]], -1)
+    moved = at[:, 1:] - at[:, :-1]
+    half_turn = 0.5 * np.abs(heading[:, 1:] - heading[:, :-1])
+    c, s = np.cos(half_turn), np.sin(half_turn)
+    half_length, half_width = (objects.size[agent, j][:, None] / 2 for j in (0, 1))
+    half = np.stack(
+        [
+            c * half_length + s * half_width + 0.5 * np.abs((moved * axis).sum(-1)),
+            s * half_length + c * half_width + 0.5 * np.abs((moved * across).sum(-1)),
+        ],
+        -1,
+    )
+    center = 0.5 * (at[:, 1:] + at[:, :-1])
+    # A mode that says nothing about an interval claims no space there: it is moved out of reach.
+    center = np.where((known[:, 1:] & known[:, :-1])[..., None], center, 1e6)
+    order = lambda g: np.ascontiguousarray(np.moveaxis(g, 0, 1))  # noqa: E731
+    return Boxes(order(center), order(axis), order(half), np.zeros((steps, len(agent)))), agent
+
+
+def _rear(
+    ego: np.ndarray, now: Boxes, objects: Objects, vehicle: VehicleParameters, config: CheckerConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which objects lie wholly behind ego's rear within the rear bearing; which of them in its own track."""
+    c, s = np.cos(ego[2]), np.sin(ego[2])
+    to = now.corners - ego[:2]
+    forward = to[..., 0] * c + to[..., 1] * s
+    center = objects.pose[:, :2] - ego[:2]
+    bearing = np.abs(np.arctan2(-s * center[:, 0] + c * center[:, 1], c * center[:, 0] + s * center[:, 1]))
+    side = np.abs(-s * center[:, 0] + c * center[:, 1])
+    behind = (forward.max(-1) < -vehicle.rear) & (bearing > config.rear_bearing)
+    return behind, behind & (side < (vehicle.width + objects.size[:, 1]) / 2 + 0.5)
+
+
+def _polylines(scene: VectorScene) -> dict[PolylineType, list[np.ndarray]]:
+    xy, kind, valid = _array(scene.map.xy).astype(np.float64), _array(scene.map.kind), _array(scene.map.valid)
+    count = valid.sum(-1)
+    out: dict[PolylineType, list[np.ndarray]] = {t: [] for t in PolylineType}
+    for line, k, n in zip(xy, kind, count):
+        if n >= 2:
+            out[PolylineType(int(k))].append(line[:n])
+    return out
+
+
+def _closed_stop_lines(scene: VectorScene) -> list[np.ndarray]:
+    m = scene.map
+    chosen = (_array(m.kind) == int(PolylineType.STOP_LINE)) & _array(m.closed)
+    xy, count = _array(m.xy).astype(np.float64), _array(m.valid).sum(-1)
+    return [xy[i, : count[i]] for i in np.flatnonzero(chosen) if count[i] >= 2]
+
+
+def _segments(lines: list[np.ndarray]) -> np.ndarray:
+    """``[S, 2, 2]`` from polylines."""
+    pieces = [np.stack([line[:-1], line[1:]], 1) for line in lines]
+    return np.concatenate(pieces) if pieces else np.zeros((0, 2, 2))
