@@ -15,16 +15,9 @@ import yaml
 
 from eval.simulation.simulation_config import SimulationConfig
 from eval.typed_config import ConfigError, from_mapping, parse_yaml, replaced, to_mapping, with_override
+from perception.oracle import OracleConfig
 from planner.config import PlannerConfig
-
-try:
-    from planner.supervise import SupervisorConfig
-except ImportError:
-
-    @dataclass(frozen=True)
-    class SupervisorConfig:  # type: ignore[no-redef]
-        """The second channel."""
-
+from planner.supervise import SupervisorConfig
 
 PLANNERS = ("dualdrive", "expert", "constant_velocity", "idm", "pdm_style")
 TRAFFIC = ("log_replay", "idm")
@@ -103,6 +96,7 @@ class RunConfig:
     driver: how our planner and its second channel are joined.
     planner: the convex planner.
     supervisor: the second channel: checker, fallback, deadline.
+    perception: what the planner is shown of the world.
     simulation: vehicle, tracker, traffic of the closed loop.
     execution: how the run is executed.
     """
@@ -113,6 +107,7 @@ class RunConfig:
     driver: DriverConfig = field(default_factory=DriverConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
+    perception: OracleConfig = field(default_factory=OracleConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 

@@ -38,7 +38,7 @@ def quick_work(task: Task, progress: Callable[[float], None], *, config: RunConf
     path.parent.mkdir(parents=True, exist_ok=True)
     cycle_ms = np.arange(STEPS, dtype=float)
     np.savez(path, cycle_ms=cycle_ms, tail_accepted=np.arange(STEPS) > 0)
-    metrics = {"score_cls": 0.5, "at_fault_collisions": float("hit" in name), "off_road_steps": 3.0 * ("grass" in name)}
+    metrics = {"cls": 0.5, "at_fault_collisions": float("hit" in name), "off_road": 3.0 * ("grass" in name)}
     return {
         **task.key._asdict(),
         "status": "completed",

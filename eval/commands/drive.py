@@ -106,5 +106,5 @@ def _is_interrupt(error: BaseException) -> bool:
 
 
 def _note(line: dict[str, Any]) -> str:
-    score = line["metrics"].get("score_cls", {}).get("value")
+    score = line["metrics"].get("cls", {}).get("value")
     return "" if score is None else f"score {score:.3f}"

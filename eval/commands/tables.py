@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-TRAFFIC_NAMES = {"log_replay": "log replay (NR)", "idm": "IDM-reactive (R)"}
+TRAFFIC_NAMES = {"log_replay": "NR", "idm": "R"}
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """One row per planner and kind of traffic, then what went wrong, by name."""
     runs = summary["runs"]
     separate = any("score_cls_signal_unknown" in run for run in runs)
-    table = Table(
-        title=f"Closed loop. Score: {summary['protocol']}",
-        caption="at fault, off road: lower is better; without tail: steps driven without a checker-accepted stop",
-        title_justify="left",
-        caption_justify="left",
-    )
-    for name, justify in (("planner", "left"), ("traffic", "left"), ("scenarios", "right"), ("score", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    notes = [
+        f"score: {summary['protocol']}, 0 to 1. NR: log replay, R: IDM-reactive traffic.",
+        "at fault: collisions; off road: scenarios; no tail: steps without a verified stop. ms: planner cycle.",
+    ]
     if separate:
-        table.add_column("score without\n0553, 0757", justify="right")
-    for name in ("at fault", "off road", "without tail", "cycle ms p50", "p99", "p99.9"):
-        table.add_column(name, justify="right")
+        notes.append("score*: without scenes 0553 and 0757, where unknown traffic lights decide who goes.")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("planner", no_wrap=True)
+    table.add_column("traffic", no_wrap=True)
+    columns = ["done", "score", *(["score*"] if separate else []), "at\nfault", "off\nroad", "no\ntail"]
+    for name in [*columns, "ms\np50", "ms\np99", "ms\np99.9"]:
+        table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         cells = [run["planner"], TRAFFIC_NAMES[run["traffic"]], f"{run['completed']}/{run['scenarios']}"]
         cells.append(_score(run["score_cls"], run["score_valid"]))
@@ -34,9 +35,11 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
             cells.append(_score(run.get("score_cls_other"), run["score_valid"]))
         cells += [_bad(run["at_fault_collisions"]), _bad(run["off_road"])]
         cells.append(_bad(run["plans_without_tail"]) if run["planner"] == "dualdrive" else "-")
-        cells += ["-" if value is None else f"{value:.1f}" for value in run["cycle_ms"].values()]
+        cells += ["-" if value is None else f"{value:.0f}" for value in run["cycle_ms"].values()]
         table.add_row(*cells)
+    console.print()
     console.print(table)
+    console.print(*notes, sep="\n", style="dim", highlight=False, soft_wrap=True)
     for run in runs:
         where = f"{run['planner']}, {TRAFFIC_NAMES[run['traffic']]}"
         if run["failed"]:

@@ -16,7 +16,10 @@ from eval.config import RunConfig
 from eval.run.samples import Sample, load_sample
 from eval.run.store import Key, sync_file
 from eval.simulation.drivers import Driver
+from eval.simulation.rollout import Observer, rollout
+from perception.oracle import OracleConfig, OraclePerception
 from perception.recording import Recording
+from perception.routing import RouteSurface
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,17 @@ def run_task(task: Task, progress: Callable[[float], None], *, config: RunConfig
     import torch
 
     from eval.metrics import evaluate
-    from eval.simulation.rollout import rollout
 
     torch.set_num_threads(1)
     recording = _recording(task.sample, config)
-    trace = rollout(recording, make_driver(task.planner, config), task.traffic, config.simulation, progress)
+    trace = rollout(
+        recording,
+        make_driver(task.planner, config),
+        task.traffic,
+        config.simulation,
+        progress=lambda done, steps: progress(done / steps),
+        observe=_observer(recording, config.perception),
+    )
 
     path = run_dir / trace_path(task.key)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +134,12 @@ def recording_hash(recording: Recording) -> str:
     ):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _observer(recording: Recording, config: OracleConfig) -> Observer:
+    """Oracle perception as configured."""
+    surface = RouteSurface(recording.road, recording.route, recording.route_xy)
+    return OraclePerception(recording.road, surface, config).observe
 
 
 def _save_geometry(recording: Recording, path: Path) -> None:
