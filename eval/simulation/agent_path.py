@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -26,8 +26,9 @@ class AgentPath:
     xy ``[n, 2]`` (m), yaw ``[n]`` of the box (rad, unwrapped), direction ``[n]`` of travel (rad, unwrapped; opposite
     to yaw for a vehicle that backs up), speed ``[n]`` upper speed (m/s), acceleration ``[n]`` the recorded one where
     it is positive (m/s^2), log_time ``[n]`` when the recorded vehicle was there (s).
-    stops: places (m along the path) and the times (s) until which the recorded vehicle stood there; infinite if it
-    never left. start: index of its first time. start_speed (m/s).
+    schedule ``[T]`` where the recorded vehicle is on the path at each time of the recording (m; 0 before, infinite
+    after its last time if it left while moving), schedule_speed ``[T]`` how fast (m/s).
+    first, last: indices of its first and last time. recorded_length (m): the path beyond is extrapolated.
     """
 
     xy: np.ndarray
@@ -36,11 +37,11 @@ class AgentPath:
     speed: np.ndarray
     acceleration: np.ndarray
     log_time: np.ndarray
-    start: int
+    schedule: np.ndarray
+    schedule_speed: np.ndarray
+    first: int
     last: int
-    start_speed: float
     recorded_length: float
-    stops: list[tuple[float, float]] = field(default_factory=list)
 
 
 def build_path(
@@ -56,6 +57,7 @@ def build_path(
     index = np.flatnonzero(valid)
     if len(index) < 3:
         return None
+    first, last, times = int(index[0]), int(index[-1]), len(time)
     pose, time = pose[index], time[index]
     yaw = np.unwrap(pose[:, 2])
     sense = _sense(pose[:, :2], yaw)
@@ -89,10 +91,11 @@ def build_path(
     direction = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
     speed = np.maximum(speed, _CREEP)
     acceleration = np.clip(speed * np.gradient(speed, SPACING), 0.0, 4.0)
-    return AgentPath(
-        xy, path_yaw, direction, speed, acceleration, log_time, int(index[0]), int(index[-1]),
-        float(v_log[0]), length, _stops(s_log, v_log, time, config),
-    )  # fmt: skip
+    place = np.interp(np.arange(times), index, _smooth(s_log))
+    pace = np.interp(np.arange(times), index, v_log)
+    if v_log[-1] >= config.stop_speed:
+        place[last + 1 :] = np.inf
+    return AgentPath(xy, path_yaw, direction, speed, acceleration, log_time, place, pace, first, last, length)
 
 
 def _sense(xy: np.ndarray, yaw: np.ndarray) -> int:
@@ -131,19 +134,16 @@ def _progress(xy: np.ndarray, kept: list[int], s_kept: np.ndarray) -> np.ndarray
 
 def _slope(s: np.ndarray, dt: float) -> np.ndarray:
     """``[T]`` m/s >= 0: straight lines fitted over 1 s of the distance covered."""
-    window = min(11, len(s) - (1 - len(s) % 2))
-    return np.maximum(savgol_filter(s, window, 1, deriv=1, delta=dt), 0.0)
+    return np.maximum(savgol_filter(s, _window(s), 1, deriv=1, delta=dt), 0.0)
 
 
-def _stops(s: np.ndarray, v: np.ndarray, time: np.ndarray, config: IdmConfig) -> list[tuple[float, float]]:
-    slow = np.concatenate([[False], v < config.stop_speed, [False]])
-    begins, ends = np.flatnonzero(slow[1:] & ~slow[:-1]), np.flatnonzero(slow[:-1] & ~slow[1:])
-    stops = []
-    for begin, end in zip(begins, ends):
-        leaves = end < len(time)
-        if not leaves or time[end] - time[begin] >= config.stop_duration:
-            stops.append((float(s[end - 1]), float(time[end]) if leaves else math.inf))
-    return stops
+def _smooth(s: np.ndarray) -> np.ndarray:
+    """``[T]`` m: the distance covered, by the same straight lines."""
+    return np.maximum.accumulate(savgol_filter(s, _window(s), 1))
+
+
+def _window(s: np.ndarray) -> int:
+    return min(11, len(s) - (1 - len(s) % 2))
 
 
 def _extension(pose: np.ndarray, road: RoadMap, speed: float) -> np.ndarray:

@@ -133,17 +133,29 @@ def row_of_agent(reactive: Reactive, count: int) -> np.ndarray:
     return rows
 
 
-def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmConfig) -> tuple[np.ndarray, np.ndarray]:
-    """``[R]`` gap (m, infinite if free) to, and speed along the path (m/s) of, whoever asks for the hardest braking.
+@dataclass
+class Leaders:
+    """Per reactive vehicle ``[R]``, whoever asks for the hardest braking: gap (m, infinite if nobody), speed along the
+    path (m/s), agent index (N for the ego, -1 for nobody), later (s ahead at which it is in the way)."""
+
+    gap: np.ndarray
+    speed: np.ndarray
+    agent: np.ndarray
+    later: np.ndarray
+
+
+def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmConfig) -> Leaders:
+    """Whom each reactive vehicle has to heed.
 
     ignored ``[R, N + 1]``: agents a vehicle does not react to. An extrapolated box does not count if the
     vehicle will have passed it, if it comes from beside or behind, or if both are reactive and the recording
     has this vehicle there first.
     """
-    gap, speed = np.full(len(reactive.agent), np.inf), np.zeros(len(reactive.agent))
+    count = len(reactive.agent)
+    found = Leaders(np.full(count, np.inf), np.zeros(count), np.full(count, -1), np.zeros(count))
     active = np.flatnonzero(reactive.driving)
     if not len(active):
-        return gap, speed
+        return found
     slices, slice_half, front = _corridors(reactive, active, config)
     half_width = reactive.half[active, 1]
     near = near_pairs(slices, half_width + slice_half + config.corridor_margin, others.box, others.half)
@@ -169,8 +181,10 @@ def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmC
     pressure = np.where(counts, desired_gap(v, along, config) / space, -np.inf)
     for p in np.argsort(pressure, kind="stable"):
         if counts[p]:
-            gap[row[p]], speed[row[p]] = space[p], along[p]
-    return gap, speed
+            i = row[p]
+            found.gap[i], found.speed[i], found.later[i] = space[p], along[p], later[p]
+            found.agent[i] = others.agent[which[p]]
+    return found
 
 
 def _corridors(reactive: Reactive, active: np.ndarray, config: IdmConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,10 +8,12 @@ forwards and back up are replayed.
 reproduces its recording. It speeds up at most with the recorded acceleration at that place or the IDM's,
 whichever is larger.
 
-**Stops.** nuScenes has no traffic lights. Where the recorded vehicle stood, there is a virtual stop
-line that opens at the time when the recorded vehicle left; whoever comes later passes. One that stood to the end
-of its recording stays. So a vehicle never runs a (probably) red light because the ego behaves differently
-from the recorded driver, but it also waits out a stop whose cause is gone.
+**Stops.** nuScenes has no traffic lights. Nobody runs ahead of its recorded self: where the recorded vehicle
+stood, there is a virtual stop line that opens at the time when the recorded vehicle left; whoever comes later
+passes. One that stood to the end of its recording stays. So no vehicle runs a (probably) red light because the ego
+behaves differently from the recorded driver, but it also waits out a stop whose cause is gone. Near its recorded self,
+the target speed is v_rec + (s_rec - s) / 1 s, and further behind at most the speed from which the comfortable
+deceleration reaches the recorded one.
 
 **Others.** Acceleration towards the most restrictive other road user, with gap s, own speed v, and speed of
 the other along the path v_l: a_int = a (1 - (s*/s)^2), s* = s0 + v T + v (v - v_l) / (2 sqrt(a b)); the smaller
@@ -50,7 +52,7 @@ from perception.recording import Recording
 from planner.scene import AgentClass, VehicleParameters
 
 _STILL = 1.0  # m; recorded objects that stay within this do not move
-_OVERRUN = 0.2  # m by which a stop may be missed and still hold
+_CATCH_UP = 1.0  # s
 _ENTRY_MARGIN = 0.5  # m around the ego that must be free where a vehicle appears
 _ENTRY_BRAKING = 4.0  # m/s^2; a vehicle appears no faster than this can stop it behind whoever is ahead
 
@@ -60,7 +62,7 @@ class ReactiveTraffic:
 
     def __init__(self, recording: Recording, config: IdmConfig) -> None:
         agents = recording.agents
-        self._agents, self._config, self._time = agents, config, recording.time
+        self._agents, self._config = agents, config
         self._dt, self._index = recording.dt, 0
         self._half = agents.size / 2
         built = {
@@ -73,12 +75,14 @@ class ReactiveTraffic:
         self._paths = [built[int(i)] for i in rows]
         self.reactive = Reactive(
             agent=rows,
-            driving=np.array([path.start == 0 for path in self._paths], dtype=bool),
+            driving=np.array([path.first == 0 for path in self._paths], dtype=bool),
             s=np.zeros(len(rows)),
-            v=np.array([path.start_speed for path in self._paths]),
+            v=np.array([float(path.schedule_speed[path.first]) for path in self._paths]),
             half=self._half[rows],
             table=PathTable(self._paths),
         )
+        self._schedule = np.array([path.schedule for path in self._paths]).reshape(len(rows), -1)
+        self._schedule_speed = np.array([path.schedule_speed for path in self._paths]).reshape(len(rows), -1)
         self._gone = np.zeros(len(rows), bool)
         self._waits = np.zeros(len(rows), bool)
         self._ignored = self._overlapped_in_recording()
@@ -103,18 +107,23 @@ class ReactiveTraffic:
     def _accelerations(self, ego: VehicleState, vehicle: VehicleParameters) -> np.ndarray:
         """``[R]`` m/s^2, as the module's docstring says."""
         c, r, dt = self._config, self.reactive, self._dt
-        row, now = np.arange(len(r.agent)), float(self._time[self._index])
+        row = np.arange(len(r.agent))
         target = r.table.look("speed", r.s + r.v * dt, row)
-        for i in np.flatnonzero(r.driving):
-            for place, opens in self._paths[i].stops:
-                if now < opens and place > r.s[i] - _OVERRUN:
-                    target[i] = min(target[i], _approach_speed(place - r.s[i], c.deceleration, dt))
+        target = np.minimum(target, self._speed_behind_recorded())
         rise = np.maximum(r.table.look("acceleration", r.s, row), c.acceleration)
         free = np.clip((target - r.v) / dt, -c.braking_max, rise)
-        gap, speed = leaders(r, self._boxes(ego, vehicle), self._ignored, c)
-        ratio = (desired_gap(r.v, speed, c) / np.maximum(gap, 0.1)) ** 2
+        ahead = leaders(r, self._boxes(ego, vehicle), self._ignored, c)
+        ratio = (desired_gap(r.v, ahead.speed, c) / ahead.gap) ** 2
         interaction = np.where(ratio < 1, rise, c.acceleration) * (1 - ratio)
         return np.maximum(np.minimum(free, interaction), -c.braking_max)
+
+    def _speed_behind_recorded(self) -> np.ndarray:
+        """``[R]`` m/s: the highest speed with which a vehicle does not run ahead of its recorded self."""
+        r, k = self.reactive, self._index
+        behind = self._schedule[:, k] - r.s
+        pace = self._schedule_speed[:, k]
+        brake = np.sqrt(pace**2 + 2 * self._config.deceleration * np.maximum(behind, 0.0))
+        return np.maximum(np.minimum(pace + behind / _CATCH_UP, brake), 0.0)
 
     def _boxes(self, ego: VehicleState, vehicle: VehicleParameters) -> Boxes:
         return boxes_now_and_soon(
@@ -127,8 +136,8 @@ class ReactiveTraffic:
         xy = r.table.pose(r.s, np.arange(len(r.agent)))[:, :2]
         far = np.hypot(xy[:, 0] - ego.x, xy[:, 1] - ego.y) > self._config.range
         over = np.array([self._index > path.last for path in self._paths], dtype=bool)
-        parked = np.array([any(math.isinf(opens) for _, opens in path.stops) for path in self._paths], dtype=bool)
-        done = r.driving & ((over & far) | ((r.s >= r.table.end - 1e-6) & ~parked))
+        at_end = (r.s >= r.table.end - 1e-6) & np.isinf(self._schedule[:, -1])
+        done = r.driving & over & (far | at_end)
         self._gone |= done
         r.driving &= ~done
 
@@ -136,7 +145,7 @@ class ReactiveTraffic:
         """Vehicles whose recording has begun appear where it begins, as soon as that place is free."""
         r = self.reactive
         for i, path in enumerate(self._paths):
-            if r.driving[i] or self._gone[i] or path.start > self._index:
+            if r.driving[i] or self._gone[i] or path.first > self._index:
                 continue
             name = self._agents.id[r.agent[i]]
             if self._occupied(i, ego, vehicle):
@@ -149,9 +158,10 @@ class ReactiveTraffic:
                 continue
             r.driving[i] = True
             self._show()
-            gap, speed = leaders(r, self._boxes(ego, vehicle), self._ignored, self._config)
-            room = max(float(gap[i]) - self._config.gap_min, 0.0)
-            r.v[i] = min(path.start_speed, math.sqrt(float(speed[i]) ** 2 + 2 * _ENTRY_BRAKING * room))
+            ahead = leaders(r, self._boxes(ego, vehicle), self._ignored, self._config)
+            room = max(float(ahead.gap[i]) - self._config.gap_min, 0.0)
+            possible = math.sqrt(float(ahead.speed[i]) ** 2 + 2 * _ENTRY_BRAKING * room)
+            r.v[i] = min(float(path.schedule_speed[path.first]), possible)
             self._show()
 
     def _occupied(self, i: int, ego: VehicleState, vehicle: VehicleParameters) -> bool:
@@ -164,8 +174,8 @@ class ReactiveTraffic:
         agents = r.agent[others]
         touched = rectangles_touch(start, r.half[i], self.pose[agents], r.half[others])
         # Boxes that overlap in the recording too are noise of the annotation, not a lack of room.
-        recorded = self._agents.pose[agents, path.start]
-        noise = self._agents.valid[agents, path.start] & rectangles_touch(start, r.half[i], recorded, r.half[others])
+        recorded = self._agents.pose[agents, path.first]
+        noise = self._agents.valid[agents, path.first] & rectangles_touch(start, r.half[i], recorded, r.half[others])
         return bool((touched & ~noise).any())
 
     def _overlapped_in_recording(self) -> np.ndarray:
@@ -196,10 +206,3 @@ class ReactiveTraffic:
         self.pose[r.agent] = r.table.pose(r.s, row)
         self.velocity[r.agent] = r.v[:, None] * np.stack([np.cos(direction), np.sin(direction)], -1)
         self.present[r.agent] = r.driving
-
-
-def _approach_speed(distance: float, deceleration: float, dt: float) -> float:
-    """Speed (m/s) from which a vehicle stops within `distance` (m), and does not pass it within dt (s)."""
-    if distance <= 0.0:
-        return 0.0
-    return min(math.sqrt(2 * deceleration * distance), distance / dt)

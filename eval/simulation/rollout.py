@@ -15,7 +15,10 @@ from eval.simulation.trace import Trace
 from eval.simulation.tracker import PlannedMotion, Tracker, tracking_error
 from eval.simulation.vehicle import VehicleState
 from eval.simulation.world import World, ego_box
+from perception.oracle import OraclePerception
 from perception.recording import ObjectStates, Recording
+from perception.routing import RouteSurface
+from planner.limiter import limit
 from planner.scene import EgoState, VectorScene
 
 Observer = Callable[[EgoState, ObjectStates, str], VectorScene]
@@ -66,8 +69,10 @@ def rollout(
                 world.replay_ego()
             else:
                 tracked = tracker.track(world.ego, plan, elapsed=0.0, dt=world.dt)
-                log.saturated(k, tracked.saturated)
-                world.step(tracked.command)
+                command, limited = limit(tracked.command, world.ego, world.dt, world.vehicle)
+                log.bites(k, "tracker", tracked.saturated)
+                log.bites(k, "limiter", limited)
+                world.step(command)
         if progress is not None:
             progress(k + 1, log.steps)
     return log.trace(driver.name, traffic, config.seed)
@@ -75,9 +80,6 @@ def rollout(
 
 def oracle_observer(recording: Recording) -> Observer:
     """Perfect perception of the present, rule-based forecasts, the recording's map and route."""
-    from perception.oracle import OraclePerception
-    from perception.routing import RouteSurface
-
     surface = RouteSurface(recording.road, recording.route, recording.route_xy)
     perception = OraclePerception(recording.road, surface)
     return lambda ego, objects, name: perception.observe(ego, objects, name=name)
@@ -150,7 +152,7 @@ class _Log:
         self._reason.append(output.reason)
         self.steps_taken.append({**output.picture, "observe_ms": round(observe_ms, 3), "traffic": list(t.events)})
 
-    def saturated(self, k: int, names: tuple[str, ...], who: str = "tracker") -> None:
+    def bites(self, k: int, who: str, names: tuple[str, ...]) -> None:
         """Add to the step's reason what kept a command from being obeyed."""
         if names:
             said = f"{who}: {', '.join(names)}"

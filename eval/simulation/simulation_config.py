@@ -28,7 +28,7 @@ class IdmConfig:
     gap_min (m), headway (s), acceleration (m/s^2), deceleration (m/s^2, comfortable, magnitude).
     braking_max (m/s^2): hardest braking of a reactive vehicle, magnitude.
     moving_distance (m): vehicles that move less than this in the recording stand still in the simulation too.
-    stop_speed (m/s), stop_duration (s): a recorded vehicle that is slower for longer has stopped.
+    stop_speed (m/s): a vehicle whose recording ends slower than this stands there for good.
     corridor_margin (m): per side, added to a vehicle's width when it looks for others on its path.
     anticipation (s): how far ahead moving others are extrapolated onto the path.
     range (m): vehicles that are further from the ego after the end of their recording leave the simulation.
@@ -41,7 +41,6 @@ class IdmConfig:
     braking_max: float = 8.0
     moving_distance: float = 2.0
     stop_speed: float = 0.4
-    stop_duration: float = 1.0
     corridor_margin: float = 0.1
     anticipation: float = 2.0
     range: float = 120.0

@@ -9,8 +9,11 @@ from typing import Self
 import numpy as np
 
 from eval.simulation.simulation_config import TrackerConfig
-from eval.simulation.vehicle import Command, VehicleState, advance
+from eval.simulation.vehicle import VehicleState, advance
+from planner.limiter import Command
 from planner.scene import Trajectory, VehicleParameters
+
+_TOLERANCE = 1.02  # a limit bites if more than 2 % beyond it was wanted
 
 
 @dataclass(frozen=True)
@@ -106,21 +109,24 @@ class Tracker:
         if state.v <= 0.0 and after.v <= 0.0:
             curvature = state.curvature
 
-        lowest = max(-p.braking_max, state.a - p.jerk_max * dt)
-        highest = min(p.acceleration_max, state.a + p.jerk_max * dt)
-        allowed_a = min(max(acceleration, lowest), highest)
-        curvature_allowed = min(max(curvature, -p.curvature_max), p.curvature_max)
-        wanted_rate = (curvature_allowed - state.curvature) / dt
-        allowed_rate = min(max(wanted_rate, -p.curvature_rate_max), p.curvature_rate_max)
+        # Braking harder than to a stop within the step asks for nothing more.
+        stops = acceleration <= -state.v / dt
+        if stops:
+            acceleration = -state.v / dt
+        change, jump = acceleration - state.a, p.jerk_max * dt
+        allowed = min(max(acceleration, state.a - jump, -p.braking_max), state.a + jump, p.acceleration_max)
+        reachable = min(max(curvature, -p.curvature_max), p.curvature_max)
+        rate = (reachable - state.curvature) / dt
         bites = {
-            "braking": acceleration < -p.braking_max * 1.02,
-            "acceleration": acceleration > p.acceleration_max * 1.02,
-            "jerk": abs(acceleration - state.a) > p.jerk_max * dt * 1.02,
-            "curvature": abs(curvature) > p.curvature_max * 1.02,
-            "curvature_rate": abs(wanted_rate) > p.curvature_rate_max * 1.02,
+            "braking": acceleration < -p.braking_max * _TOLERANCE,
+            "acceleration": acceleration > p.acceleration_max * _TOLERANCE,
+            "jerk": abs(change) > jump * _TOLERANCE and not stops,
+            "curvature": abs(curvature) > p.curvature_max * _TOLERANCE,
+            "curvature_rate": abs(rate) > p.curvature_rate_max * _TOLERANCE,
         }
+        rate = min(max(rate, -p.curvature_rate_max), p.curvature_rate_max)
         saturated = tuple(name for name, bite in bites.items() if bite)
-        return Tracked(Command(acceleration=allowed_a, curvature_rate=allowed_rate), error, saturated)
+        return Tracked(Command(acceleration=allowed, curvature_rate=rate), error, saturated)
 
     def _hold(self, state: VehicleState, acceleration: float, dt: float) -> float:
         """Stand still: a rolling vehicle is braked to v = 0 within the step, a standing one stays."""

@@ -16,18 +16,11 @@ import numpy as np
 import torch
 
 from perception.recording import EgoTrack
+from planner.limiter import Command
 from planner.scene import EgoState, VehicleParameters
 
 _NODE, _WEIGHT = np.polynomial.legendre.leggauss(8)
 _NODE, _WEIGHT = (_NODE + 1) / 2, _WEIGHT / 2  # on [0, 1]
-
-
-@dataclass(frozen=True)
-class Command:
-    """acceleration (m/s^2): to be reached at the end of the step. curvature_rate (1/(m s)): during the step."""
-
-    acceleration: float
-    curvature_rate: float
 
 
 STANDSTILL = 1e-4

@@ -6,8 +6,9 @@ import numpy as np
 
 from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.traffic import Traffic, make_traffic
-from eval.simulation.vehicle import Bicycle, Command, VehicleState
+from eval.simulation.vehicle import Bicycle, VehicleState
 from perception.recording import ObjectStates, Recording
+from planner.limiter import Command
 from planner.scene import EgoState
 
 
