@@ -55,6 +55,8 @@ class OccupancyAssumptions:
     bounds: per class. turn_hold, turn_fade (s): a turning vehicle keeps its turn rate this long, then
     straightens over the fade. lane_distance (m), lane_angle (rad): an object within both of a
     centreline may follow it. lane_joint (m): centrelines whose ends are this close are joined.
+    cornering (m/s^2): nobody takes a lane's bend with more lateral acceleration, and brakes for it at
+    `ClassBounds.braking` at most; a lane that cannot be followed so is not followed.
     paths_max: lane paths followed per object. pieces: convex pieces a set along a path is cut into.
     """
 
@@ -62,8 +64,9 @@ class OccupancyAssumptions:
     turn_hold: float = 1.0
     turn_fade: float = 1.0
     lane_distance: float = 1.75
-    lane_angle: float = 0.8
+    lane_angle: float = 0.35
     lane_joint: float = 1.0
+    cornering: float = 4.0
     paths_max: int = 4
     pieces: int = 6
 
@@ -76,8 +79,10 @@ class CheckerConfig:
     trajectory is checked. tail_horizon: a tail must be at rest by then. shared_time: trajectory and
     tail must agree this long. rest_speed: slower is standing.
     clearance, boundary_clearance (m): distance kept by the exact rectangle.
-    mode_probability, existence: forecasts and objects below are not looked at in the nominal check;
-    objects below `existence` are not looked at by the tail either.
+    mode_probability: forecasts below are not looked at in the nominal check. early (s), likely: until then any
+    such mode counts; later a conflict counts when the conflicting modes of an object together reach `likely`,
+    because ego can still stop clear of all of them: the tail is checked for exactly that.
+    existence: objects below are not looked at by either check.
     start_*: how far a plan may start from the ego state; a kept tail, which carries the tracking
     error of the cycles since, may be `kept_factor` times as far away.
     step_*: kinematic consistency between two entries; drift (m): accumulated over one second.
@@ -97,6 +102,8 @@ class CheckerConfig:
     clearance: float = 0.05
     boundary_clearance: float = 0.0
     mode_probability: float = 0.1
+    early: float = 1.5
+    likely: float = 0.5
     existence: float = 0.1
     start_position: float = 0.1
     start_yaw: float = 0.03
@@ -107,7 +114,7 @@ class CheckerConfig:
     step_position: float = 0.05
     step_yaw: float = 0.02
     step_speed: float = 0.1
-    drift: float = 0.2
+    drift: float = 0.3
     envelope: float = 1.05
     lateral_jerk_max: float = 20.0
     speed_factor: float = 1.1

@@ -75,7 +75,7 @@ class Occupancy:
         self._standing = np.flatnonzero(self._speed < get("standing_speed"))
         self._walking = objects.kind == int(AgentClass.PEDESTRIAN)
         moving = np.flatnonzero(self._speed >= get("standing_speed"))
-        self._owner, self._path = self._paths(moving, lanes, reach)
+        self._owner, self._path, self._arrival = self._paths(moving, lanes, reach)
         self._heading_offset = objects.pose[self._owner, 2] - self._path[:, 0, 2]
         self._built: list[tuple[int, Boxes]] = []
         self.owner = np.concatenate([self._standing, np.repeat(self._owner, assumptions.pieces)])
@@ -113,7 +113,12 @@ class Occupancy:
         time = self._step * np.arange(count + 1)
         i = owner
         least, most = distance_bounds(self._speed[i], time, self._braking[i], self._acceleration[i], self._speed_max[i])
-        low, high = least[:, :-1].T, most[:, 1:].T
+        grow = np.minimum(0.5 * self._side[0][i] * time[1:, None] ** 2, self._side[1][i])
+        walking = self._walking[i]
+        low = least[:, :-1].T
+        high = np.minimum(most[:, 1:].T, self._bend_limited(time[1:]))
+        # The disc around a pedestrian already covers a change of speed of its own size.
+        high = np.where(walking, np.maximum(self._speed[i] * time[1:, None], high - grow), high)
         node = low[..., None] + (high - low)[..., None] * np.linspace(0.0, 1.0, 2 * pieces + 1)
         x, y, heading = self._path_at(node)
         start, middle, end = slice(0, -1, 2), slice(1, None, 2), slice(2, None, 2)
@@ -133,8 +138,7 @@ class Occupancy:
             c, s = np.abs(np.cos(turn)), np.abs(np.sin(turn))
             far = np.maximum(far, c * half_length + s * half_width)
             wide = np.maximum(wide, s * half_length + c * half_width)
-        grow = np.minimum(0.5 * self._side[0][i] * time[1:, None] ** 2, self._side[1][i])[..., None]
-        walking = self._walking[i][:, None]
+        grow, walking = grow[..., None], walking[:, None]
         half = np.stack([length / 2 + far, wide + sagitta + np.where(walking, 0.0, grow)], -1)
         disc = np.broadcast_to(np.where(walking, grow, 0.0), length.shape)
         flat = lambda f: f.reshape(count, -1, *f.shape[3:])  # noqa: E731
@@ -151,19 +155,53 @@ class Occupancy:
         x, y = (first[..., c] + u * (second[..., c] - first[..., c]) for c in range(2))
         return x, y, first[..., 2] + np.minimum(u, 1.0) * (second[..., 2] - first[..., 2])
 
-    def _paths(self, moving: np.ndarray, lanes: LaneGraph, reach: float) -> tuple[np.ndarray, np.ndarray]:
-        """Paths of the moving objects: owner ``[n]`` and samples ``[n, J, 3]`` every STATION metres."""
+    def _bend_limited(self, time: np.ndarray) -> np.ndarray:
+        """Most distance ``[K, n]`` (m) by the times ``[K]`` that each path's bends allow."""
+        stations = STATION * np.arange(self._path.shape[1])
+        most = np.full((len(time), len(self._path)), np.inf)
+        for n in range(len(self._path) - len(self._arrival), len(self._path)):
+            most[:, n] = np.interp(time, self._arrival[n - len(self._path)], stations, right=np.inf)
+        return most
+
+    def _paths(
+        self, moving: np.ndarray, lanes: LaneGraph, reach: float
+    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Paths of the moving objects: owner ``[n]``, samples ``[n, J, 3]`` every STATION metres; arcs first, then
+        lanes, for which the earliest time ``[J]`` (s) at each sample follows."""
         o, table = self._objects, self._table
         samples = int(np.ceil(reach / STATION)) + 2
         owner, path = list(moving), [self._arcs(moving, samples)]
+        arrival: list[np.ndarray] = []
         for i in moving:
             if not AgentClass(int(o.kind[i])).is_vehicle:
                 continue
             heading = float(np.arctan2(o.velocity[i, 1], o.velocity[i, 0]))
             for lane in lanes.paths(o.pose[i, :2], heading, samples, STATION, table):
-                owner.append(i)
-                path.append(lane[None])
-        return np.array(owner, dtype=np.int64), np.concatenate(path)
+                earliest = self._earliest(lane, self._speed[i], self._braking[i], self._acceleration[i])
+                if earliest is not None:
+                    owner.append(i)
+                    path.append(lane[None])
+                    arrival.append(earliest)
+        return np.array(owner, dtype=np.int64), np.concatenate(path), arrival
+
+    def _earliest(self, lane: np.ndarray, speed: float, braking: float, acceleration: float) -> np.ndarray | None:
+        """Earliest times ``[J]`` (s) along a lane taken within `cornering`; None if the speed now forbids it."""
+        heading = lane[:, 2]
+        bend = np.abs(heading[4:] - heading[:-4]) / (4 * STATION)
+        bend = np.concatenate([bend[:1], bend[:1], bend, bend[-1:], bend[-1:]])
+        allowed = self._table.cornering / np.maximum(bend, 1e-4)
+        # Before a bend: as fast as braking still permits. allowed(s) <= allowed(s') + 2 b (s' - s).
+        station = STATION * np.arange(len(lane))
+        allowed = np.minimum.accumulate((allowed + 2 * braking * station)[::-1])[::-1] - 2 * braking * station
+        if speed**2 > 1.3 * allowed[0]:
+            return None
+        squared = speed**2 + 2 * acceleration * station
+        # After a bend: accelerate again from what it allowed.
+        squared = np.minimum(
+            squared, np.minimum.accumulate(allowed - 2 * acceleration * station) + 2 * acceleration * station
+        )
+        fastest = np.sqrt(np.maximum(squared, 0.01))
+        return np.concatenate([[0.0], np.cumsum(2 * STATION / (fastest[1:] + fastest[:-1]))])
 
     def _arcs(self, moving: np.ndarray, samples: int) -> np.ndarray:
         """``[m, J, 3]``: along the velocity, turning at the present rate, then straightening."""

@@ -22,7 +22,7 @@ class SceneSets:
     ego: x, y, yaw, v, a, curvature. objects: see `Objects`. gap ``[A]`` m: exact distance of ego's rectangle
     now, whose footprint is `still`. touching ``[A]``: the gap is already below the clearance. behind, following
     ``[A]``: wholly behind ego's rear; and in ego's own track. predicted: boxes ``[K, N]`` swept over the nominal
-    grid intervals, predicted_owner ``[N]``. occupancy: worst-case sets. boundary ``[S, 2, 2]``,
+    grid intervals, predicted_owner, predicted_probability ``[N]``. occupancy: worst-case sets. boundary ``[S, 2, 2]``,
     stop_line ``[Z, 2, 2]``: segments, the surface on the left of a boundary. centerlines: polylines. route_*: the
     route's valid points.
     """
@@ -36,6 +36,7 @@ class SceneSets:
     following: np.ndarray
     predicted: Boxes
     predicted_owner: np.ndarray
+    predicted_probability: np.ndarray
     occupancy: Occupancy
     boundary: np.ndarray
     stop_line: np.ndarray
@@ -60,7 +61,7 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
     gap = sweep_box_distance(still, np.zeros(len(objects), np.int64), now)
     behind, following = _rear(ego, now, objects, vehicle, config)
     lines = _polylines(scene)
-    predicted, owner = _predicted(scene, kept, objects, centers, config)
+    predicted, owner, probability = _predicted(scene, kept, objects, centers, config)
     centerlines = lines[PolylineType.CENTERLINE]
     reach = min(_OBJECT_RANGE, 40.0 + 4.0 * abs(ego[3]))
     segments = lambda kind: _segments(lines[kind])  # noqa: E731
@@ -76,6 +77,7 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
         following=following,
         predicted=predicted,
         predicted_owner=owner,
+        predicted_probability=probability,
         occupancy=Occupancy(
             objects, config.assumptions, LaneGraph(centerlines, config.assumptions.lane_joint), config.step, reach
         ),
@@ -121,18 +123,23 @@ def _objects(scene: VectorScene, config: CheckerConfig) -> tuple[np.ndarray, Obj
 
 def _predicted(
     scene: VectorScene, kept: np.ndarray, objects: Objects, mean: np.ndarray, config: CheckerConfig
-) -> tuple[Boxes, np.ndarray]:
+) -> tuple[Boxes, np.ndarray, np.ndarray]:
     """Every likely mode's box over each interval of the nominal grid, today's box at time 0."""
     f = scene.futures
     steps = int(np.ceil(config.nominal_horizon / config.step - 1e-9))
     grid = config.step * np.arange(steps + 1)
     time = np.concatenate([[0.0], _array(f.time).astype(np.float64)])
     valid = _array(f.valid)[kept]
-    use = (_array(f.probability)[kept] >= config.mode_probability) & valid.any(-1)
+    weight = _array(f.probability)[kept].astype(np.float64)
+    use = (weight >= config.mode_probability) & valid.any(-1)
     agent, mode = np.nonzero(use)
     if len(agent) == 0 or len(time) < 2:
         empty = np.zeros((steps, 0))
-        return Boxes(np.zeros((steps, 0, 2)), np.zeros((steps, 0, 2)), np.zeros((steps, 0, 2)), empty), agent
+        return (
+            Boxes(np.zeros((steps, 0, 2)), np.zeros((steps, 0, 2)), np.zeros((steps, 0, 2)), empty),
+            agent,
+            np.zeros(0),
+        )
     xy = np.concatenate([objects.pose[agent, None, :2], mean[agent, mode]], 1)
     turn = np.concatenate([objects.pose[agent, None, 2], _array(f.yaw)[kept][agent, mode].astype(np.float64)], 1)
     turn = np.unwrap(turn, axis=1)
@@ -160,7 +167,7 @@ def _predicted(
     # A mode that says nothing about an interval claims no space there: it is moved out of reach.
     center = np.where((known[:, 1:] & known[:, :-1])[..., None], center, 1e6)
     order = lambda g: np.ascontiguousarray(np.moveaxis(g, 0, 1))  # noqa: E731
-    return Boxes(order(center), order(axis), order(half), np.zeros((steps, len(agent)))), agent
+    return Boxes(order(center), order(axis), order(half), np.zeros((steps, len(agent)))), agent, weight[agent, mode]
 
 
 def _rear(

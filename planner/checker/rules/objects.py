@@ -19,56 +19,95 @@ _LOOK = 3.0  # m: margins are reported up to here
 
 
 def nominal_objects(sets: SceneSets, motion: Motion, sweeps: Sweeps, config: CheckerConfig) -> Finding:
-    """The first `nominal_horizon` seconds against every likely mode of every object."""
+    """The first `nominal_horizon` seconds against every likely mode of every object.
+
+    Before `config.early` every such mode counts; later those of an object together must be likely.
+    """
+    rule, owner, probability = "nominal_object", sets.predicted_owner, sets.predicted_probability
     steps = min(len(sweeps), len(sets.predicted.center))
-    return _against(sets, motion, sweeps, steps, sets.predicted, sets.predicted_owner, "nominal_object", config)
+    excluded = _their_duty(sets, motion, config)
+    k, n, gap = _gaps(sets, motion, sweeps, steps, sets.predicted, owner, excluded, config)
+    conflict = gap < config.clearance
+    late = motion.time[k] >= config.early - 1e-9
+    modes = np.unique(n[conflict])
+    weight = np.bincount(owner[modes], probability[modes], len(sets.objects))
+    counts = ~late | ~conflict | (weight[owner[n]] >= config.likely - 1e-9)
+    found = _worst_of_each(sets, motion, rule, k[counts], owner[n[counts]], gap[counts], config)
+    for i in np.unique(owner[n[~counts]]):
+        found.records.append(_about(sets, f"{rule}_unlikely", i, 0.0, float(weight[i]), "conflict in unlikely modes"))
+    found.add(_duties(sets, excluded, rule))
+    found.add(_touching(sets, motion, sweeps, rule, config))
+    return found
 
 
 def tail_objects(sets: SceneSets, tail: Motion, sweeps: Sweeps, config: CheckerConfig) -> Finding:
     """The tail against the occupancy sets until it is at rest."""
+    rule, owner = "tail_object", sets.occupancy.owner
     boxes = sets.occupancy.boxes(len(sweeps))
-    return _against(sets, tail, sweeps, len(sweeps), boxes, sets.occupancy.owner, "tail_object", config)
+    excluded = _their_duty(sets, tail, config)
+    k, n, gap = _gaps(sets, tail, sweeps, len(sweeps), boxes, owner, excluded, config)
+    found = _worst_of_each(sets, tail, rule, k, owner[n], gap, config)
+    found.add(_duties(sets, excluded, rule))
+    found.add(_touching(sets, tail, sweeps, rule, config))
+    return found
 
 
-def _against(
+def _gaps(
     sets: SceneSets,
     motion: Motion,
     sweeps: Sweeps,
     steps: int,
     boxes: Boxes,
     owner: np.ndarray,
-    rule: str,
+    excluded: np.ndarray,
     config: CheckerConfig,
-) -> Finding:
-    found = Finding()
-    count = len(sets.objects)
-    if not count or not steps:
-        return found
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Step, box and gap (m) of every pair that is near; gaps that decide something are exact."""
     moving = np.maximum(np.abs(motion.v[:-1]), np.abs(motion.v[1:]))[:steps] > config.rest_speed
-    excluded = _their_duty(sets, motion, config)
-    looked_at = ~(excluded | sets.touching)[owner]
-    near = np.linalg.norm(boxes.center[:steps] - sweeps.center[:steps, None], axis=-1)
-    near = near < boxes.reach[:steps] + sweeps.reach[:steps, None] + _LOOK
-    k, n = np.nonzero(near & looked_at & moving[:, None])
-    margin = np.full(count, np.inf)
-    if len(k):
-        close = boxes.take((k, n))
-        apart = sweep_box_separation(sweeps, k, close)
-        # The separation is a lower bound: the exact distance is needed only where it decides something.
-        unsure = np.flatnonzero(apart < max(config.clearance, float(apart.min()) + 0.3))
-        apart[unsure] = sweep_box_distance(sweeps, k[unsure], close.take(unsure))
-        for p in np.lexsort((apart, owner[n])):
-            i = owner[n[p]]
-            if apart[p] < margin[i]:
-                margin[i] = apart[p]
-                if apart[p] < config.clearance:
-                    short = float(apart[p] - config.clearance)
-                    found.violations.append(_about(sets, rule, i, motion.time[k[p]], short, f"gap {apart[p]:.2f} m"))
-    found.margin = float(margin.min()) - config.clearance
-    for i in np.flatnonzero(excluded):
-        found.records.append(_about(sets, f"{rule}_their_duty", i, 0.0, float(sets.gap[i]), "comes from behind"))
-    found.add(_touching(sets, motion, sweeps, rule, config))
+    columns = np.flatnonzero(~(excluded | sets.touching)[owner])
+    # First against the circle around the whole motion: most objects are far from any one plan.
+    middle = 0.5 * (sweeps.center[:steps].min(0) + sweeps.center[:steps].max(0)) if steps else np.zeros(2)
+    around = np.linalg.norm(sweeps.center[:steps] - middle, axis=-1).max(initial=0.0)
+    reach = boxes.reach[:steps] + sweeps.reach[:steps, None] + _LOOK
+    within = np.abs(boxes.center[:steps] - middle).max(-1) < reach + around
+    columns = columns[within[:, columns].any(0)]
+    apart = np.linalg.norm(boxes.center[:steps, columns] - sweeps.center[:steps, None], axis=-1)
+    k, n = np.nonzero((apart < reach[:, columns]) & moving[:, None])
+    n = columns[n]
+    if not len(k):
+        return k, n, np.zeros(0)
+    close = boxes.take((k, n))
+    gap = sweep_box_separation(sweeps, k, close)
+    # The separation is a lower bound: the exact distance is needed only where it decides something.
+    unsure = np.flatnonzero(gap < max(config.clearance, float(gap.min()) + 0.3))
+    gap[unsure] = sweep_box_distance(sweeps, k[unsure], close.take(unsure))
+    return k, n, gap
+
+
+def _worst_of_each(
+    sets: SceneSets, motion: Motion, rule: str, k: np.ndarray, who: np.ndarray, gap: np.ndarray, config: CheckerConfig
+) -> Finding:
+    """One violation per object at its smallest gap, if that is below the clearance."""
+    found = Finding()
+    if not len(gap):
+        return found
+    found.margin = float(gap.min()) - config.clearance
+    broken = np.flatnonzero(gap < config.clearance)
+    for p in broken[np.argsort(gap[broken], kind="stable")]:
+        i = int(who[p])
+        if all(v.track_id != sets.objects.track_id[i] for v in found.violations):
+            short = float(gap[p] - config.clearance)
+            found.violations.append(_about(sets, rule, i, motion.time[k[p]], short, f"gap {gap[p]:.2f} m"))
     return found
+
+
+def _duties(sets: SceneSets, excluded: np.ndarray, rule: str) -> Finding:
+    """Records of what was left to others."""
+    about = [
+        _about(sets, f"{rule}_their_duty", i, 0.0, float(sets.gap[i]), "comes from behind")
+        for i in np.flatnonzero(excluded)
+    ]
+    return Finding(records=about)
 
 
 def _touching(sets: SceneSets, motion: Motion, sweeps: Sweeps, rule: str, config: CheckerConfig) -> Finding:
