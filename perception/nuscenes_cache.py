@@ -21,7 +21,7 @@ from perception.recording_file import RecordingFileError, load_recording_file, r
 log = logging.getLogger("dualdrive.data")
 
 READER = (
-    "nuscenes.py", "nuscenes_map.py", "nuscenes_tables.py", "nuscenes_tracks.py", "polyline.py",
+    "map_matching.py", "nuscenes.py", "nuscenes_map.py", "nuscenes_tables.py", "nuscenes_tracks.py", "polyline.py",
     "recording.py", "recording_file.py", "road_map.py", "routing.py",
 )  # fmt: skip
 

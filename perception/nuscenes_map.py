@@ -178,26 +178,18 @@ def find_neighbours(lanes: dict[str, Lane]) -> None:
     beside = (np.abs(forward) < 0.8) & (np.abs(wrap(angle[a] - angle[b])) < np.deg2rad(20))
     beside &= (np.abs(sideways) > 2.0) & (np.abs(sideways) < 5.5)
     a, b, sideways = a[beside], b[beside], sideways[beside]
-    best: dict[tuple[int, bool], tuple[float, int]] = {}
-    for left in (True, False):
-        chosen = (sideways > 0) == left
-        place_pairs = np.unique(np.stack([a[chosen], owner[b[chosen]]], 1), axis=0)
-        mean_distance: dict[tuple[int, int], list[float]] = {}
-        for i, j, d in zip(owner[a[chosen]], owner[b[chosen]], np.abs(sideways[chosen])):
-            mean_distance.setdefault((int(i), int(j)), []).append(float(d))
-        couples, count = np.unique(
-            np.stack([owner[place_pairs[:, 0]], place_pairs[:, 1]], 1), axis=0, return_counts=True
-        )
-        for (i, j), n in zip(couples, count):
-            shorter = min(len(lanes[ids[i]].centerline), len(lanes[ids[j]].centerline))
-            if n < 0.5 * shorter:
-                continue
-            distance = float(np.mean(mean_distance[int(i), int(j)]))
-            key = (int(i), left)
-            if key not in best or (round(distance), -n) < best[key][2:]:
-                best[key] = (distance, int(j), round(distance), -n)  # type: ignore[assignment]
-    for (i, left), found in best.items():
-        setattr(lanes[ids[i]], "left" if left else "right", ids[found[1]])
+    if not len(a):
+        return
+    couples, member = np.unique(np.stack([owner[a], owner[b], sideways > 0], 1), axis=0, return_inverse=True)
+    distance = np.bincount(member, np.abs(sideways)) / np.bincount(member)
+    places = np.unique(np.stack([member, a], 1), axis=0)[:, 0]
+    covered = np.bincount(places, minlength=len(couples))
+    size = np.array([len(lanes[i].centerline) for i in ids])
+    enough = covered >= 0.5 * np.minimum(size[couples[:, 0]], size[couples[:, 1]])
+    for k in np.lexsort((-covered, np.rint(distance)))[::-1]:  # the nearest comes last and stays
+        if enough[k]:
+            lane, other, left = couples[k]
+            setattr(lanes[ids[lane]], "left" if left else "right", ids[other])
 
 
 def _polygons(expansion: Any, layer: str, window: BaseGeometry, repairs: list[str]) -> list[shapely.Polygon]:

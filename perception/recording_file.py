@@ -109,12 +109,14 @@ def _recording(arrays: Any) -> Recording:
         fields["id"]: Lane(centerline=line, polygon=polygon, **fields)
         for fields, line, polygon in zip(header["lanes"], lines, geometry[1:], strict=True)
     }
-    work = {kind: _unpacked(arrays, kind) for kind in LINE_WORK}
+    road = RoadMap(lanes=lanes, drivable=geometry[0], **header["road"])
+    for kind in LINE_WORK:
+        setattr(road, kind, _unpacked(arrays, kind))
     return Recording(
         time=arrays["time"],
         ego=EgoTrack(**{k: arrays[f"ego.{k}"] for k in EGO_ARRAYS}, source=header["ego_source"]),
         agents=AgentLog(id=header["agent_id"], **{k: arrays[f"agents.{k}"] for k in AGENT_ARRAYS}),
-        road=RoadMap(lanes=lanes, drivable=geometry[0], **work, **header["road"]),
+        road=road,
         route_xy=arrays["route_xy"],
         keyframe=arrays["keyframe"],
         vehicle=VehicleParameters(**header["vehicle"]),

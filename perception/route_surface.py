@@ -92,11 +92,22 @@ class RouteSurface:
 
 
 def _lane_of(road: RoadMap, ids: list[str], xy: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """``[n]`` int64: the route's lane whose centreline is nearest, running the same way, within 4 m; else -1."""
-    if not ids:
-        return np.full(len(xy), -1, dtype=np.int64)
+    """``[n]`` int64: the nearest lane of the route within 4 m that runs the same way, else of any lane
+    within 2 m (the route starts before its first lane), else -1."""
     index = {name: k for k, name in enumerate(road.lane_ids)}
-    best, out = np.full(len(xy), 4.0), np.full(len(xy), -1, dtype=np.int64)
+    out = _nearest_lane(road, ids, index, xy, angle, within=4.0)
+    rest = np.flatnonzero(out < 0)
+    if len(rest):
+        center = (xy[rest].min(0) + xy[rest].max(0)) / 2
+        near = road.lanes_in_window(center, float(np.abs(xy[rest] - center).max()) + 5.0)
+        out[rest] = _nearest_lane(road, [lane.id for lane in near], index, xy[rest], angle[rest], within=2.0)
+    return out
+
+
+def _nearest_lane(
+    road: RoadMap, ids: list[str], index: dict[str, int], xy: np.ndarray, angle: np.ndarray, within: float
+) -> np.ndarray:
+    best, out = np.full(len(xy), within), np.full(len(xy), -1, dtype=np.int64)
     for name in ids:
         lane = road.lanes[name]
         away = np.hypot(*(xy[:, None] - lane.centerline[None]).transpose(2, 0, 1))
