@@ -14,13 +14,13 @@ import numpy as np
 from perception import forecast_modes as modes
 from perception.forecast_config import ForecastConfig
 from perception.forecast_modes import ModeKind, ModeRows, Movers
-from perception.lane_following import lane_network, wrap
+from perception.lane_following import LaneNetwork, lane_network, wrap
 from perception.lane_motion import lane_rows
 from perception.recording import ObjectStates
 from perception.road_map import RoadMap
 from planner.scene import AgentClass
 
-__all__ = ["ForecastConfig", "Futures", "ModeKind", "forecast"]
+__all__ = ["ForecastConfig", "Futures", "ModeKind", "forecast", "road_network"]
 
 
 @dataclass
@@ -57,9 +57,14 @@ def forecast(
     time = np.asarray(time, np.float64)
     _check(objects, time)
     movers = _movers(objects, turn_rate, config)
-    lanes = lane_rows(movers, lane_network(road, config.lateral_acceleration, config.curve_braking), time, config)
+    lanes = lane_rows(movers, road_network(road, config), time, config)
     rows = ModeRows.concatenate([_weigh_lanes(movers, lanes, config), _plain_rows(movers, lanes, time, config)])
     return _arrange(movers, rows, time, config)
+
+
+def road_network(road: RoadMap, config: ForecastConfig) -> LaneNetwork:
+    """What the forecasts need to know of a road; built at the first call, which takes longest."""
+    return lane_network(road, config.lateral_acceleration, config.curve_braking)
 
 
 def _check(objects: ObjectStates, time: np.ndarray) -> None:

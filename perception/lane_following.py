@@ -80,7 +80,7 @@ class LaneNetwork:
         self._lane = np.repeat(np.arange(len(points)), counts)
         self._along = np.concatenate([np.arange(n) * PATH_STEP for n in counts]) if points else np.zeros(0)
         # Every second point: the nearest one is refined by projection, and fewer neighbours cover more lanes.
-        self._sampled = np.flatnonzero(np.concatenate([np.arange(n) % 2 == 0 for n in counts])) if points else None
+        self._sampled = np.flatnonzero(np.concatenate([np.zeros(0, bool), *(np.arange(n) % 2 == 0 for n in counts)]))
         self._tree = cKDTree(self._xy[self._sampled]) if points else None
 
     def match(self, pose: np.ndarray, distance: float, heading: float, neighbours: int = 48) -> LaneMatches:

@@ -42,8 +42,8 @@ class MapWindow:
         valid = self.valid[inside]
         valid = valid[:, : max(int(valid.sum(1).max(initial=0)), 2)]
         cos, sin = np.cos(pose[2]), np.sin(pose[2])
-        ego_from_global = np.array([[cos, -sin], [sin, cos]])  # applied from the right
-        xy = ((self.xy[inside, : valid.shape[1]] - pose[:2]) @ ego_from_global) * valid[..., None]
+        x, y = np.moveaxis(self.xy[inside, : valid.shape[1]] - pose[:2], -1, 0) * valid
+        xy = np.stack([cos * x + sin * y, cos * y - sin * x], -1)
         count = len(valid)
         return MapPolylines(
             xy=torch.from_numpy(xy),

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perception.forecast import ForecastConfig, forecast
+from perception.forecast import ForecastConfig, forecast, road_network
+from perception.lane_following import wrap
 from perception.map_polylines import map_window
 from perception.recording import ObjectStates
 from perception.road_map import RoadMap
@@ -56,6 +57,9 @@ class OraclePerception:
 
     def __init__(self, road: RoadMap, surface: LocalRoute, config: OracleConfig | None = None) -> None:
         self.road, self.surface, self.config = road, surface, config or OracleConfig()
+        # Built here, so that the first step of a drive takes no longer than the others.
+        map_window(road, self.config.points)
+        road_network(road, self.config.forecast)
 
     def observe(self, ego_global: EgoState, objects: ObjectStates, name: str = "") -> VectorScene:
         """The scene seen from the ego (a single state in the global frame), validated; float64."""
@@ -108,14 +112,12 @@ def _agents(
     objects: ObjectStates, road: RoadMap, pose: np.ndarray, config: OracleConfig
 ) -> tuple[AgentTracks, AgentFutures]:
     predicted = forecast(objects, road, config.time, config.forecast)
-    cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    global_from_ego = np.array([[cos, -sin], [sin, cos]])  # row vectors are taken to the ego frame from the right
     count, tensor = len(objects), torch.from_numpy
-    xy, yaw = (objects.pose[:, :2] - pose[:2]) @ global_from_ego, _wrap(objects.pose[:, 2] - pose[2])
+    xy, yaw = _turn(objects.pose[:, :2] - pose[:2], -pose[2]), wrap(objects.pose[:, 2] - pose[2])
     covariance = np.broadcast_to(np.eye(2) * config.position_sigma**2, (count, 2, 2)).copy()
     agents = AgentTracks(
         box=tensor(np.concatenate([xy, yaw[:, None], objects.size], 1)),
-        velocity=tensor(objects.velocity @ global_from_ego),
+        velocity=tensor(_turn(objects.velocity, -pose[2])),
         position_covariance=tensor(covariance),
         agent_class=tensor(objects.agent_class.astype(np.int64)),
         existence=torch.ones(count, dtype=torch.float64),
@@ -124,9 +126,9 @@ def _agents(
     )
     said = predicted.valid
     futures = AgentFutures(
-        mean=tensor(((predicted.mean - pose[:2]) @ global_from_ego) * said[..., None]),
-        yaw=tensor(_wrap(predicted.yaw - pose[2]) * said),
-        covariance=tensor(global_from_ego.T @ predicted.covariance @ global_from_ego),
+        mean=tensor(_turn(predicted.mean - pose[:2], -pose[2]) * said[..., None]),
+        yaw=tensor(wrap(predicted.yaw - pose[2]) * said),
+        covariance=tensor(_turn_covariance(predicted.covariance, -pose[2])),
         probability=tensor(predicted.probability),
         time=tensor(predicted.time),
         valid=tensor(said),
@@ -134,12 +136,25 @@ def _agents(
     return agents, futures
 
 
+def _turn(vectors: np.ndarray, angle: float) -> np.ndarray:
+    cos, sin = np.cos(angle), np.sin(angle)
+    x, y = vectors[..., 0], vectors[..., 1]
+    return np.stack([cos * x - sin * y, sin * x + cos * y], -1)
+
+
+def _turn_covariance(covariance: np.ndarray, angle: float) -> np.ndarray:
+    """R C R^T, written out: a stack of 2x2 products is several times slower."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    xx, xy, yy = covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]
+    out = np.empty_like(covariance)
+    out[..., 0, 0] = cos**2 * xx - 2 * cos * sin * xy + sin**2 * yy
+    out[..., 1, 1] = sin**2 * xx + 2 * cos * sin * xy + cos**2 * yy
+    out[..., 0, 1] = out[..., 1, 0] = cos * sin * (xx - yy) + (cos**2 - sin**2) * xy
+    return out
+
+
 def _pose(ego: EgoState) -> np.ndarray:
     values: list[Tensor] = [ego.x, ego.y, ego.yaw]
     if ego.batch_shape:
         raise ValueError(f"ego: expected a single state, got batch shape {ego.batch_shape}")
     return np.array([float(v) for v in values])
-
-
-def _wrap(angle: np.ndarray) -> np.ndarray:
-    return angle - 2 * np.pi * np.round(angle / (2 * np.pi))
