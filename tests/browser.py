@@ -156,9 +156,9 @@ class Browser:
         if event.get("method") == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
             self.problems.append(details.get("exception", {}).get("description", details["text"]))
-        elif event.get("method") == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+        elif event.get("method") == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
             self.problems.append(" ".join(str(a.get("value", a.get("description"))) for a in params["args"]))
-        elif event.get("method") == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+        elif event.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.problems.append(params["entry"]["text"])
         elif event.get("method") == "Network.requestWillBeSent":
             url = params["request"]["url"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from planner.scene import AgentClass
 
 FULL_PICTURES = ("dualdrive",)  # planners drawn with candidates, predictions and constraints
 DEFAULT_VEHICLE = (4.084, 1.85, 1.4)  # length, width, rear axle to centre (m), where no geometry was stored
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 XY_STEP, YAW_STEP, SPEED_STEP = 0.01, 0.002, 0.1  # m, rad, m/s
 
 
@@ -173,7 +176,7 @@ def _read_trace(run_dir: Path, row: dict[str, Any], notes: list[str]) -> Trace |
         return None
     try:
         return Trace.load(run_dir / name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         notes.append(f"{name} cannot be drawn: {error}")
         return None
 
@@ -181,7 +184,7 @@ def _read_trace(run_dir: Path, row: dict[str, Any], notes: list[str]) -> Trace |
 def _read_geometry(path: Path, notes: list[str]) -> SceneGeometry | None:
     try:
         return load_geometry(path)
-    except (OSError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         notes.append(f"recordings/{path.name}: no map and no expert drawn: {error}")
         return None
 

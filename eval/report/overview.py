@@ -101,4 +101,11 @@ def _run(planner: str, traffic: str, own: list[tuple[dict, dict]], stated: dict[
         "valid": scenarios > 0 and len(done) == scenarios,
         "failed": failed,
         "values": values,
+        "note": _signals(stated),
     }
+
+
+def _signals(stated: dict[str, Any]) -> str:
+    """Scores with and without the scenes whose traffic lights the data does not tell, where the summary splits them."""
+    parts = (("signals known", "score_cls_other"), ("unknown", "score_cls_signal_unknown"))
+    return " · ".join(f"{stated[key]:.2f} {name}" for name, key in parts if stated.get(key) is not None)

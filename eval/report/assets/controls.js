@@ -135,6 +135,10 @@ function fail(reason) {
 window.addEventListener("error", (event) => fail(event.error ?? event.message));
 window.addEventListener("unhandledrejection", (event) => fail(event.reason));
 
+// report.html#scenario/planner/traffic/seconds opens that moment
+const link = () => decodeURIComponent(location.hash.slice(1)).split("/");
+const linked = (row) => [row.scenario, row.planner, row.traffic].every((name, i) => name === link()[i]);
+
 async function start() {
   showHeader();
   showOverview();
@@ -144,13 +148,15 @@ async function start() {
   connect();
   showViewButtons();
   paintSwatches();
-  const first = header.rows.findIndex((row) => row.blob !== undefined && row.planner === "dualdrive");
-  const any = first >= 0 ? first : header.rows.findIndex((row) => row.blob !== undefined);
-  if (any >= 0) await open(any, { scroll: false });
-  else say("No drive of this run can be shown.");
+  const shown = (wanted) => header.rows.findIndex((row) => row.blob !== undefined && wanted(row));
+  const first = [linked, (row) => row.planner === "dualdrive", () => true].map(shown).find((index) => index >= 0);
+  const seconds = Number(link()[3]);
+  if (first === undefined) say("No drive of this run can be shown.");
+  else await open(first, { scroll: linked(header.rows[first]) });
+  if (seconds > 0) seek(seconds);
   document.documentElement.dataset.ready = "true";
 }
 
 // for tests and for people in the console
-window.dualdrive = { state, camera, plots, header, open, seek, play, view, draw, Drive, find };
+window.dualdrive = { unpack, state, camera, plots, header, open, seek, play, view, draw, Drive, find };
 start();

@@ -151,9 +151,15 @@ function drawAgents(g, drive, seconds, px, marks) {
     g.fill(shape.path);
     g.globalAlpha = 1;
     if (agent.kind !== 6) stroke(g, shape.nose, c.halo, Math.max(1.2 * px, 0.08));
-    const mark = marks.get(agent.id);
-    if (mark) stroke(g, shape.path, mark, 3.5 * px);
+    if (marks.has(agent.id)) ring(g, agent, marks.get(agent.id), px);
   }
+}
+
+function ring(g, agent, colour, px) {
+  const path = new Path2D();
+  path.arc(agent.x, agent.y, Math.hypot(agent.length, agent.width) / 2 + 5 * px, 0, 2 * Math.PI);
+  stroke(g, path, colours().halo, 5 * px);
+  stroke(g, path, colour, 2.5 * px);
 }
 
 function drawEgo(g, drive, seconds, px) {

@@ -76,6 +76,7 @@ function showValue(cell, column, run, runs) {
   element("span", { textContent: signed(value, digits) }, cell);
   if (whole && value > 0) cell.classList.add("bad");
   if (column.key !== "score_cls") return;
+  if (run.note) element("small", { textContent: run.note }, cell);
   const rivals = runs.filter((other) => other.traffic === run.traffic && other.valid && other.planner !== "expert").map((other) => other.values.score_cls);
   if (!run.valid) {
     cell.classList.add("bad");
@@ -90,7 +91,7 @@ function showValue(cell, column, run, runs) {
 function showFailed(runs) {
   const failed = runs.flatMap((run) => run.failed.map((one) => ({ ...one, run })));
   if (!failed.length) return;
-  const box = element("details", { className: "failed", open: true }, find("failed"));
+  const box = element("details", { className: "failures", open: true }, find("failed"));
   element("summary", { textContent: `${failed.length} failed ${failed.length === 1 ? "drive" : "drives"}` }, box);
   for (const { scenario, error, run } of failed) {
     element("p", { textContent: `${scenario} · ${plannerName(run.planner)} · ${trafficName(run.traffic)}: ${error ?? "no reason recorded"}` }, box);

@@ -5,7 +5,7 @@ const state = {
   show: Object.fromEntries(layers.map((layer) => [layer.key, !layer.off])),
 };
 const canvas = find("view"), camera = new Camera(canvas), plots = {};
-let queued = false, opening = 0, lastStep = -1;
+let linking = 0, queued = false, opening = 0, lastStep = -1;
 
 function refresh() {
   if (queued) return;
@@ -132,6 +132,12 @@ function draw() {
   lastStep = step;
 }
 
+// the address names the moment that is shown, so that it can be passed on; browsers limit how often it may change
+function linkTo(parts) {
+  clearTimeout(linking);
+  linking = setTimeout(() => history.replaceState(null, "", `#${parts.map(encodeURIComponent).join("/")}`), 300);
+}
+
 // objects with a ring: the ones the checker complains about, and the one pointed at
 function marks(drive, step, focus) {
   const found = new Map();
@@ -155,6 +161,7 @@ function scaleBar() {
 }
 
 function showTime(drive, step) {
+  if (!state.playing) linkTo([drive.row.scenario, drive.row.planner, drive.row.traffic, drive.time[step].toFixed(1)]);
   find("scrub").value = step;
   find("clock").textContent = `${(drive.time[step] - drive.time[0]).toFixed(1)} / ${(drive.time[drive.steps - 1] - drive.time[0]).toFixed(1)} s`;
 }

@@ -63,7 +63,7 @@ class Plot {
     for (const value of values) {
       const y = Math.round(this.y(value)) + 0.5;
       strokeLine(g, left, y, this.width - right, y);
-      g.fillText(value.toFixed(digits), left - 6, y);
+      g.fillText(signed(value, digits), left - 6, y);
     }
     Object.assign(g, { textBaseline: "top", textAlign: "center" });
     const times = ticks(...this.time, Math.max(2, Math.floor(this.width / 70)));
@@ -149,5 +149,5 @@ function decimals(values) {
 
 function short(value) {
   const size = Math.abs(value);
-  return size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : size >= 0.1 || size === 0 ? value.toFixed(2) : value.toFixed(4);
+  return signed(value, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 || size === 0 ? 2 : 4);
 }
