@@ -85,7 +85,7 @@ def _judge(
     sweeps = intended.sweeps(vehicle)
     found.add(objects.nominal_objects(sets, intended, sweeps, config))
     found.add(road.boundary(sets, intended, sweeps, vehicle, config, "nominal_boundary"))
-    found.add(road.stop_line(sets, intended, sweeps, vehicle, config, "nominal_stop_line"))
+    found.add(road.stop_line(sets, intended, sweeps, config, "nominal_stop_line"))
     if not same:
         found.add(road.speed_limit(sets, intended, config))
     found.add(road.wrong_way(sets, intended, config))
@@ -95,7 +95,7 @@ def _judge(
     sweeps = halting.sweeps(vehicle)
     found.add(objects.tail_objects(sets, halting, sweeps, config))
     found.add(road.boundary(sets, halting, sweeps, vehicle, config, "tail_boundary"))
-    found.add(road.stop_line(sets, halting, sweeps, vehicle, config, "tail_stop_line"))
+    found.add(road.stop_line(sets, halting, sweeps, config, "tail_stop_line"))
     return found
 
 

@@ -14,6 +14,7 @@ are a corner and an edge), negative is exactly minus the smallest translation th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,7 @@ def sweep(corners: np.ndarray, disc: np.ndarray) -> Sweeps:
     start = np.concatenate([np.repeat(first, 4, 1), np.tile(second, (1, 4, 1))], 1)
     end = np.concatenate([np.tile(second, (1, 4, 1)), np.repeat(first, 4, 1)], 1)
     normal = _outward(end - start)
-    outside = (np.einsum("kei,kpi->kep", normal, points) - np.einsum("kei,kei->ke", normal, start)[..., None]).max(-1)
+    outside = _project(normal, points).max(-1) - (normal * start).sum(-1)
     outside = np.where((normal**2).sum(-1) > 0.5, outside, np.inf)
     rows = np.arange(count)
     bridges = []
@@ -109,10 +110,15 @@ def sweep(corners: np.ndarray, disc: np.ndarray) -> Sweeps:
         bridges.append(np.where(real[:, None, None], bridge, own[:, 0]))
     edge = np.concatenate([own, np.stack(bridges, 1)], 1)
     normal = _outward(edge[:, :, 1] - edge[:, :, 0])
-    support = np.einsum("kei,kpi->kep", normal, points).max(-1)
+    support = _project(normal, points).max(-1)
     center = points.mean(1)
     reach = np.linalg.norm(points - center[:, None], axis=-1).max(-1) + disc
     return Sweeps(points, normal, support, edge, disc, center, reach)
+
+
+def _project(normal: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """``[K, E, P]``: points ``[K, P, 2]`` along normals ``[K, E, 2]``."""
+    return normal[:, :, None, 0] * points[:, None, :, 0] + normal[:, :, None, 1] * points[:, None, :, 1]
 
 
 def _outward(direction: np.ndarray) -> np.ndarray:
@@ -124,33 +130,43 @@ def _outward(direction: np.ndarray) -> np.ndarray:
 
 def sweep_box_separation(sweeps: Sweeps, k: np.ndarray, boxes: Boxes) -> np.ndarray:
     """Signed separation ``[P]`` (m) of sweep k[p] from box p, discs included."""
-    normal, center = sweeps.normal[k], boxes.center
-    across = np.stack([-boxes.axis[:, 1], boxes.axis[:, 0]], -1)
-    along = np.abs(np.einsum("pei,pi->pe", normal, boxes.axis)) * boxes.half[:, 0:1]
-    along += np.abs(np.einsum("pei,pi->pe", normal, across)) * boxes.half[:, 1:2]
-    best = (np.einsum("pei,pi->pe", normal, center) - along - sweeps.support[k]).max(-1)
-    relative = sweeps.points[k] - center[:, None]
-    for axis, half in ((boxes.axis, boxes.half[:, 0]), (across, boxes.half[:, 1])):
-        on_axis = np.einsum("pvi,pi->pv", relative, axis)
-        best = np.maximum(best, np.maximum(on_axis.min(1), -on_axis.max(1)) - half)
-    return best - sweeps.disc[k] - boxes.disc
+    nx, ny = sweeps.normal[k, :, 0], sweeps.normal[k, :, 1]
+    ax, ay = boxes.axis[:, 0:1], boxes.axis[:, 1:2]
+    half_length, half_width = boxes.half[:, 0:1], boxes.half[:, 1:2]
+    best = nx * boxes.center[:, 0:1] + ny * boxes.center[:, 1:2] - sweeps.support[k]
+    best -= np.abs(nx * ax + ny * ay) * half_length + np.abs(ny * ax - nx * ay) * half_width
+    x = sweeps.points[k, :, 0] - boxes.center[:, 0:1]
+    y = sweeps.points[k, :, 1] - boxes.center[:, 1:2]
+    along, across = x * ax + y * ay, y * ax - x * ay
+    return np.maximum.reduce(
+        [
+            best.max(1),
+            np.maximum(along.min(1), -along.max(1)) - half_length[:, 0],
+            np.maximum(across.min(1), -across.max(1)) - half_width[:, 0],
+        ]
+    ) - (sweeps.disc[k] + boxes.disc)
 
 
 def sweep_box_distance(sweeps: Sweeps, k: np.ndarray, boxes: Boxes) -> np.ndarray:
     """Exact signed distance ``[P]`` (m): the separation where negative, else the Euclidean distance."""
-    bare = sweep_box_separation(sweeps, k, boxes) + sweeps.disc[k] + boxes.disc
+    disc = sweeps.disc[k] + boxes.disc
+    bare = sweep_box_separation(sweeps, k, boxes) + disc
     corners = boxes.corners
     sides = np.stack([corners, corners[:, _NEXT]], 2)
     apart = np.minimum(_points_to_segments(corners, sweeps.edge[k]), _points_to_segments(sweeps.points[k], sides))
-    return np.where(bare > 0, apart, bare) - sweeps.disc[k] - boxes.disc
+    return np.where(bare > 0, apart, bare) - disc
 
 
 def sweep_segment_separation(sweeps: Sweeps, k: np.ndarray, segment: np.ndarray) -> np.ndarray:
     """Signed separation ``[P]`` (m) of sweep k[p] from the line segment ``segment[p]`` (``[P, 2, 2]``)."""
-    on_normal = np.einsum("pei,psi->pes", sweeps.normal[k], segment).min(-1)
-    best = (on_normal - sweeps.support[k]).max(-1)
+    nx, ny, support = sweeps.normal[k, :, 0], sweeps.normal[k, :, 1], sweeps.support[k]
+    first = nx * segment[:, 0, 0:1] + ny * segment[:, 0, 1:2]
+    second = nx * segment[:, 1, 0:1] + ny * segment[:, 1, 1:2]
+    best = (np.minimum(first, second) - support).max(1)
     across = _outward(segment[:, 1] - segment[:, 0])
-    offset = np.einsum("pvi,pi->pv", sweeps.points[k] - segment[:, :1], across)
+    x = sweeps.points[k, :, 0] - segment[:, 0, 0:1]
+    y = sweeps.points[k, :, 1] - segment[:, 0, 1:2]
+    offset = x * across[:, 0:1] + y * across[:, 1:2]
     return np.maximum(best, np.maximum(offset.min(1), -offset.max(1))) - sweeps.disc[k]
 
 
@@ -163,13 +179,30 @@ def sweep_segment_distance(sweeps: Sweeps, k: np.ndarray, segment: np.ndarray) -
     return np.where(bare > 0, apart, bare) - sweeps.disc[k]
 
 
+def settle(gap: np.ndarray, decides_below: float, exact: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Replace separations ``[P]`` by exact distances wherever that can change the minimum or a verdict.
+
+    exact: index array -> exact distances. A separation is a lower bound and exact where negative, so only
+    pairs below `decides_below` (m), or below the exact distance of the pair that looks nearest, matter.
+    """
+    if not len(gap):
+        return gap
+    nearest = np.array([int(gap.argmin())])
+    bound = max(decides_below, float(exact(nearest)[0]))
+    unsure = np.flatnonzero((gap >= 0) & (gap <= bound))
+    gap[unsure] = exact(unsure)
+    return gap
+
+
 def _points_to_segments(point: np.ndarray, segment: np.ndarray) -> np.ndarray:
     """Smallest distance ``[P]`` between points ``[P, V, 2]`` and segments ``[P, E, 2, 2]``."""
-    start, along = segment[:, None, :, 0], (segment[:, :, 1] - segment[:, :, 0])[:, None]
-    to = point[:, :, None] - start
-    fraction = (to * along).sum(-1) / np.maximum((along**2).sum(-1), _TINY)
-    gap = to - np.clip(fraction, 0.0, 1.0)[..., None] * along
-    return np.sqrt((gap**2).sum(-1).min((1, 2)))
+    start, along = segment[:, :, 0], segment[:, :, 1] - segment[:, :, 0]
+    ax, ay = along[:, None, :, 0], along[:, None, :, 1]
+    x = point[:, :, None, 0] - start[:, None, :, 0]
+    y = point[:, :, None, 1] - start[:, None, :, 1]
+    u = np.clip((x * ax + y * ay) / np.maximum(ax * ax + ay * ay, _TINY), 0.0, 1.0)
+    x, y = x - u * ax, y - u * ay
+    return np.sqrt((x * x + y * y).min((1, 2)))
 
 
 def chord_bulge(duration: np.ndarray, perpendicular_acceleration: np.ndarray) -> np.ndarray:

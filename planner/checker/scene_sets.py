@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.checker.config import CheckerConfig
-from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, sweep, sweep_box_distance
+from planner.checker.footprint import (
+    Boxes,
+    Sweeps,
+    boxes_from_poses,
+    sweep,
+    sweep_box_distance,
+    sweep_segment_separation,
+)
 from planner.checker.lanes import LaneGraph
 from planner.checker.occupancy import Objects, Occupancy
 from planner.scene import PolylineType, VectorScene, VehicleParameters
@@ -22,8 +29,9 @@ class SceneSets:
     ego: x, y, yaw, v, a, curvature. objects: see `Objects`. gap ``[A]`` m: exact distance of ego's rectangle
     now, whose footprint is `still`. touching ``[A]``: the gap is already below the clearance. behind, following
     ``[A]``: wholly behind ego's rear; and in ego's own track. predicted: boxes ``[K, N]`` swept over the nominal
-    grid intervals, predicted_owner, predicted_probability ``[N]``. occupancy: worst-case sets. boundary ``[S, 2, 2]``,
-    stop_line ``[Z, 2, 2]``: segments, the surface on the left of a boundary. centerlines: polylines. route_*: the
+    grid intervals, predicted_owner, predicted_probability ``[N]``. occupancy: worst-case sets. boundary ``[S, 2, 2]``:
+    segments, surface on the left; over_edge, beyond_edge (m): ego stands on or beyond it, and how far. stop_line
+    ``[Z, 2, 2]``: closed ones that ego is not on. centerlines: polylines. route_*: the
     route's valid points.
     """
 
@@ -39,6 +47,8 @@ class SceneSets:
     predicted_probability: np.ndarray
     occupancy: Occupancy
     boundary: np.ndarray
+    over_edge: bool
+    beyond_edge: float
     stop_line: np.ndarray
     centerlines: list[np.ndarray]
     route_xy: np.ndarray
@@ -64,7 +74,10 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
     predicted, owner, probability = _predicted(scene, kept, objects, centers, config)
     centerlines = lines[PolylineType.CENTERLINE]
     reach = min(_OBJECT_RANGE, 40.0 + 4.0 * abs(ego[3]))
-    segments = lambda kind: _segments(lines[kind])  # noqa: E731
+    boundary, stop_line = _segments(lines[PolylineType.BOUNDARY]), _segments(_closed_stop_lines(scene))
+    # Only the surroundings tell the side; a corner's nearest edge beyond 30 m leaves it inside or far out alike.
+    around = boundary[np.abs(boundary - ego[:2]).max((1, 2)) < 30.0]
+    beyond = float(beyond_boundary(around, ego[None, :3], vehicle)[0]) if len(around) else -np.inf
     r = scene.route
     ok = _array(r.valid)
     return SceneSets(
@@ -81,12 +94,23 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
         occupancy=Occupancy(
             objects, config.assumptions, LaneGraph(centerlines, config.assumptions.lane_joint), config.step, reach
         ),
-        boundary=segments(PolylineType.BOUNDARY),
-        stop_line=_segments(_closed_stop_lines(scene)),
+        boundary=boundary,
+        over_edge=bool(_under(still, boundary).any()) or beyond > 0,
+        beyond_edge=beyond,
+        stop_line=stop_line[~_under(still, stop_line)],
         centerlines=centerlines,
         route_xy=_array(r.xy)[ok].astype(np.float64),
         route_limit=_array(r.speed_limit)[ok].astype(np.float64),
     )
+
+
+def _under(still: Sweeps, segments: np.ndarray) -> np.ndarray:
+    """``[S]``: segments that ego's rectangle stands on."""
+    middle, half = segments.mean(1), np.hypot(*(segments[:, 1] - segments[:, 0]).T) / 2
+    near = np.flatnonzero(np.hypot(*(middle - still.center[0]).T) < half + still.reach[0])
+    touched = np.zeros(len(segments), bool)
+    touched[near] = sweep_segment_separation(still, np.zeros_like(near), segments[near]) < 0
+    return touched
 
 
 def _array(tensor: object) -> np.ndarray:
@@ -205,3 +229,21 @@ def _segments(lines: list[np.ndarray]) -> np.ndarray:
     """``[S, 2, 2]`` from polylines."""
     pieces = [np.stack([line[:-1], line[1:]], 1) for line in lines]
     return np.concatenate(pieces) if pieces else np.zeros((0, 2, 2))
+
+
+def beyond_boundary(boundary: np.ndarray, pose: np.ndarray, vehicle: VehicleParameters) -> np.ndarray:
+    """``[K]`` m: how far the outermost point of the outline lies beyond the boundary; negative inside."""
+    corners = boxes_from_poses(pose, vehicle.length, vehicle.width, vehicle.rear_axle_to_center).corners
+    outline = np.concatenate([corners, 0.5 * (corners + corners[:, [1, 2, 3, 0]])], 1).reshape(-1, 2)
+    start, along = boundary[:, 0], boundary[:, 1] - boundary[:, 0]
+    size = np.maximum(np.hypot(*along.T), 1e-9)
+    to = outline[:, None] - start
+    u = np.clip((to * along).sum(-1) / size**2, 0.0, 1.0)
+    gap = np.linalg.norm(to - u[..., None] * along, axis=-1)
+    to_right = (to[..., 0] * along[:, 1] - to[..., 1] * along[:, 0]) / size
+    # At a shared end point both pieces are nearest; the one seen less obliquely knows the side.
+    nearest = gap.min(1, keepdims=True)
+    side = np.where(gap <= nearest + 1e-6, to_right, 0.0)
+    rows = np.arange(len(side))
+    sign = np.sign(side[rows, np.abs(side).argmax(1)])
+    return (sign * nearest[:, 0]).reshape(len(pose), -1).max(1)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from planner.checker.config import CheckerConfig
-from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, sweep_box_distance, sweep_box_separation
+from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, settle, sweep_box_distance, sweep_box_separation
 from planner.checker.motion import Motion
 from planner.checker.report import Violation
 from planner.checker.rules.finding import Finding
 from planner.checker.scene_sets import SceneSets
 
-_LOOK = 3.0  # m: margins are reported up to here
+_LOOK = 2.0  # m: margins are reported up to here
 
 
 def nominal_objects(sets: SceneSets, motion: Motion, sweeps: Sweeps, config: CheckerConfig) -> Finding:
@@ -62,25 +62,24 @@ def _gaps(
     excluded: np.ndarray,
     config: CheckerConfig,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Step, box and gap (m) of every pair that is near; gaps that decide something are exact."""
+    """Step, box and gap (m) of every pair that is near; gaps that decide something are exact, others a lower bound."""
     moving = np.maximum(np.abs(motion.v[:-1]), np.abs(motion.v[1:]))[:steps] > config.rest_speed
     columns = np.flatnonzero(~(excluded | sets.touching)[owner])
     # First against the circle around the whole motion: most objects are far from any one plan.
     middle = 0.5 * (sweeps.center[:steps].min(0) + sweeps.center[:steps].max(0)) if steps else np.zeros(2)
     around = np.linalg.norm(sweeps.center[:steps] - middle, axis=-1).max(initial=0.0)
     reach = boxes.reach[:steps] + sweeps.reach[:steps, None] + _LOOK
-    within = np.abs(boxes.center[:steps] - middle).max(-1) < reach + around
+    x, y = boxes.center[:steps, :, 0], boxes.center[:steps, :, 1]
+    within = np.maximum(np.abs(x - middle[0]), np.abs(y - middle[1])) < reach + around
     columns = columns[within[:, columns].any(0)]
-    apart = np.linalg.norm(boxes.center[:steps, columns] - sweeps.center[:steps, None], axis=-1)
+    apart = np.hypot(x[:, columns] - sweeps.center[:steps, 0:1], y[:, columns] - sweeps.center[:steps, 1:2])
     k, n = np.nonzero((apart < reach[:, columns]) & moving[:, None])
     n = columns[n]
     if not len(k):
         return k, n, np.zeros(0)
     close = boxes.take((k, n))
     gap = sweep_box_separation(sweeps, k, close)
-    # The separation is a lower bound: the exact distance is needed only where it decides something.
-    unsure = np.flatnonzero(gap < max(config.clearance, float(gap.min()) + 0.3))
-    gap[unsure] = sweep_box_distance(sweeps, k[unsure], close.take(unsure))
+    gap = settle(gap, config.clearance, lambda p: sweep_box_distance(sweeps, k[p], close.take(p)))
     return k, n, gap
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from planner.checker.config import CheckerConfig
-from planner.checker.footprint import Sweeps, boxes_from_poses, sweep_segment_distance, sweep_segment_separation
+from planner.checker.footprint import Sweeps, settle, sweep_segment_distance, sweep_segment_separation
 from planner.checker.motion import Motion
 from planner.checker.report import Violation
 from planner.checker.rules.finding import Finding
-from planner.checker.scene_sets import SceneSets
+from planner.checker.scene_sets import SceneSets, beyond_boundary
 from planner.scene import VehicleParameters
 
-_LOOK = 2.0  # m: boundary margins are reported up to here
+_LOOK = 1.0  # m: boundary margins are reported up to here
 
 
 def boundary(
@@ -23,7 +23,7 @@ def boundary(
     if not len(sets.boundary):
         found.records.append(Violation("no_boundary", -1, 0.0, 0.0, "the scene has no drivable boundary"))
         return found
-    if _crosses_now(sets, vehicle):
+    if sets.over_edge:
         return _not_deeper(sets, motion, vehicle, config, rule)
     moving = np.flatnonzero(np.maximum(np.abs(motion.v[:-1]), np.abs(motion.v[1:])) > config.rest_speed)
     apart, time = _segment_margin(sets.boundary, sweeps, moving, motion)
@@ -33,16 +33,13 @@ def boundary(
     return found
 
 
-def stop_line(
-    sets: SceneSets, motion: Motion, sweeps: Sweeps, vehicle: VehicleParameters, config: CheckerConfig, rule: str
-) -> Finding:
+def stop_line(sets: SceneSets, motion: Motion, sweeps: Sweeps, config: CheckerConfig, rule: str) -> Finding:
     """The footprint does not reach a closed stop line that it is not already on."""
     found = Finding()
     if not len(sets.stop_line):
         return found
-    ahead = sets.stop_line[~_segments_touched(sets.stop_line, sets, vehicle)]
     moving = np.flatnonzero(np.maximum(np.abs(motion.v[:-1]), np.abs(motion.v[1:])) > config.rest_speed)
-    apart, time = _segment_margin(ahead, sweeps, moving, motion)
+    apart, time = _segment_margin(sets.stop_line, sweeps, moving, motion)
     if apart < 0:
         found.violations.append(Violation(rule, -1, time, apart, "passes a closed stop line"))
     return found
@@ -82,36 +79,23 @@ def _segment_margin(segments: np.ndarray, sweeps: Sweeps, rows: np.ndarray, moti
     """Smallest distance (m, up to `_LOOK`) of the sweeps `rows` from the segments, and when (s)."""
     if not len(rows) or not len(segments):
         return np.inf, 0.0
-    center, half = segments.mean(1), np.hypot(*(segments[:, 1] - segments[:, 0]).T) / 2
+    center, half = 0.5 * (segments[:, 0] + segments[:, 1]), np.hypot(*(segments[:, 1] - segments[:, 0]).T) / 2
     # First against the box around the whole motion: most of a map is far from any one plan.
     low = (sweeps.center[rows] - sweeps.reach[rows, None]).min(0) - _LOOK
     high = (sweeps.center[rows] + sweeps.reach[rows, None]).max(0) + _LOOK
-    near = np.flatnonzero(((center + half[:, None] > low) & (center - half[:, None] < high)).all(1))
+    x, y = center[:, 0], center[:, 1]
+    near = np.flatnonzero((x + half > low[0]) & (x - half < high[0]) & (y + half > low[1]) & (y - half < high[1]))
     if not len(near):
         return np.inf, 0.0
-    distance = np.linalg.norm(sweeps.center[rows][:, None] - center[near], axis=-1)
+    distance = np.hypot(sweeps.center[rows, 0:1] - x[near], sweeps.center[rows, 1:2] - y[near])
     k, s = np.nonzero(distance < sweeps.reach[rows][:, None] + half[near] + _LOOK)
     if not len(k):
         return np.inf, 0.0
     k, piece = rows[k], segments[near[s]]
     apart = sweep_segment_separation(sweeps, k, piece)
-    unsure = np.flatnonzero(apart < max(0.0, float(apart.min()) + 0.3))
-    apart[unsure] = sweep_segment_distance(sweeps, k[unsure], piece[unsure])
-    worst = unsure[apart[unsure].argmin()]
+    apart = settle(apart, 0.0, lambda p: sweep_segment_distance(sweeps, k[p], piece[p]))
+    worst = int(apart.argmin())
     return float(apart[worst]), float(motion.time[k[worst]])
-
-
-def _segments_touched(segments: np.ndarray, sets: SceneSets, vehicle: VehicleParameters) -> np.ndarray:
-    """``[S]``: segments under ego's rectangle now."""
-    every = np.arange(len(segments))
-    return sweep_segment_separation(sets.still, np.zeros_like(every), segments) < 0
-
-
-def _crosses_now(sets: SceneSets, vehicle: VehicleParameters) -> bool:
-    return (
-        bool(_segments_touched(sets.boundary, sets, vehicle).any())
-        or _outside(sets, sets.ego[None, :3], vehicle)[0] > 0
-    )
 
 
 def _not_deeper(
@@ -119,27 +103,9 @@ def _not_deeper(
 ) -> Finding:
     """Ego is over the edge already: no part of its outline may get farther out than the farthest is now."""
     found = Finding()
-    now = float(_outside(sets, sets.ego[None, :3], vehicle)[0])
+    now = sets.beyond_edge
     found.records.append(Violation(f"{rule}_outside_now", -1, 0.0, -now, "over the edge before the plan"))
-    deeper = now + 5 * config.touching_tolerance - _outside(sets, motion.pose, vehicle)
+    deeper = now + 5 * config.touching_tolerance - beyond_boundary(sets.boundary, motion.pose, vehicle)
     found.limit(rule, motion.time, deeper, "gets farther over the edge of the road")
     found.margin = min(float(deeper.min()), 0.0)
     return found
-
-
-def _outside(sets: SceneSets, pose: np.ndarray, vehicle: VehicleParameters) -> np.ndarray:
-    """``[K]`` m: how far the outermost point of the outline lies beyond the boundary; negative inside."""
-    corners = boxes_from_poses(pose, vehicle.length, vehicle.width, vehicle.rear_axle_to_center).corners
-    outline = np.concatenate([corners, 0.5 * (corners + corners[:, [1, 2, 3, 0]])], 1).reshape(-1, 2)
-    start, along = sets.boundary[:, 0], sets.boundary[:, 1] - sets.boundary[:, 0]
-    size = np.maximum(np.hypot(*along.T), 1e-9)
-    to = outline[:, None] - start
-    u = np.clip((to * along).sum(-1) / size**2, 0.0, 1.0)
-    gap = np.linalg.norm(to - u[..., None] * along, axis=-1)
-    to_right = (to[..., 0] * along[:, 1] - to[..., 1] * along[:, 0]) / size
-    # At a shared end point both pieces are nearest; the one seen less obliquely knows the side.
-    nearest = gap.min(1, keepdims=True)
-    side = np.where(gap <= nearest + 1e-6, to_right, 0.0)
-    rows = np.arange(len(side))
-    sign = np.sign(side[rows, np.abs(side).argmax(1)])
-    return (sign * nearest[:, 0]).reshape(len(pose), -1).max(1)
