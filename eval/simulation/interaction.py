@@ -80,6 +80,16 @@ def desired_gap(v: np.ndarray, leader: np.ndarray, config: IdmConfig) -> np.ndar
     return config.gap_min + np.maximum(v * config.headway + approach, 0.0)
 
 
+def entry_speed(gap: float, leader: float, config: IdmConfig) -> float:
+    """Highest speed (m/s) at which the IDM brakes at most comfortably: s* = gap sqrt(1 + b / a), solved for v."""
+    if not math.isfinite(gap):
+        return math.inf
+    c = 2 * math.sqrt(config.acceleration * config.deceleration)
+    half = (config.headway * c - leader) / 2
+    room = gap * math.sqrt(1 + config.deceleration / config.acceleration) - config.gap_min
+    return max(-half + math.sqrt(max(half**2 + c * room, 0.0)), 0.0) if room > 0 else 0.0
+
+
 def ego_boxes(ego: VehicleState, vehicle: VehicleParameters, later: np.ndarray) -> np.ndarray:
     """``[len(later), 3]``: the ego's box after `later` seconds at its present speed and curvature."""
     steady = VehicleState(ego.x, ego.y, ego.yaw, max(ego.v, 0.0), 0.0, ego.curvature)
@@ -135,9 +145,13 @@ def row_of_agent(reactive: Reactive, count: int) -> np.ndarray:
 
 @dataclass
 class Leaders:
-    """Per reactive vehicle ``[R]``, whoever asks for the hardest braking: gap (m, infinite if nobody), speed along the
-    path (m/s), agent index (N for the ego, -1 for nobody), later (s ahead at which it is in the way)."""
+    """Per reactive vehicle ``[R]``, whoever asks for the hardest braking.
 
+    ratio: s*/s of the IDM (0 if nobody); gap: s (m, infinite if nobody); speed along the path (m/s); agent: index
+    (N for the ego, -1 for nobody); later: how far ahead of now it is in the way (s).
+    """
+
+    ratio: np.ndarray
     gap: np.ndarray
     speed: np.ndarray
     agent: np.ndarray
@@ -152,7 +166,8 @@ def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmC
     has this vehicle there first.
     """
     count = len(reactive.agent)
-    found = Leaders(np.full(count, np.inf), np.zeros(count), np.full(count, -1), np.zeros(count))
+    zero = np.zeros(count)
+    found = Leaders(zero, np.full(count, np.inf), zero.copy(), np.full(count, -1), zero.copy())
     active = np.flatnonzero(reactive.driving)
     if not len(active):
         return found
@@ -177,12 +192,16 @@ def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmC
     theirs = reactive.table.look("log_time", reactive.s[rival] + reactive.v[rival] * later, rival)
     first = (rival >= 0) & (mine < theirs)
     counts = (later == 0) | ((distance >= v * later) & (space > 0) & ~first)
-    space = np.maximum(space, 0.1)
-    pressure = np.where(counts, desired_gap(v, along, config) / space, -np.inf)
-    for p in np.argsort(pressure, kind="stable"):
+    # A gap that opens needs no braking, however small it is.
+    space = np.maximum(space, np.where(along >= v, config.gap_min, 0.1))
+    ratio = desired_gap(v, along, config) / space
+    # What is only extrapolated is no emergency: at most twice the comfortable deceleration.
+    mild = math.sqrt(1 + 2 * config.deceleration / config.acceleration)
+    ratio = np.where(later > 0, np.minimum(ratio, mild), ratio)
+    for p in np.argsort(ratio, kind="stable"):
         if counts[p]:
             i = row[p]
-            found.gap[i], found.speed[i], found.later[i] = space[p], along[p], later[p]
+            found.ratio[i], found.gap[i], found.speed[i], found.later[i] = ratio[p], space[p], along[p], later[p]
             found.agent[i] = others.agent[which[p]]
     return found
 

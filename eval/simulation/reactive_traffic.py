@@ -17,21 +17,21 @@ deceleration reaches the recorded one.
 
 **Others.** Acceleration towards the most restrictive other road user, with gap s, own speed v, and speed of
 the other along the path v_l: a_int = a (1 - (s*/s)^2), s* = s0 + v T + v (v - v_l) / (2 sqrt(a b)); the smaller
-of a_int and free driving holds (the "improved" IDM; with the plain sum nobody reaches the recorded speed). Parameters
-as in nuPlan's reactive agents. The other counts if its box intrudes into the corridor that the own box will cover, now
-or, if it moves, within `anticipation` seconds: reactive vehicles along their paths, the ego along its present
-curvature, everybody else straight on. An extrapolated conflict is left alone if the vehicle will have passed it, and
-between two reactive vehicles if the recording has this vehicle there first (right of way as recorded).
+of a_int and free driving holds (with the plain sum of the original IDM nobody reaches the recorded speed).
+Parameters as in nuPlan's reactive agents. The other counts if its box intrudes into the corridor that the own box
+will cover, now or, if it moves, within `anticipation` seconds: reactive vehicles along their paths, the ego along
+its present curvature, everybody else straight on. An extrapolated conflict is left alone if the vehicle will have
+passed it, and between two reactive vehicles if the recording has this vehicle there first (right of way as
+recorded); it asks for at most twice the comfortable deceleration, what is there now for up to `braking_max`.
 Standing boxes that already overlap the recorded corridor are noise of the annotation and ignored.
 
 **Coming and going.** A vehicle appears at its first recorded pose; if the ego or a delayed vehicle is there, it
-waits, and is left out if the place is not free before its recording ends. After its recorded end it drives on until
-it is `range` metres from the ego or its path ends. Whoever is gone stays gone. No random numbers.
+waits, and is left out if the place is not free before its recording ends. It appears with its recorded speed, or
+slower if that would need more than comfortable braking. After its recorded end it drives on until it is `range`
+metres from the ego or its path ends. Whoever is gone stays gone. No random numbers.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -42,8 +42,8 @@ from eval.simulation.interaction import (
     PathTable,
     Reactive,
     boxes_now_and_soon,
-    desired_gap,
     ego_boxes,
+    entry_speed,
     leaders,
 )
 from eval.simulation.simulation_config import IdmConfig
@@ -54,7 +54,7 @@ from planner.scene import AgentClass, VehicleParameters
 _STILL = 1.0  # m; recorded objects that stay within this do not move
 _CATCH_UP = 1.0  # s
 _ENTRY_MARGIN = 0.5  # m around the ego that must be free where a vehicle appears
-_ENTRY_BRAKING = 4.0  # m/s^2; a vehicle appears no faster than this can stop it behind whoever is ahead
+_FREE_BRAKING = 4.0  # m/s^2, to keep the recorded speeds
 
 
 class ReactiveTraffic:
@@ -111,10 +111,9 @@ class ReactiveTraffic:
         target = r.table.look("speed", r.s + r.v * dt, row)
         target = np.minimum(target, self._speed_behind_recorded())
         rise = np.maximum(r.table.look("acceleration", r.s, row), c.acceleration)
-        free = np.clip((target - r.v) / dt, -c.braking_max, rise)
+        free = np.clip((target - r.v) / dt, -_FREE_BRAKING, rise)
         ahead = leaders(r, self._boxes(ego, vehicle), self._ignored, c)
-        ratio = (desired_gap(r.v, ahead.speed, c) / ahead.gap) ** 2
-        interaction = np.where(ratio < 1, rise, c.acceleration) * (1 - ratio)
+        interaction = np.where(ahead.ratio < 1, rise, c.acceleration) * (1 - ahead.ratio**2)
         return np.maximum(np.minimum(free, interaction), -c.braking_max)
 
     def _speed_behind_recorded(self) -> np.ndarray:
@@ -159,9 +158,9 @@ class ReactiveTraffic:
             r.driving[i] = True
             self._show()
             ahead = leaders(r, self._boxes(ego, vehicle), self._ignored, self._config)
-            room = max(float(ahead.gap[i]) - self._config.gap_min, 0.0)
-            possible = math.sqrt(float(ahead.speed[i]) ** 2 + 2 * _ENTRY_BRAKING * room)
-            r.v[i] = min(float(path.schedule_speed[path.first]), possible)
+            r.v[i] = min(
+                float(path.schedule_speed[path.first]), entry_speed(ahead.gap[i], ahead.speed[i], self._config)
+            )
             self._show()
 
     def _occupied(self, i: int, ego: VehicleState, vehicle: VehicleParameters) -> bool:
