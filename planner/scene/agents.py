@@ -112,5 +112,7 @@ def _check_covariance(where: str, covariance: Tensor, valid: Tensor) -> None:
         return
     symmetric = (c - c.transpose(-1, -2)).abs().amax() <= 1e-5 * (1 + c.abs().amax())
     determinant = c[:, 0, 0] * c[:, 1, 1] - c[:, 0, 1] * c[:, 1, 0]
-    if not bool(symmetric) or bool((c.diagonal(dim1=-2, dim2=-1) < 0).any()) or bool((determinant < -1e-6).any()):
+    # Relative to the size of the matrix, so that small covariances are judged as strictly as large ones.
+    rounding = 1e-5 * (c[:, 0, 0] + c[:, 1, 1]) ** 2
+    if not bool(symmetric) or bool((c.diagonal(dim1=-2, dim2=-1) < 0).any()) or bool((determinant < -rounding).any()):
         raise ValueError(f"{where}: expected symmetric positive semidefinite 2x2 matrices")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -51,7 +52,8 @@ class EgoState(TensorData):
     v (m/s): signed speed along the heading. a (m/s^2): longitudinal acceleration.
     curvature (1/m): of the driven path, left positive. yaw_rate (rad/s).
     time_us: absolute time, microseconds.
-    v_source, a_source: where v and a come from ("can_bus", "poses", "simulation", ...).
+    v_source, a_source: where v and a come from ("can_bus", "poses", "simulation", ...);
+    in a batch a tuple where the states differ.
     """
 
     x: Float[Tensor, "*batch"]
@@ -62,8 +64,8 @@ class EgoState(TensorData):
     curvature: Float[Tensor, "*batch"]
     yaw_rate: Float[Tensor, "*batch"]
     time_us: Int[Tensor, "*batch"]
-    v_source: str = "unknown"
-    a_source: str = "unknown"
+    v_source: str | tuple[Any, ...] = "unknown"
+    a_source: str | tuple[Any, ...] = "unknown"
 
     @classmethod
     def at_origin(

@@ -29,13 +29,14 @@ class FieldSpec:
 
     kind: "float", "int", "bool" (tensors), "nested" (another TensorData) or "meta".
     dims: names or sizes of the axes after the batch axes; empty for nested and meta.
+    nested: the TensorData class of a nested field.
     """
 
     name: str
     kind: str
     dims: tuple[str, ...]
     optional: bool
-    nested: type | None = None
+    nested: Any = None
 
 
 def _spec(name: str, hint: Any) -> FieldSpec:
@@ -54,8 +55,12 @@ def _spec(name: str, hint: Any) -> FieldSpec:
     return FieldSpec(name, "meta", (), optional)
 
 
+def _specs(cls: Any) -> tuple[FieldSpec, ...]:
+    return _specs_of(cls)
+
+
 @cache
-def _specs(cls: type) -> tuple[FieldSpec, ...]:
+def _specs_of(cls: type) -> tuple[FieldSpec, ...]:
     hints = typing.get_type_hints(cls)
     return tuple(_spec(f.name, hints[f.name]) for f in dataclasses.fields(cls))
 
@@ -133,10 +138,20 @@ class TensorData:
         return self.apply(lambda t: t.detach())
 
     def __getitem__(self, index: Any) -> Self:
-        """Index the batch axes."""
+        """Index the batch axes. Meta fields that stacking made a tuple are indexed by integers and slices."""
         if not self.batch_shape:
             raise IndexError(f"{type(self).__name__} has no batch axis to index")
-        return self.apply(lambda t: t[index])
+        return self.apply(lambda t: t[index])._index_meta(index)
+
+    def _index_meta(self, index: Any) -> Self:
+        changes: dict[str, Any] = {}
+        for spec in _specs(type(self)):
+            value = getattr(self, spec.name)
+            if spec.kind == "nested" and value is not None:
+                changes[spec.name] = value._index_meta(index)
+            elif spec.kind == "meta" and isinstance(value, tuple) and isinstance(index, (int, slice)):
+                changes[spec.name] = value[index]
+        return dataclasses.replace(self, **changes)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields exchanged."""
@@ -147,7 +162,8 @@ class TensorData:
         """Stack along a new first axis. Named axes of unequal length are padded.
 
         Padding is zero for numbers and False for masks, so a padded entry is always
-        masked out. Optional fields must be present in all items or in none.
+        masked out. Optional fields must be present in all items or in none. A meta field
+        (a name, a source) becomes a tuple where the items differ.
         """
         if not items:
             raise ValueError(f"{cls.__name__}.stack: expected at least one item, got none")
@@ -160,7 +176,8 @@ class TensorData:
                     raise ValueError(f"{cls.__name__}.{spec.name}: present in some items and absent in others")
                 values[spec.name] = None
             elif spec.kind == "meta":
-                same = all(value == column[0] for value in column)
+                # A tuple stands for one batch axis; only a plain value may stand for all items.
+                same = all(value == column[0] for value in column) and not isinstance(column[0], tuple)
                 values[spec.name] = column[0] if same else tuple(column)
             elif spec.kind == "nested":
                 values[spec.name] = spec.nested.stack(column)
@@ -196,8 +213,7 @@ class TensorData:
             elif key not in arrays:
                 values[spec.name] = None
             elif spec.kind == "meta":
-                value = json.loads(str(arrays[key]))
-                values[spec.name] = tuple(value) if isinstance(value, list) else value
+                values[spec.name] = _tuples(json.loads(str(arrays[key])))
             else:
                 values[spec.name] = torch.from_numpy(np.array(arrays[key]))
             if values[spec.name] is None and not spec.optional:
@@ -283,6 +299,10 @@ def _check_tensor(where: str, spec: FieldSpec, value: Any, batch: tuple[int, ...
     if spec.kind == "float" and not bool(torch.isfinite(value).all()):
         bad = int((~torch.isfinite(value)).sum())
         raise ValueError(f"{where}: expected finite numbers, got {bad} NaN or infinite of {value.numel()}")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _show(batch: tuple[int, ...], dims: list[Any]) -> str:

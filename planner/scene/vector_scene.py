@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,6 +31,14 @@ class EgoProposal(TensorData):
     cost_weight: Float[Tensor, "*batch W"] | None = None
     decision_logit: Float[Tensor, "*batch D"] | None = None
 
+    def transformed(self, new_from_old: Float[Tensor, " 3"]) -> EgoProposal:
+        """The same proposal seen from another frame."""
+        if (path := self.reference) is None:
+            return self
+        xy = frames.transform_points(new_from_old, path.xy)
+        yaw = frames.wrap_angle(path.yaw + new_from_old[2])
+        return self.replace(reference=path.replace(x=xy[..., 0], y=xy[..., 1], yaw=yaw))
+
 
 @dataclass
 class VectorScene(TensorData):
@@ -48,14 +57,14 @@ class VectorScene(TensorData):
     route: Route
     global_from_ego: Float[Tensor, "*batch 3"]
     proposal: EgoProposal | None = None
-    name: str | tuple[str, ...] = ""
+    name: str | tuple[Any, ...] = ""
 
     def _validate_values(self, path: str) -> None:
         tracks, futures = self.agents.box.shape[-2], self.futures.mean.shape[-4]
         if tracks != futures:
             raise ValueError(f"{path}.futures: expected forecasts for {tracks} agents, got {futures}")
 
-    def transformed(self, new_from_old: Float[Tensor, "3"]) -> VectorScene:
+    def transformed(self, new_from_old: Float[Tensor, " 3"]) -> VectorScene:
         """The same scene seen from another frame: every coordinate moved, `global_from_ego` adjusted.
 
         Used to test invariance: a plan must move with its scene.
@@ -82,4 +91,5 @@ class VectorScene(TensorData):
             map=self.map.replace(xy=point(self.map.xy)),
             route=r.replace(xy=point(r.xy), alternative=None if r.alternative is None else point(r.alternative)),
             global_from_ego=frames.compose(self.global_from_ego, old_from_new.expand_as(self.global_from_ego)),
+            proposal=None if self.proposal is None else self.proposal.transformed(new_from_old),
         )
