@@ -34,6 +34,7 @@ class DataConfig:
     families: families of generated scenarios; empty means all.
     seeds: one generated scenario per family and seed.
     cache_dir: where read scenes are kept for the next time; empty means beside the user's other caches.
+    missing_map: a scene without map expansion is an "error", or driven in a "corridor" along the recorded track.
     """
 
     dataset: str = "generated"
@@ -43,8 +44,11 @@ class DataConfig:
     families: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     cache_dir: str = ""
+    missing_map: str = "error"
 
     def __post_init__(self) -> None:
+        if self.missing_map not in ("error", "corridor"):
+            raise ConfigError(f"data.missing_map: expected error or corridor, got {self.missing_map!r}")
         if self.dataset not in ("generated", "nuscenes"):
             raise ConfigError(f"data.dataset: expected generated or nuscenes, got {self.dataset!r}")
         if any(seed < 0 for seed in self.seeds):

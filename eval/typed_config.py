@@ -173,7 +173,7 @@ def with_override(config: C, assignment: str) -> C:
     if not equals or not key.strip():
         raise ConfigError(f"override {assignment!r}: expected key=value, such as execution.workers=2")
     try:
-        value = yaml.safe_load(text) if text.strip() else ""
+        value: Any = yaml.safe_load(text) if text.strip() else ""
     except yaml.YAMLError as error:
         raise ConfigError(f"override {assignment!r}: the value is not readable ({error})") from error
     for part in reversed(key.strip().split(".")):

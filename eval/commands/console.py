@@ -47,8 +47,8 @@ def user_errors() -> Iterator[None]:
             ) from error
         raise fail(str(error)) from error
     except Exception as error:
-        from perception.nuscenes import DatasetError
+        from perception.nuscenes_tables import DatasetError
 
         if isinstance(error, DatasetError):
-            raise fail(str(error), getattr(error, "fix", "")) from error
+            raise fail(str(error.args[0]), error.fix) from error
         raise

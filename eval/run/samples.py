@@ -36,6 +36,8 @@ def list_samples(data: DataConfig) -> list[Sample]:
         return [Sample(f"{family}-{seed:04d}", family, seed) for family in families for seed in data.seeds]
     from perception.nuscenes import list_scenes
 
+    if not data.dataroot:
+        raise ConfigError("data.dataroot: nuScenes scenes need --dataroot, the folder that holds the tables and maps/")
     scenes = list_scenes(Path(data.dataroot), data.version)
     return [Sample(name) for name in _chosen("scene", data.scenes, scenes)]
 
@@ -50,7 +52,9 @@ def load_sample(sample: Sample, data: DataConfig) -> Recording:
         from perception.nuscenes import load_recording
 
         cache_dir = Path(data.cache_dir).expanduser() if data.cache_dir else None
-        recording = load_recording(Path(data.dataroot), data.version, sample.name, cache_dir=cache_dir)
+        recording = load_recording(
+            Path(data.dataroot), data.version, sample.name, cache_dir, missing_map=data.missing_map
+        )
     recording.name = sample.name
     return recording.validate()
 
