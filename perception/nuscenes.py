@@ -72,13 +72,23 @@ def load_recording(
     require_version(dataroot, version)
     folder = cache_folder(cache_dir)
     if folder is None:
-        return _read(dataroot, version, scene, missing_map)
+        return _read_checked(dataroot, version, scene, missing_map)
     path = cache_path(folder, dataroot, version, scene, missing_map)
     recording = read_cached(path)
     if recording is None:
-        recording = _read(dataroot, version, scene, missing_map)
+        recording = _read_checked(dataroot, version, scene, missing_map)
         write_cached(path, recording, dataroot, version)
     return recording
+
+
+def _read_checked(dataroot: str | Path, version: str, scene: str, missing_map: str) -> Recording:
+    """`_read`, with what damaged records make of Python turned into words."""
+    try:
+        return _read(dataroot, version, scene, missing_map)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"a record lacks the field {error}" if isinstance(error, KeyError) else str(error)
+        message = f"the tables of {version} in {dataroot} are damaged where {scene} needs them: {what}"
+        raise DatasetError(message, "`dualdrive data check` lists what is broken; copy the tables again") from error
 
 
 def _read(dataroot: str | Path, version: str, scene: str, missing_map: str) -> Recording:

@@ -107,12 +107,12 @@ def open_tables(dataroot: str | Path, version: str) -> Any:
         if not path.is_file():
             raise DatasetError(f"table missing: {path}", "download or copy the tables of this version again")
         stat = path.stat()
-        stamps.append((stat.st_size, stat.st_mtime_ns))
+        stamps.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return _open_tables(str(Path(dataroot).resolve()), version, tuple(stamps))
 
 
 @lru_cache(maxsize=1)
-def _open_tables(dataroot: str, version: str, stamps: tuple[tuple[int, int], ...]) -> Any:
+def _open_tables(dataroot: str, version: str, stamps: tuple[tuple[int, ...], ...]) -> Any:
     try:
         with quiet_devkit():
             from nuscenes.nuscenes import NuScenes
@@ -120,9 +120,13 @@ def _open_tables(dataroot: str, version: str, stamps: tuple[tuple[int, int], ...
         raise DatasetError(f"nuscenes-devkit cannot be imported: {error}", INSTALL_FIX) from error
     try:
         with quiet_devkit():
-            return NuScenes(version=version, dataroot=dataroot, verbose=False)
+            tables = NuScenes(version=version, dataroot=dataroot, verbose=False)
     except Exception as error:
         raise _diagnose(dataroot, version, error) from error
+    for table in TABLES:  # the devkit takes {} for an empty table
+        if not isinstance(getattr(tables, table), list):
+            read_table(dataroot, version, table)
+    return tables
 
 
 def _diagnose(dataroot: str, version: str, error: Exception) -> DatasetError:
