@@ -24,6 +24,7 @@ SCRIPTS = (
     "layers.js",
     "plots.js",
     "overview.js",
+    "moments.js",
     "panel.js",
     "player.js",
     "controls.js",

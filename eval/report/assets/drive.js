@@ -119,11 +119,13 @@ class Drive {
     const total = new Map();
     for (let step = 0; this.full && step < this.at.active.length - 1; step++) {
       for (const row of this.findings("active", step)) {
-        if (!total.has(row.rule)) total.set(row.rule, new Float32Array(this.steps));
-        total.get(row.rule)[step] += row.dual;
+        if (!(row.dual > 0)) continue;
+        if (!total.has(row.rule)) total.set(row.rule, new Float32Array(this.steps).fill(NaN)); // NaN: not active
+        const values = total.get(row.rule);
+        values[step] = (Number.isFinite(values[step]) ? values[step] : 0) + row.dual;
       }
     }
-    const sum = (values) => values.reduce((a, b) => a + b, 0);
+    const sum = (values) => values.reduce((a, b) => a + (b > 0 ? b : 0), 0);
     return [...total].sort((a, b) => sum(b[1]) - sum(a[1])).slice(0, rules);
   }
 

@@ -85,7 +85,7 @@ function drawModes(g, drive, step, px, chosen) {
     g.fillStyle = c.mode;
     for (let i = 0; i < mode.sigma.length; i++) {
       const fade = 1 - i / (mode.sigma.length + 1);
-      g.globalAlpha = 0.16 * alpha * fade;
+      g.globalAlpha = (chosen === mode.id ? 0.16 : 0.06) * alpha * fade;
       g.beginPath();
       g.arc(mode.xy[2 * i], mode.xy[2 * i + 1], 2 * mode.sigma[i], 0, 2 * Math.PI);
       g.fill();
@@ -150,7 +150,7 @@ function drawAgents(g, drive, seconds, px, marks) {
     g.globalAlpha = agent.speed > 0.3 || agent.kind === 5 ? 0.95 : 0.55;
     g.fill(shape.path);
     g.globalAlpha = 1;
-    if (agent.kind !== 6) stroke(g, shape.nose, c.halo, Math.max(1.2 * px, 0.08));
+    if (agent.kind !== 6 && agent.length > 9 * px) stroke(g, shape.nose, c.halo, Math.max(1.2 * px, 0.08));
     if (marks.has(agent.id)) ring(g, agent, marks.get(agent.id), px);
   }
 }

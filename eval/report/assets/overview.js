@@ -94,7 +94,12 @@ function showFailed(runs) {
   const box = element("details", { className: "failures", open: true }, find("failed"));
   element("summary", { textContent: `${failed.length} failed ${failed.length === 1 ? "drive" : "drives"}` }, box);
   for (const { scenario, error, run } of failed) {
-    element("p", { textContent: `${scenario} · ${plannerName(run.planner)} · ${trafficName(run.traffic)}: ${error ?? "no reason recorded"}` }, box);
+    const text = error ?? "no reason recorded", last = text.trim().split("\n").at(-1); // of a traceback the last line says what happened
+    element("p", { textContent: `${scenario} · ${plannerName(run.planner)} · ${trafficName(run.traffic)}: ${last}` }, box);
+    if (last === text.trim()) continue;
+    const whole = element("details", {}, box);
+    element("summary", { textContent: "where it happened" }, whole);
+    element("pre", { textContent: text }, whole);
   }
 }
 
@@ -103,6 +108,8 @@ function outcome(row) {
   if (row.status !== "completed") return ["failed", "✗", row.error ?? "failed"];
   if (metricOf(row, "at_fault_collisions") > 0) return ["collision", "✸", "at-fault collision"];
   if (metricOf(row, "off_road", "off_road_steps") > 0) return ["offroad", "◭", "off the drivable area"];
+  const gates = ["making_progress", "driving_direction", "no_collision", "drivable_area"].filter((name) => metricOf(row, name) < 1);
+  if (gates.length) return ["gated", "○", `score cut by: ${gates.join(", ").replaceAll("_", " ")}`];
   return ["fine", "", "no at-fault collision"];
 }
 
@@ -129,5 +136,5 @@ function showMatrix(open) {
       button.addEventListener("click", () => open(index));
     }
   }
-  find("matrix-hint").textContent = "CLS score of every drive; click one to watch it. ✸ at-fault collision · ◭ off the road · ✗ failed";
+  find("matrix-hint").textContent = "CLS score of every drive; click one to watch it. ✸ at-fault collision · ◭ off the road · ○ score cut by another gate · ✗ failed";
 }

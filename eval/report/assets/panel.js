@@ -13,6 +13,7 @@ function showBadges(drive, step) {
     const text = verdict.accepted ? "✓ checker accepted" : `✗ checker rejected${worst ? `: ${ruleText(worst)}` : ""}`;
     badges.push(element("span", { className: `badge ${verdict.accepted ? "good" : "bad"}`, textContent: text }));
   }
+  if (drive.motion.min_gap[step] <= 0) badges.push(element("span", { className: "badge bad", textContent: "✸ contact" }));
   const state = drive.state(step);
   if (state && state !== "NORMAL") badges.push(element("span", { className: "badge bad", textContent: state }));
   box.replaceChildren(...badges);
@@ -41,7 +42,8 @@ function showStatus(drive, step) {
     element("b", { textContent: value, title: more ?? "" }, line);
     return line;
   }));
-  find("explanation").textContent = drive.explanation(step);
+  const text = drive.explanation(step);
+  find("explanation").textContent = text === drive.reason(step) ? "" : text;
 }
 
 function showConstraints(drive, step, hover) {
@@ -49,7 +51,7 @@ function showConstraints(drive, step, hover) {
   if (!drive.full) return;
   const rows = drive.active(step).slice(0, 8), table = find("constraints");
   const head = element("tr", {});
-  for (const [text, title] of [["rule", ""], ["object", ""], ["at s", "seconds ahead"], ["margin", "in the unit of the rule: m, m/s …"], ["price", "dual: cost saved per unit by which the rule would be relaxed"]]) {
+  for (const [text, title] of [["rule", ""], ["object", ""], ["in s", "seconds ahead of now"], ["margin", "in the unit of the rule: m, m/s …"], ["price", "dual: cost saved per unit by which the rule would be relaxed"]]) {
     element("th", { textContent: text, title }, head);
   }
   table.replaceChildren(head, ...rows.map((row) => {
@@ -89,7 +91,7 @@ function showMetrics(row) {
   const entries = Object.entries(row.metrics ?? {});
   find("metrics-box").hidden = entries.length === 0;
   find("metrics").replaceChildren(...entries.map(([name, found]) => {
-    const line = element("tr", {}), value = found?.value;
+    const line = element("tr", { title: found?.detail ? JSON.stringify(found.detail) : "" }), value = found?.value;
     element("td", { textContent: name.replaceAll("_", " ") }, line);
     const text = value === null || value === undefined ? "–" : typeof value === "number" ? short(value) : String(value);
     element("td", { textContent: `${text} ${found?.unit ?? ""}${found?.valid === false ? " (does not apply)" : ""}` }, line);

@@ -29,8 +29,9 @@ async function open(index, { keepTime = false, scroll = true } = {}) {
   fillSelects(row);
   showMetrics(row);
   showResult(row);
+  showMoments(drive, (seconds) => { play(false); seek(seconds); });
   camera.resize();
-  if (!same) { camera.fit(drive.motion.xy); camera.scale = Math.max(camera.scale, 7); }
+  if (!same) { camera.fit(drive.motion.xy); camera.scale = Math.min(Math.max(camera.scale, 7), 9); }
   await compareWith(find("compare").value);
   for (const cell of document.querySelectorAll("#matrix .cell")) cell.classList.toggle("open", Number(cell.dataset.row) === index);
   find("scrub").max = drive.steps - 1;
@@ -198,7 +199,7 @@ function fillPlots() {
   const margin = drive.full ? [{ label: "checker margin", time: drive.time, values: drive.pictures.worst_margin, colour: hue(2), dash: [4, 3] }] : [];
   const near = (values) => values.map((value) => value > 40 ? NaN : value); // far objects would flatten the part that matters
   plots.gap.show([...margin.map((one) => ({ ...one, values: near(one.values) })), ...(other ? [{ label: plannerName(other.row.planner), time: other.time, values: near(other.motion.min_gap), colour: tone("compare") }] : []), base(near(m.min_gap), "gap")], span, { from: 0, to: 2 });
-  plots.price.show(drive.prices(5).map(([rule, values], i) => ({ label: rule.replaceAll("_", " "), time: drive.time, values, colour: hue(i) })), span, { from: 0 });
+  plots.price.show(drive.prices(5).map(([rule, values], i) => ({ label: rule.replaceAll("_", " "), time: drive.time, values, colour: hue(i) })), span, { log: true });
   plots.times.show([["cycle", m.cycle_ms, 0], ["solve", m.solve_ms, 2], ["check", m.check_ms, 3]].map(([name, values, i]) => ({ label: name, time: drive.time, values, colour: hue(i) })), span, { from: 0 });
   refresh();
 }

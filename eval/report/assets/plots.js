@@ -16,7 +16,7 @@ class Plot {
   }
 
   // series: [{ label, colour: () => css, time, values, dash, width }]; the axis reaches at least from `from` to `to`
-  show(series, span, { from, to } = {}) {
+  show(series, span, { from, to, log = false } = {}) {
     this.series = series.filter((one) => one.values.some(Number.isFinite));
     const values = this.series.flatMap((one) => Array.from(one.values).filter(Number.isFinite));
     let [low, high] = values.length ? [min(values), max(values)] : [0, 1];
@@ -24,7 +24,8 @@ class Plot {
     high = Math.max(high, to ?? high);
     const pad = Math.max((high - low) * 0.08, 1e-3 * Math.max(Math.abs(high), 1));
     this.range = [low === from ? from : low - pad, high + pad];
-    this.time = span;
+    if (log) this.range = [Math.max(high / 1e4, 1e-9), Math.max(high, 1e-6) * 1.5];
+    Object.assign(this, { time: span, log });
     this.root.hidden = this.series.length === 0;
   }
 
@@ -33,8 +34,9 @@ class Plot {
     return left + (this.width - left - right) * (seconds - t0) / (t1 - t0 || 1);
   }
   y(value) {
-    const { top, bottom } = this.margin, [low, high] = this.range;
-    return top + (this.height - top - bottom) * (1 - (value - low) / (high - low || 1));
+    const { top, bottom } = this.margin, scaled = this.log ? (v) => Math.log10(Math.max(v, this.range[0])) : (v) => v;
+    const [low, high] = this.range.map(scaled);
+    return top + (this.height - top - bottom) * (1 - (scaled(value) - low) / (high - low || 1));
   }
   seconds(px) {
     const { left, right } = this.margin, [t0, t1] = this.time;
@@ -59,11 +61,11 @@ class Plot {
   axes(g) {
     const c = colours(), { left, right, top, bottom } = this.margin;
     Object.assign(g, { strokeStyle: c.grid, fillStyle: c.muted, lineWidth: 1, font: "10.5px system-ui, sans-serif", textBaseline: "middle", textAlign: "right" });
-    const values = ticks(...this.range, 4), digits = decimals(values);
+    const values = this.log ? decades(...this.range) : ticks(...this.range, 4), digits = decimals(values);
     for (const value of values) {
       const y = Math.round(this.y(value)) + 0.5;
       strokeLine(g, left, y, this.width - right, y);
-      g.fillText(signed(value, digits), left - 6, y);
+      g.fillText(this.log ? String(+value.toPrecision(1)) : signed(value, digits), left - 6, y);
     }
     Object.assign(g, { textBaseline: "top", textAlign: "center" });
     const times = ticks(...this.time, Math.max(2, Math.floor(this.width / 70)));
@@ -73,7 +75,7 @@ class Plot {
       g.textAlign = x > this.width - 16 ? "right" : "center";
       g.fillText(`${+value.toFixed(2)}${i === times.length - 1 ? " s" : ""}`, x, this.height - bottom + 5);
     });
-    if (this.range[0] < 0 && this.range[1] > 0) {
+    if (!this.log && this.range[0] < 0 && this.range[1] > 0) {
       g.strokeStyle = c.muted;
       strokeLine(g, left, Math.round(this.y(0)) + 0.5, this.width - right, Math.round(this.y(0)) + 0.5);
     }
@@ -139,6 +141,12 @@ function ticks(low, high, about) {
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= raw * 0.999) ?? power;
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(i * step);
+  return found;
+}
+
+function decades(low, high) {
+  const found = [];
+  for (let power = Math.ceil(Math.log10(low)); 10 ** power <= high; power++) found.push(10 ** power);
   return found;
 }
 
