@@ -5,6 +5,7 @@ Global frame, numbers rounded to what a picture can show, plain lists and dictio
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -133,7 +134,16 @@ def _check(driven: SupervisedPlan) -> dict[str, Any] | None:
     if driven.report is None:
         return None
     violations = [_violation(violation) for violation in driven.report.violations]
-    return {"accepted": bool(driven.report.accepted), "violations": violations}
+    return {
+        "accepted": bool(driven.report.accepted),
+        "worst_margin": _finite(driven.report.worst_margin),
+        "violations": violations,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Rounded; None where there was nothing to measure."""
+    return round(float(value), 3) if math.isfinite(value) else None
 
 
 def _rejected(driven: SupervisedPlan) -> list[dict[str, Any]]:
