@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import shapely
 import torch
+from scipy.spatial import cKDTree
 
 from perception.polyline import arc_length, heading, wrap
 from perception.road_map import RoadMap
@@ -176,7 +177,7 @@ class _Claims:
         which, lane_index = self.tree.query(shapely.points(place), predicate="intersects")
         for k in np.unique(lane_index):
             lane, here = self.lanes[k], which[lane_index == k]
-            nearest = ((place[here, None] - lane.centerline[None]) ** 2).sum(-1).argmin(1)
+            nearest = cKDTree(lane.centerline).query(place[here])[1]
             turn = np.abs(wrap(lane.heading[nearest] - angle[here]))
             kind = np.where(turn <= SAME_DIRECTION, 0, np.where(turn > ONCOMING_DIRECTION, 1, 2))
             out[kind, here] = True

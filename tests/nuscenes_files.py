@@ -8,11 +8,17 @@ The ego drives along x at 8 m/s from x = 20; a car is ahead, a pedestrian is ann
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from perception.nuscenes import load_recording
+from perception.recording import Recording
+
+MINI = ("scene-0061", "scene-0103", "scene-0553", "scene-0655", "scene-0757", "scene-0796", "scene-1094")
 VERSION, SCENE, LOCATION = "v1.0-mini", "scene-9001", "singapore-onenorth"
 START_US, STEP_US, SAMPLES, SPEED = 1_600_000_000_000_000, 500_000, 9, 8.0
 LANES = {
@@ -20,6 +26,13 @@ LANES = {
     "A2": (0.0, 60.0, -3.5, 0.0), "B2": (60.0, 340.0, -3.5, 0.0), "O": (400.0, 400.0, 3.5, np.pi),
 }  # fmt: skip
 CALIBRATION = {"LIDAR_TOP": ([1.0, 0.0, 1.8], [1.0, 0.0, 0.0, 0.0], [])}
+
+
+@cache
+def load_mini(root: Path) -> dict[str, Recording]:
+    """The seven real scenes, read once per test run; do not change them."""
+    pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")
+    return {scene: load_recording(root, VERSION, scene, False) for scene in MINI}
 
 
 def write_nuscenes(root: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nuscenes_files import LOCATION, SCENE, SPEED, VERSION, build_map, edit_table, table_file, write_nuscenes
+from nuscenes_files import LOCATION, SCENE, SPEED, VERSION, build_map, edit_table, load_mini, table_file, write_nuscenes
 
 from perception.nuscenes import DatasetError, list_scenes, load_recording
 from perception.nuscenes_map import load_road
@@ -21,8 +21,6 @@ from perception.polyline import wrap
 from perception.recording import Recording
 from perception.recording_file import RecordingFileError, load_recording_file, save_recording
 from planner.scene import AgentClass
-
-MINI = ("scene-0061", "scene-0103", "scene-0553", "scene-0655", "scene-0757", "scene-0796", "scene-1094")
 
 
 @pytest.fixture
@@ -33,11 +31,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def mini(nuscenes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]:
+def mini(nuscenes_root: Path) -> dict[str, Recording]:
     """The seven real scenes."""
-    pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")
-    cache = tmp_path_factory.mktemp("cache")
-    return {scene: load_recording(nuscenes_root, VERSION, scene, cache) for scene in MINI}
+    return load_mini(nuscenes_root)
 
 
 def corners(pose: np.ndarray, length: float, width: float, ahead: float = 0.0) -> np.ndarray:
