@@ -120,6 +120,9 @@ def picture(step: int, arc: float, v: float, log: AgentLog, agent_arc: np.ndarra
         "rejected": [{"decision": "pass 7 on the left", **finding}] if refused else [],
         "state": "DEGRADED" if 64 <= step < 67 else "NORMAL",
         "explanation": f"Held back {1 + 0.01 * step:.1f} m/s by car 7 at 2.4 s; </script><b>not markup</b>.",
+        "tracking_error": [0.02, -0.01, 0.001],
+        "traffic": ["car 9 waits: its first pose is occupied"] if step == 30 else [],
+        "observe_ms": 8.5,
         **({"reference": rounded(bend(arc + np.arange(0.0, 60.0, 4.0)))} if step == 0 else {}),
     }
 

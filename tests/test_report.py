@@ -16,11 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_fixture import PLANNERS, TRAFFIC, recording, trace, write_run
 
+from eval.pipeline import DualDrive
 from eval.report import SceneGeometry, load_geometry, save_geometry, write_report, write_trace_html
 from eval.report.data import read_run
 from eval.report.overview import overview
 from eval.report.pack import Quantised, pack
 from eval.report.pictures import MODE_POINTS, columns
+from eval.simulation.rollout import rollout
+from eval.simulation.simulation_config import SimulationConfig
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -204,8 +207,11 @@ def test_predictions_are_thinned_but_keep_their_end() -> None:
 
 
 def test_every_key_of_a_picture_is_documented() -> None:
+    """Of the pictures here and of those that the real driver leaves."""
     text = (DOCS / "trace.md").read_text()
     rec = recording("bend-00")
+    driven = rollout(rec, DualDrive(), "log_replay", SimulationConfig(duration=0.2))
+    assert driven.steps[-1]["plan"]
 
     def keys(value: object) -> set[str]:
         if isinstance(value, dict):
@@ -214,7 +220,7 @@ def test_every_key_of_a_picture_is_documented() -> None:
 
     undocumented = {
         key
-        for step in trace(rec, "dualdrive", "idm").steps
+        for step in [*driven.steps, *trace(rec, "dualdrive", "idm").steps]
         for key in keys(step)
         if not re.search(rf'[`"]{key}[`"]', text)
     }
@@ -422,6 +428,15 @@ def test_a_rejected_plan_says_so_and_markup_is_not_interpreted(page: Browser) ->
     page.evaluate("dualdrive.draw()")
     assert "accepted" in page.evaluate("document.getElementById('badges').textContent")
     assert page.evaluate("document.querySelectorAll('#constraints tr').length") == 4
+
+
+@pytest.mark.browser
+def test_moments_lead_to_their_time(page: Browser) -> None:
+    texts = page.evaluate("[...document.querySelectorAll('#moments button')].map(b => b.textContent)")
+    assert any(text.startswith("6.4 s") and "fail-safe tail for 0.3 s" in text for text in texts)
+    assert any("car 9 waits" in text for text in texts)
+    page.evaluate("[...document.querySelectorAll('#moments button')].find(b => b.textContent.includes('tail')).click()")
+    assert page.evaluate("dualdrive.state.seconds") == pytest.approx(6.4, abs=1e-3)
 
 
 @pytest.mark.browser

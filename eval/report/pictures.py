@@ -37,13 +37,16 @@ class Words:
 def columns(steps: list[dict[str, Any]], ego_xy: np.ndarray, origin: np.ndarray, *, full: bool) -> dict[str, Any]:
     """Columns of all steps. ego_xy ``[T, 2]`` global; origin ``[2]``: subtracted from every position.
 
-    full: everything; otherwise the plan, its source and the explanation only (baselines).
+    full: everything; otherwise only what every driver has (baselines).
     """
     words = Words()
     table: dict[str, Any] = {
         "plan": _lines([_part(step, "plan") for step in steps], origin, extra=("v", "time")),
         "state": words.column(step.get("state") for step in steps),
         "explanation": words.column(step.get("explanation") for step in steps),
+        "traffic": words.column("; ".join(step.get("traffic") or []) for step in steps),
+        "off_plan": np.array([np.hypot(*(step.get("tracking_error") or [np.nan] * 2)[:2]) for step in steps]),
+        "observe_ms": np.array([_number(step.get("observe_ms")) for step in steps]),
     }
     if full:
         checks = [step.get("check") for step in steps]

@@ -15,6 +15,7 @@ function moments(drive) {
     const reason = drive.reason(from), seconds = ((to - from) * drive.dt).toFixed(1);
     add(drive.time[from], `${sourceText[source] ?? source} for ${seconds} s${reason ? `: ${reason}` : ""}`, source === "braking");
   }
+  drive.pictures.traffic.forEach((word, step) => { if (word >= 0) add(drive.time[step], `traffic: ${drive.word(word)}`); });
   const dearest = dearestStep(drive);
   if (dearest !== null) add(drive.time[dearest], `dearest constraint: ${ruleText({ ...drive.active(dearest)[0], margin: NaN })}`);
   return found.sort((a, b) => a.seconds - b.seconds);

@@ -34,6 +34,7 @@ function showStatus(drive, step) {
     ["gap", Number.isFinite(drive.motion.min_gap[step]) ? `${signed(drive.motion.min_gap[step], 2)} m` : "no object"],
     ["state", drive.state(step) || "–"],
     ["tail", drive.full ? (drive.motion.tail_accepted[step] > 0.5 ? "accepted" : "none accepted") : "–"],
+    ["off plan", fixed(drive.pictures.off_plan[step] * 100, 1) + " cm", "distance of the driven from the planned position, one step after the plan"],
   ];
   if (drive.reason(step)) rows.push(["reason", drive.reason(step)]);
   find("status").replaceChildren(...rows.map(([name, value, more]) => {

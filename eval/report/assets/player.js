@@ -200,6 +200,6 @@ function fillPlots() {
   const near = (values) => values.map((value) => value > 40 ? NaN : value); // far objects would flatten the part that matters
   plots.gap.show([...margin.map((one) => ({ ...one, values: near(one.values) })), ...(other ? [{ label: plannerName(other.row.planner), time: other.time, values: near(other.motion.min_gap), colour: tone("compare") }] : []), base(near(m.min_gap), "gap")], span, { from: 0, to: 2 });
   plots.price.show(drive.prices(5).map(([rule, values], i) => ({ label: rule.replaceAll("_", " "), time: drive.time, values, colour: hue(i) })), span, { log: true });
-  plots.times.show([["cycle", m.cycle_ms, 0], ["solve", m.solve_ms, 2], ["check", m.check_ms, 3]].map(([name, values, i]) => ({ label: name, time: drive.time, values, colour: hue(i) })), span, { from: 0 });
+  plots.times.show([["observe", drive.pictures.observe_ms, 4], ["cycle", m.cycle_ms, 0], ["solve", m.solve_ms, 2], ["check", m.check_ms, 3]].map(([name, values, i]) => ({ label: name, time: drive.time, values, colour: hue(i) })), span, { from: 0 });
   refresh();
 }
