@@ -41,7 +41,7 @@ def rollout(
     config = SimulationConfig() if config is None else config
     observe = oracle_observer(recording) if observe is None else observe
     world = World(recording, traffic, config)
-    tracker = Tracker(world.vehicle, config.tracker)
+    tracker = Tracker(world.vehicle, config.tracker, config.actuator_lag)
     log = _Log(recording, _steps(recording, config))
     driver.reset(recording)
     replay = replays_log(driver)

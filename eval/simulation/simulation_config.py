@@ -14,8 +14,8 @@ class TrackerConfig:
     hold_speed (m/s): plans that stay below this speed for hold_time (s) mean "stand still".
     """
 
-    longitudinal_rate: float = 1.2
-    lateral_rate: float = 1.2
+    longitudinal_rate: float = 1.5
+    lateral_rate: float = 1.5
     lateral_speed_min: float = 3.0
     hold_speed: float = 0.05
     hold_time: float = 1.0

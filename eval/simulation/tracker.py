@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from eval.simulation.simulation_config import TrackerConfig
-from eval.simulation.vehicle import VehicleState, advance
+from eval.simulation.vehicle import VehicleState, advance, lag_share
 from planner.limiter import Command
 from planner.scene import Trajectory, VehicleParameters
 
@@ -88,11 +88,12 @@ class Tracker:
 
     Longitudinal, with rate w: a = a_plan - 2 w (v - v_plan) - w^2 (s - s_plan). Lateral, in arc length with
     w_s = w / v: curvature = curvature_plan - 2 w_s (heading error) - w_s^2 (lateral error). Both are critically
-    damped for small errors.
+    damped for small errors. A known first-order `lag` (s) of the actuators is inverted.
     """
 
     vehicle: VehicleParameters
     config: TrackerConfig = field(default_factory=TrackerConfig)
+    lag: float = 0.0
 
     def track(self, state: VehicleState, plan: PlannedMotion, elapsed: float, dt: float) -> Tracked:
         """The command for the next dt (s), `elapsed` seconds after the plan was made."""
@@ -113,10 +114,12 @@ class Tracker:
         stops = acceleration <= -state.v / dt
         if stops:
             acceleration = -state.v / dt
+        share = lag_share(self.lag, dt)
+        acceleration = state.a + (acceleration - state.a) / share
         change, jump = acceleration - state.a, p.jerk_max * dt
         allowed = min(max(acceleration, state.a - jump, -p.braking_max), state.a + jump, p.acceleration_max)
         reachable = min(max(curvature, -p.curvature_max), p.curvature_max)
-        rate = (reachable - state.curvature) / dt
+        rate = (reachable - state.curvature) / dt / share
         bites = {
             "braking": acceleration < -p.braking_max * _TOLERANCE,
             "acceleration": acceleration > p.acceleration_max * _TOLERANCE,

@@ -23,6 +23,8 @@ _NODE, _WEIGHT = np.polynomial.legendre.leggauss(8)
 _NODE, _WEIGHT = (_NODE + 1) / 2, _WEIGHT / 2  # on [0, 1]
 
 
+_NOTHING = 1e-9  # m/s or m/s^2; the roots of the speed lose their sign below this
+
 STANDSTILL = 1e-4
 """Slower than this (m/s) without wanting to accelerate, the brakes hold the vehicle: v becomes exactly 0."""
 
@@ -104,6 +106,11 @@ def advance(state: VehicleState, jerk: float, curvature_rate: float, dt: float) 
     return VehicleState(x, y, _wrap(yaw_end), v_end, a0 + jerk * t1, curvature)
 
 
+def lag_share(lag: float, dt: float) -> float:
+    """Part of a commanded change that an actuator with first-order lag (s) makes within dt (s)."""
+    return 1.0 if lag <= 0 else 1.0 - math.exp(-dt / lag)
+
+
 @dataclass(frozen=True)
 class Bicycle:
     """A vehicle that obeys a `Command` as far as its limits allow.
@@ -125,7 +132,7 @@ class Bicycle:
         if not (math.isfinite(command.acceleration) and math.isfinite(command.curvature_rate)):
             raise ValueError(f"Bicycle.step: expected a finite command, got {command}")
         p = self.vehicle
-        share = 1.0 if self.lag <= 0 else 1.0 - math.exp(-dt / self.lag)
+        share = lag_share(self.lag, dt)
         wanted = min(max(command.acceleration, -p.braking_max), p.acceleration_max)
         if state.v <= 0.0:
             wanted = max(wanted, 0.0)
@@ -147,14 +154,14 @@ class Bicycle:
 
 def _time_to_rest(v: float, a: float, jerk: float) -> float:
     """First time (s) at which the speed has fallen to 0; infinite if it does not."""
-    if v <= 0.0 and (a < 0.0 or (a == 0.0 and jerk <= 0.0)):
+    if v <= _NOTHING and (a < 0.0 or (a <= _NOTHING and jerk <= 0.0)):
         return 0.0
     return _first_root(v, a, jerk / 2)
 
 
 def _time_to_speed(limit: float, v: float, a: float, jerk: float) -> float:
     """First time (s) at which the speed has risen to `limit`; infinite if it does not."""
-    if v >= limit and (a > 0.0 or (a == 0.0 and jerk > 0.0)):
+    if v >= limit - _NOTHING and (a > 0.0 or (a >= -_NOTHING and jerk > 0.0)):
         return 0.0
     return _first_root(limit - v, -a, -jerk / 2)
 
