@@ -6,7 +6,6 @@ Global frame, numbers rounded to what a picture can show, plain lists and dictio
 from __future__ import annotations
 
 import math
-import math
 from typing import Any
 
 import torch
