@@ -20,6 +20,7 @@ _GRIP_USE = 0.97  # of the ellipse, so that rounding does not break it
 _LATERAL_JERK = 15.0  # m/s^3, below what checker and limiter allow
 _LEAST_BRAKING = 2.0  # m/s^2, even where cornering takes all the grip
 _HOLD = 1.0  # s of standing at the end
+_LET_GO = 2e-3  # s: where the brake cannot be released in time it lets go at rest, within this
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
 
@@ -132,8 +133,11 @@ def _state(phases: list[_Phase], rest: float, t: float) -> tuple[float, float]:
 def _times(phases: list[_Phase], rest: float) -> list[float]:
     """The regular grid plus the moments at which the jerk changes; entries closer than 1 ms are merged."""
     regular = STEP * np.arange(math.ceil((rest + _HOLD) / STEP) + 1)
-    every = np.unique(np.concatenate([regular, [p.start for p in phases], [rest]]))
-    exact = {round(p.start, 9) for p in phases} | {round(rest, 9), 0.0}
+    marks = [p.start for p in phases] + [rest]
+    if phases and rest > 2 * _LET_GO and _state(phases, rest, rest - _LET_GO)[1] < -0.1:
+        marks.append(rest - _LET_GO)
+    every = np.unique(np.concatenate([regular, marks]))
+    exact = {round(t, 9) for t in marks} | {0.0}
     kept = [0.0]
     for t in every[1:]:
         if t - kept[-1] > 1e-3:

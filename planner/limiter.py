@@ -78,9 +78,10 @@ def _limit_curvature_rate(
 
     A curvature already beyond its bound is brought back as fast as the rate allows.
     """
-    fastest = max(v, v_next, 0.1)
-    rate = min(vehicle.curvature_rate_max, LATERAL_JERK_MAX / fastest**2)
-    bound = min(vehicle.curvature_max, vehicle.lateral_acceleration_max / max(v_next, 0.1) ** 2)
+    fastest, after = max(v, v_next, 0.1), max(v_next, 0.1)
+    # Products, not powers: a power of a huge float raises, a product is infinite and clamps to nothing.
+    rate = min(vehicle.curvature_rate_max, LATERAL_JERK_MAX / (fastest * fastest))
+    bound = min(vehicle.curvature_max, vehicle.lateral_acceleration_max / (after * after))
     value = _clamp(wanted, -rate, rate, "curvature_rate", reasons)
     value = _clamp(value, (-bound - curvature) / dt, (bound - curvature) / dt, "curvature", reasons)
     return min(max(value, -rate), rate)

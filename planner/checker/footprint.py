@@ -2,9 +2,7 @@
 
 A *sweep* is the convex hull of one rectangle at two consecutive poses, widened by a disc that
 covers how far a corner can leave the straight line between its two positions. A *box* is an
-oriented rectangle, also widened by a disc. Nothing here builds a hull explicitly: the separating
-axis theorem needs edge normals and support values only, and the hull of two rectangles has no
-edges beyond their own eight and the two that bridge them.
+oriented rectangle, also widened by a disc. Distances come from the separating axis theorem.
 
 Separation is signed: positive is a lower bound of the distance (exact when the nearest features
 are a corner and an edge), negative is exactly minus the smallest translation that separates.
@@ -22,6 +20,8 @@ import numpy as np
 _CORNER_SIGNS = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])  # counter-clockwise
 _NEXT = np.array([1, 2, 3, 0])
 _TINY = 1e-12
+_PAIRS = np.array([(i, j) for i in range(8) for j in range(8) if i != j])
+_STARTS = np.arange(56).reshape(8, 7)  # rows of _PAIRS that start at corner i
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Boxes:
 class Sweeps:
     """``K`` swept rectangles.
 
-    points ``[K, 8, 2]`` corners of both rectangles; normal ``[K, 10, 2]`` outward unit normals of
-    a set of edges that contains the hull's; support ``[K, 10]`` largest projection of the points
-    on them; edge ``[K, 10, 2, 2]`` the edges; disc ``[K]``; center ``[K, 2]``, reach ``[K]``:
-    enclosing circle, disc included.
+    points ``[K, 8, 2]`` corners of the hull, counter-clockwise, some repeated; edge ``[K, 8, 2, 2]`` from
+    each to the next; normal ``[K, 8, 2]`` outward unit normals and support ``[K, 8]`` the hull's extent along
+    them (zero and inf for an edge without length); disc ``[K]``; center ``[K, 2]``, reach ``[K]``: enclosing
+    circle, disc included.
     """
 
     points: np.ndarray
@@ -90,30 +90,24 @@ def boxes_from_poses(pose: np.ndarray, length: np.ndarray, width: np.ndarray, fo
 
 def sweep(corners: np.ndarray, disc: np.ndarray) -> Sweeps:
     """Hulls of consecutive rectangles: corners ``[K + 1, 4, 2]`` counter-clockwise, disc ``[K]`` m."""
-    first, second = corners[:-1], corners[1:]
-    count = len(first)
-    points = np.concatenate([first, second], 1)
-    own = np.concatenate([np.stack([r, r[:, _NEXT]], 2) for r in (first, second)], 1)
-    # Candidate bridges run from every corner of one rectangle to every corner of the other, both ways.
-    start = np.concatenate([np.repeat(first, 4, 1), np.tile(second, (1, 4, 1))], 1)
-    end = np.concatenate([np.tile(second, (1, 4, 1)), np.repeat(first, 4, 1)], 1)
+    points = np.concatenate([corners[:-1], corners[1:]], 1)
+    # A corner is on the hull if some line through it and another corner has nothing on its right.
+    start, end = points[:, _PAIRS[:, 0]], points[:, _PAIRS[:, 1]]
     normal = _outward(end - start)
     outside = _project(normal, points).max(-1) - (normal * start).sum(-1)
-    outside = np.where((normal**2).sum(-1) > 0.5, outside, np.inf)
-    rows = np.arange(count)
-    bridges = []
-    for half in (slice(0, 16), slice(16, 32)):
-        best = outside[:, half].argmin(1)
-        bridge = np.stack([start[:, half][rows, best], end[:, half][rows, best]], 1)
-        # A rectangle that does not move (or lies inside the other) has no bridge: repeat a known edge.
-        real = outside[:, half][rows, best] < 1e-9
-        bridges.append(np.where(real[:, None, None], bridge, own[:, 0]))
-    edge = np.concatenate([own, np.stack(bridges, 1)], 1)
-    normal = _outward(edge[:, :, 1] - edge[:, :, 0])
-    support = _project(normal, points).max(-1)
+    real = (outside < 1e-9) & (normal != 0).any(-1)
+    on_hull = real[:, _STARTS].any(-1)
+    # Corners inside are moved onto one on the hull; edges without length are ignored below.
+    spare = points[np.arange(len(points)), on_hull.argmax(1)]
+    ring = np.where(on_hull[..., None], points, spare[:, None])
     center = points.mean(1)
-    reach = np.linalg.norm(points - center[:, None], axis=-1).max(-1) + disc
-    return Sweeps(points, normal, support, edge, disc, center, reach)
+    angle = np.arctan2(ring[..., 1] - center[:, 1:2], ring[..., 0] - center[:, 0:1])
+    ring = np.take_along_axis(ring, angle.argsort(1)[..., None], 1)
+    edge = np.stack([ring, np.roll(ring, -1, 1)], 2)
+    normal = _outward(edge[:, :, 1] - edge[:, :, 0])
+    support = np.where((normal != 0).any(-1), _project(normal, points).max(-1), np.inf)
+    reach = np.hypot(points[..., 0] - center[:, 0:1], points[..., 1] - center[:, 1:2]).max(-1) + disc
+    return Sweeps(ring, normal, support, edge, disc, center, reach)
 
 
 def _project(normal: np.ndarray, points: np.ndarray) -> np.ndarray:

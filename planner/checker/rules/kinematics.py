@@ -54,7 +54,8 @@ def consistency(motion: Motion, config: CheckerConfig, name: str) -> Finding:
     v0, v1, a0, a1 = motion.v[:-1], motion.v[1:], motion.a[:-1], motion.a[1:]
     k0, k1 = motion.curvature[:-1], motion.curvature[1:]
     later = motion.time[1:]
-    speed_error = np.abs(v1 - v0 - 0.5 * (a0 + a1) * h)
+    standing = np.maximum(np.abs(v0), np.abs(v1)) <= config.rest_speed  # the brake holds against any a
+    speed_error = np.where(standing, 0.0, np.abs(v1 - v0 - 0.5 * (a0 + a1) * h))
     found.limit(f"{name}_consistent_speed", later, config.step_speed - speed_error, "v does not follow from a")
     # Heading inside the step: integral of v * curvature, both polynomials of time.
     t = _NODES * h[:, None]
