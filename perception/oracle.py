@@ -90,7 +90,14 @@ def oracle_scene(
 
 
 def visible(objects: ObjectStates, pose: np.ndarray, config: OracleConfig) -> ObjectStates:
-    """The objects that the planner is told about, nearest first."""
+    """The objects that the planner is told about, nearest first.
+
+    Raises ValueError for numbers that are not finite: they compare as far away, and the object would be overlooked.
+    """
+    for name in ("pose", "velocity", "size"):
+        if not np.isfinite(values := getattr(objects, name)).all():
+            bad = objects.track_id[~np.isfinite(values).all(-1)].tolist()
+            raise ValueError(f"objects.{name}: expected finite numbers, got NaN or infinite ones for track_id {bad}")
     away = objects.pose[:, :2] - pose[:2]
     center = np.hypot(away[:, 0], away[:, 1])
     distance = center - np.hypot(objects.size[:, 0], objects.size[:, 1]) / 2
