@@ -261,10 +261,10 @@ def test_pdm_style_cycle_stays_affordable(rng: np.random.Generator) -> None:
     ]
     scene, driver = make_scene(agents=agents), PdmStyle()
     best = np.inf
-    for _ in range(8):  # the best: other programs may run on the same cores
-        start = clock.perf_counter()
+    for _ in range(8):  # CPU time, and the best of eight: other programs run on the same cores
+        start = clock.process_time()
         driver.drive(scene)
-        best = min(best, clock.perf_counter() - start)
+        best = min(best, clock.process_time() - start)
     assert best < 0.08
 
 
