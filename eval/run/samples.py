@@ -33,7 +33,7 @@ def list_samples(data: DataConfig) -> list[Sample]:
         from eval.simulation.generate import FAMILIES
 
         families = _chosen("family", data.families, list(FAMILIES))
-        return [Sample(f"{family}-{seed:04d}", family, seed) for family in families for seed in data.seeds]
+        return [Sample(f"{family}_{seed:04d}", family, seed) for family in families for seed in data.seeds]
     from perception.nuscenes import list_scenes
 
     if not data.dataroot:
@@ -55,7 +55,6 @@ def load_sample(sample: Sample, data: DataConfig) -> Recording:
         recording = load_recording(
             Path(data.dataroot), data.version, sample.name, cache_dir, missing_map=data.missing_map
         )
-    recording.name = sample.name
     return recording.validate()
 
 
