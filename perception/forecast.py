@@ -105,14 +105,22 @@ def _free_base(movers: Movers, config: ForecastConfig) -> np.ndarray:
     return np.where(movers.cyclist, config.cyclist_free_weight, config.free_weight)
 
 
+def _stop_share(movers: Movers, config: ForecastConfig) -> np.ndarray:
+    """How probably a moving object is about to stop, ``[A]``: the slower, the more."""
+    usual = np.where(movers.pedestrian, config.walking_stop_share, config.stop_share)
+    pace = np.clip(movers.speed / np.where(movers.pedestrian, config.slow_walking, config.slow_speed), 0.0, 1.0)
+    return config.slow_stop_share + (usual - config.slow_stop_share) * pace
+
+
 def _weigh_lanes(movers: Movers, lanes: ModeRows, config: ForecastConfig) -> ModeRows:
     """Lane fits become probabilities: the better the lanes fit, the less is left for the free mode."""
     total = _lane_fit(movers, lanes)
     fit = np.minimum(total, 1.0)
-    moving_share = (1 - config.stop_share) * fit / (fit + _free_base(movers, config))
+    stop_share = _stop_share(movers, config)
+    moving_share = (1 - stop_share) * fit / (fit + _free_base(movers, config))
     share = np.where(movers.moves, moving_share, config.vehicle_start_share)[lanes.owner]
     weight = share * lanes.weight / np.maximum(total[lanes.owner], 1e-12)
-    weight = np.where(lanes.kind == ModeKind.STOP, config.stop_share, weight)
+    weight = np.where(lanes.kind == ModeKind.STOP, stop_share[lanes.owner], weight)
     return ModeRows(lanes.owner, lanes.kind, weight, lanes.mean)
 
 
@@ -129,7 +137,8 @@ def _plain_rows(movers: Movers, lanes: ModeRows, time: np.ndarray, config: Forec
 
     free = movers.moves
     free_base = _free_base(movers, config)
-    free_weight = (1 - config.stop_share) * free_base / (fit + free_base)
+    stop_share = _stop_share(movers, config)
+    free_weight = (1 - stop_share) * free_base / (fit + free_base)
     stop = movers.moves & ~stops
     braking = np.where(movers.pedestrian, config.walking_braking, config.stop_braking)[stop]
     start = movers.pedestrian & ~movers.moves
@@ -139,7 +148,7 @@ def _plain_rows(movers: Movers, lanes: ModeRows, time: np.ndarray, config: Forec
     who = np.flatnonzero
     return ModeRows.concatenate([
         rows(free, ModeKind.FREE, free_weight, modes.free_mean(movers, who(free), time, config)),
-        rows(stop, ModeKind.STOP, np.array(config.stop_share),
+        rows(stop, ModeKind.STOP, stop_share,
              modes.straight(movers, who(stop), modes.stop_distance(movers.speed[stop], braking, time))),
         rows(stay, ModeKind.STAY, stay_weight, modes.straight(movers, who(stay), np.zeros((stay.sum(), len(time))))),
         rows(start, ModeKind.START, np.array(config.pedestrian_start_share),

@@ -83,8 +83,8 @@ class ForecastConfig:
     Lanes: matched within match_distance (m) and match_heading (rad), judged match_preview (s) ahead; offset_sigma,
     heading_sigma say how well a driver keeps to a lane; speed_sigma (m/s): how much faster than comfortable a curve
     is taken. A lane is approached with time constant offset_time (s). free_weight (cyclists: cyclist_free_weight):
-    weight of going on freely against a perfectly kept lane; stop_share: probability that a moving object brakes to
-    a stop.
+    weight of going on freely against a perfectly kept lane; stop_share (pedestrians: walking_stop_share):
+    probability that a moving object brakes to a stop; below slow_speed (slow_walking) it rises to slow_stop_share.
 
     A standing vehicle farther than parked_offset (m) from every lane is parked and stays; others set off with
     probability vehicle_start_share (pedestrians pedestrian_start_share).
@@ -111,10 +111,14 @@ class ForecastConfig:
     offset_time: float = 2.5
     free_weight: float = 0.14
     cyclist_free_weight: float = 0.4
-    stop_share: float = 0.08
+    stop_share: float = 0.06
+    walking_stop_share: float = 0.03
+    slow_stop_share: float = 0.5
+    slow_speed: float = 2.5
+    slow_walking: float = 0.8
     parked_offset: float = 1.6
-    vehicle_start_share: float = 0.12
-    pedestrian_start_share: float = 0.08
+    vehicle_start_share: float = 0.08
+    pedestrian_start_share: float = 0.05
     start_acceleration: float = 1.2
     start_speed: float = 8.0
     speed_up: float = 0.1

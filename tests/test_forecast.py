@@ -246,6 +246,16 @@ def test_the_stop_mode_comes_to_rest_and_stays(place: tuple[float, float, float]
     assert np.ptp(yaw[-5:]) < 1e-6
 
 
+def test_the_slower_the_more_probable_is_a_stop() -> None:
+    shares = [
+        mode(forecast(objects((kind, 20, offset, 0, v)), STRAIGHT, TIME), ModeKind.STOP)[0]
+        for kind, offset, v in ((CAR, 0, 9), (CAR, 0, 2.5), (CAR, 0, 1.5), (CAR, -9, 0.6), (PEDESTRIAN, 8, 0.3))
+    ]
+    assert shares[0] == shares[1] == pytest.approx(CONFIG.stop_share)
+    assert shares[1:4] == sorted(shares[1:4])
+    assert 0.3 < min(shares[3:]) <= max(shares) < CONFIG.slow_stop_share
+
+
 def test_yaw_follows_the_motion() -> None:
     seen = objects((CAR, 40, 0, 0, 6), (PEDESTRIAN, 0, 9, 2.0, 1.5), (BICYCLE, 30, 0.5, 0, 5))
     futures = forecast(seen, FORK, TIME)
@@ -295,7 +305,7 @@ def test_pedestrians_walk_on_or_stop() -> None:
     assert kinds(futures) == [ModeKind.FREE, ModeKind.STOP], "lanes mean nothing to pedestrians"
     _, mean, _ = mode(futures, ModeKind.FREE)
     assert mean[-1] == pytest.approx(seen.pose[0, :2] + 6.0 * seen.velocity[0])
-    assert futures.probability[0, 1] == pytest.approx(CONFIG.stop_share)
+    assert futures.probability[0, 1] == pytest.approx(CONFIG.walking_stop_share)
 
 
 def test_a_standing_pedestrian_may_start() -> None:
