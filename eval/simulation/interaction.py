@@ -16,6 +16,8 @@ from planner.scene import VehicleParameters
 SLICES = 32
 STANDING = 0.3  # m/s; slower objects are not extrapolated
 _STEP = 0.5  # s between extrapolated boxes
+_TIE = 1.0  # s; whoever is this much earlier at a crossing goes first, else the recorded order holds
+_STOPPABLE = 5.0  # m/s per s before the conflict: faster vehicles cannot be expected to give way
 
 
 class PathTable:
@@ -161,9 +163,9 @@ class Leaders:
 def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmConfig) -> Leaders:
     """Whom each reactive vehicle has to heed.
 
-    ignored ``[R, N + 1]``: agents a vehicle does not react to. An extrapolated box does not count if the
-    vehicle will have passed it, if it comes from beside or behind, or if both are reactive and the recording
-    has this vehicle there first.
+    ignored ``[R, N + 1]``: agents a vehicle does not react to. An extrapolated box does not count if it comes from
+    beside or behind, or if the vehicle gets to the place first. Between two reactive vehicles that means: clearly
+    first, or about as early, but first in the recording while the other one can still stop.
     """
     count = len(reactive.agent)
     zero = np.zeros(count)
@@ -190,8 +192,11 @@ def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmC
     rival = row_of_agent(reactive, ignored.shape[1] - 1)[others.agent[which]]
     mine = reactive.table.look("log_time", station, row)
     theirs = reactive.table.look("log_time", reactive.s[rival] + reactive.v[rival] * later, rival)
-    first = (rival >= 0) & (mine < theirs)
-    counts = (later == 0) | ((distance >= v * later) & (space > 0) & ~first)
+    earlier = later - distance / np.maximum(v, 0.5)
+    can_stop = np.hypot(velocity[:, 0], velocity[:, 1]) < _STOPPABLE * later
+    recorded_first = (mine < theirs) & can_stop & (earlier > -_TIE)
+    left_alone = np.where(rival >= 0, (earlier > _TIE) | recorded_first, earlier > 0)
+    counts = (later == 0) | ((space > 0) & ~left_alone)
     # A gap that opens needs no braking, however small it is.
     space = np.maximum(space, np.where(along >= v, config.gap_min, 0.1))
     ratio = desired_gap(v, along, config) / space

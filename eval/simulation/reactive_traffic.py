@@ -20,9 +20,9 @@ the other along the path v_l: a_int = a (1 - (s*/s)^2), s* = s0 + v T + v (v - v
 of a_int and free driving holds (with the plain sum of the original IDM nobody reaches the recorded speed).
 Parameters as in nuPlan's reactive agents. The other counts if its box intrudes into the corridor that the own box
 will cover, now or, if it moves, within `anticipation` seconds: reactive vehicles along their paths, the ego along
-its present curvature, everybody else straight on. An extrapolated conflict is left alone if the vehicle will have
-passed it, and between two reactive vehicles if the recording has this vehicle there first (right of way as
-recorded); it asks for at most twice the comfortable deceleration, what is there now for up to `braking_max`.
+its present curvature, everybody else straight on. An extrapolated conflict is left alone if the vehicle gets there
+first; between two reactive vehicles that are about as early, the recorded order holds. It asks for at most twice the
+comfortable deceleration, what is there now for up to `braking_max`.
 Standing boxes that already overlap the recorded corridor are noise of the annotation and ignored.
 
 **Coming and going.** A vehicle appears at its first recorded pose; if the ego or a delayed vehicle is there, it
