@@ -5,6 +5,7 @@ nuScenes states no speed limits. Every lane gets the city's default (`CITY_SPEED
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,15 @@ def load_road(dataroot: str | Path, location: str, track: np.ndarray, margin: fl
 def _open_expansion(dataroot: str | Path, location: str) -> Any:
     path = map_path(dataroot, location)
     if not path.is_file():
-        fix = "get the map expansion v1.3 and unpack it under maps/, or allow the degraded mode (road_from_track)"
+        fix = 'get the map expansion v1.3 and unpack it under maps/, or pass missing_map="corridor"'
         raise DatasetError(f"no map expansion for {location}: {path} is missing", fix)
+    stat = path.stat()
+    return _read_expansion(str(dataroot), location, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=2)
+def _read_expansion(dataroot: str, location: str, stamp: tuple[int, ...]) -> Any:
+    path = map_path(dataroot, location)
     try:
         with quiet_devkit():
             from nuscenes.map_expansion.map_api import NuScenesMap
@@ -76,7 +84,7 @@ def _open_expansion(dataroot: str | Path, location: str) -> Any:
         raise DatasetError(f"nuscenes-devkit cannot be imported: {error}", INSTALL_FIX) from error
     try:
         with quiet_devkit():
-            return NuScenesMap(dataroot=str(dataroot), map_name=location)
+            return NuScenesMap(dataroot=dataroot, map_name=location)
     except Exception as error:
         read_json(path)
         message = f"nuscenes-devkit cannot read {path}: {type(error).__name__}: {error}"
@@ -86,27 +94,28 @@ def _open_expansion(dataroot: str | Path, location: str) -> Any:
 def _lanes(expansion: Any, window: BaseGeometry, speed_limit: float, repairs: list[str]) -> dict[str, Lane]:
     from nuscenes.map_expansion.arcline_path_utils import discretize_lane
 
-    lanes, without_line = {}, 0
+    lanes, without_line, without_polygon = {}, 0, 0
     for layer in ("lane", "lane_connector"):
         for record in getattr(expansion, layer):
             token = record["token"]
-            pieces = expansion.arcline_path_3.get(token)
-            if not pieces:
-                without_line += 1
-                continue
-            poses = discretize_lane(pieces, resolution_meters=1.0)
-            line = without_repeats(np.asarray(poses, float)[:, :2], tolerance=0.05)
-            if len(line) < 2 or not np.isfinite(line).all():
-                without_line += 1
-                continue
             polygon = _polygon(expansion, record.get("polygon_token"))
+            if polygon is not None and not polygon.intersects(window):
+                continue
+            pieces = expansion.arcline_path_3.get(token)
+            poses = discretize_lane(pieces, resolution_meters=1.0) if pieces else []
+            line = np.asarray(poses, float).reshape(-1, 3)[:, :2]
+            if not len(line) or not np.isfinite(line).all() or len(line := without_repeats(line, 0.05)) < 2:
+                without_line += 1
+                continue
             if polygon is None:
                 polygon = shapely.LineString(line).buffer(1.75, cap_style="flat")
-                repairs.append(f"{layer} {token} has no usable polygon: its centreline widened by 1.75 m is used")
+                without_polygon += 1
             if polygon.intersects(window):
                 lanes[token] = Lane(token, resample(line), polygon, speed_limit, connector=layer == "lane_connector")
     if without_line:
-        repairs.append(f"{without_line} lanes of the whole map have no centreline and are left out")
+        repairs.append(f"{without_line} lanes have no centreline and are left out")
+    if without_polygon:
+        repairs.append(f"{without_polygon} lanes have no usable polygon: their centreline is widened by 1.75 m")
     return lanes
 
 

@@ -119,9 +119,18 @@ def test_broken_links_are_mended_and_reported(root: Path) -> None:
     assert "O" not in road.lanes
     report = "\n".join(road.repairs)
     assert "link A -> C added" in report
-    assert "1 lanes of the whole map have no centreline" in report
+    assert "1 lanes have no centreline" in report
     recording = load_recording(root, VERSION, SCENE, False)
     assert recording.route_xy[-1, 0] - recording.ego.pose[-1, 0] >= 200
+
+
+def test_lane_without_polygon_is_widened_from_its_centreline(root: Path) -> None:
+    content = build_map()
+    next(p for p in content["polygon"] if p["token"] == "C-polygon")["exterior_node_tokens"] = []
+    (root / "maps" / "expansion" / f"{LOCATION}.json").write_text(json.dumps(content))
+    road = load_road(root, LOCATION, np.array([[20.0, 0.0]]))
+    assert road.lanes["C"].polygon.area == pytest.approx(20 * 3.5, rel=1e-3)
+    assert any("1 lanes have no usable polygon" in line for line in road.repairs)
 
 
 def test_impossible_link_is_dropped(root: Path) -> None:
