@@ -18,7 +18,7 @@ _LEAST_STEP = 1e-3  # s between entries after cutting
 class KeptTail:
     """A tail as ``[T]`` columns: time (s after `time_us`), global x, y, yaw, v, a, curvature.
 
-    elapsed (s): time by dead reckoning beyond `time_us`, used while no scene tells the time.
+    elapsed (s): how far into it the last cycle was, by a sound scene's time or by dead reckoning.
     """
 
     columns: np.ndarray
@@ -29,15 +29,18 @@ class KeptTail:
     def keep(cls, tail: Trajectory, scene: VectorScene) -> Self:
         """Store a tail that is given in the frame of `scene`."""
         pose = torch.stack([tail.x, tail.y, tail.yaw], -1).detach().double()
-        pose = frames.compose(scene.global_from_ego.detach().double(), pose).numpy()
+        moved = frames.compose(scene.global_from_ego.detach().double(), pose).numpy()
         rest = [getattr(tail, n).detach().double().numpy() for n in ("v", "a", "curvature")]
         time = tail.time.detach().double().numpy()
-        return cls(np.stack([time, *pose.T, *rest]), int(scene.ego.time_us))
+        return cls(np.stack([time, *moved.T, *rest]), int(scene.ego.time_us))
 
     def now(self, scene: VectorScene) -> Trajectory:
         """What is left of it at the scene's time, in the scene's frame."""
-        since = (int(scene.ego.time_us) - self.time_us) * 1e-6
-        return self._from(max(since, 0.0), scene.global_from_ego.detach().double())
+        return self._from(self._since(scene), scene.global_from_ego.detach().double())
+
+    def seen(self, scene: VectorScene) -> KeptTail:
+        """The same tail, dead reckoning starting over from the time of a sound scene."""
+        return KeptTail(self.columns, self.time_us, self._since(scene))
 
     def dead_reckoned(self, period: float) -> KeptTail:
         """The same tail, `period` seconds later, where nothing else tells the time."""
@@ -47,6 +50,9 @@ class KeptTail:
         """What is left after `elapsed`, in the frame of the ego that followed it exactly."""
         here = torch.from_numpy(self._cut(self.elapsed)[1:4, 0].copy())
         return self._from(self.elapsed, here)
+
+    def _since(self, scene: VectorScene) -> float:
+        return max((int(scene.ego.time_us) - self.time_us) * 1e-6, 0.0)
 
     def _from(self, since: float, global_from_ego: torch.Tensor) -> Trajectory:
         c = self._cut(since)

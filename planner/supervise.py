@@ -82,7 +82,9 @@ class Supervisor:
         """
         sets, problem = self._prepare(scene)
         if sets is None:
-            return self._blind(f"scene rejected: {problem}")
+            return self._blind(scene, f"scene rejected: {problem}")
+        if self._kept is not None:
+            self._kept = self._kept.seen(scene)
         rejected: list[tuple[str, CheckReport]] = []
         reason = self._unusable(plan, elapsed, failure)
         chosen = None if reason or plan is None else self._first_accepted(sets, plan, rejected)
@@ -193,7 +195,7 @@ class Supervisor:
         state = self._states.fell_back(emergency=source == "braking" and float(scene.ego.v) > 0.2)
         return SupervisedPlan(motion, motion, source, reason, state, None, report, report.accepted, tuple(rejected))
 
-    def _blind(self, reason: str) -> SupervisedPlan:
+    def _blind(self, scene: object, reason: str) -> SupervisedPlan:
         """No usable scene: the kept tail from where it should have brought ego by now; unchecked."""
         self._states.failed_check()
         if self._kept is not None:

@@ -80,7 +80,9 @@ class Sweeps:
         return len(self.points)
 
 
-def boxes_from_poses(pose: np.ndarray, length: np.ndarray, width: np.ndarray, forward: float = 0.0) -> Boxes:
+def boxes_from_poses(
+    pose: np.ndarray, length: np.ndarray | float, width: np.ndarray | float, forward: float = 0.0
+) -> Boxes:
     """Rectangles centred `forward` metres ahead of the poses ``[..., 3]`` (x m, y m, yaw rad)."""
     axis = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], -1)
     shape = pose.shape[:-1]
