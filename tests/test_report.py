@@ -389,13 +389,11 @@ def test_wheel_zooms_and_dragging_moves(page: Browser) -> None:
     page.mouse("mouseMoved", x, y)
     page.mouse("mousePressed", x, y)
     page.mouse("mouseMoved", x + 10, y, buttons=1, button="left")
-    at = page.evaluate("dualdrive.camera.x")
+    grabbed = page.evaluate("dualdrive.camera.toWorld(110, 0)")
     page.mouse("mouseMoved", x + 110, y, buttons=1, button="left")
     page.mouse("mouseReleased", x + 110, y)
     assert not page.evaluate("dualdrive.state.follow")
-    assert page.evaluate("dualdrive.camera.x") == pytest.approx(
-        at - 100 / page.evaluate("dualdrive.camera.scale"), abs=0.05
-    )
+    assert page.evaluate("dualdrive.camera.toWorld(210, 0)") == pytest.approx(grabbed, abs=0.05)
 
 
 @pytest.mark.browser

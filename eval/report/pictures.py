@@ -8,6 +8,7 @@ eye can tell apart.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,12 +123,12 @@ def _modes(steps: list[dict[str, Any]], words: Words, ego_xy: np.ndarray, origin
             xy = _xy(mode.get("xy"))
             if not len(xy) or mode["p"] < MODE_PROBABILITY or np.hypot(*(xy[0] - ego)) > MODES_WITHIN:
                 continue
-            keep = np.unique(np.linspace(len(xy) - 1, 0, min(len(xy), MODE_POINTS)).round().astype(int))
+            keep = _spread(len(xy))
             sigma = np.asarray(mode.get("sigma") or np.zeros(len(xy)), float)
             ids.append(mode.get("track_id"))
             probability.append(mode["p"])
             lines.append(xy[keep])
-            sigmas.append(np.nan_to_num(sigma[keep]))
+            sigmas.append(sigma[keep])
         counts.append(len(lines) - before)
     return {
         "n": _column(counts),
@@ -135,8 +136,14 @@ def _modes(steps: list[dict[str, Any]], words: Words, ego_xy: np.ndarray, origin
         "p": _column(probability, 0.01),
         "points": _column([len(line) for line in lines]),
         "xy": _joined(lines, origin, MODE_STEP),
-        "sigma": Quantised(np.concatenate([np.zeros(0), *sigmas]), 0.05),
+        "sigma": Quantised(np.nan_to_num(np.concatenate([np.zeros(0), *sigmas])), 0.05),
     }
+
+
+@lru_cache
+def _spread(points: int) -> np.ndarray:
+    """Indices of at most MODE_POINTS of so many points, evenly spread, the last one among them."""
+    return np.unique(np.linspace(points - 1, 0, min(points, MODE_POINTS)).round().astype(int))
 
 
 def _active(steps: list[dict[str, Any]], words: Words, origin: np.ndarray) -> dict[str, Any]:

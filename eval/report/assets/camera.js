@@ -2,7 +2,7 @@
 
 class Camera {
   constructor(canvas) {
-    Object.assign(this, { canvas, x: 0, y: 0, scale: 8, turn: 0, width: 1, height: 1, ratio: 1 });
+    Object.assign(this, { canvas, x: 0, y: 0, scale: 8, turn: 0, upright: 0, width: 1, height: 1, ratio: 1 });
   }
 
   resize() {
@@ -36,6 +36,11 @@ class Camera {
     return [this.x + c * u + n * v, this.y - n * u + c * v];
   }
 
+  // could something of this size (m) around the point be in the window?
+  sees(x, y, size) {
+    return Math.hypot(x - this.x, y - this.y) < Math.hypot(this.width, this.height) / 2 / this.scale + size;
+  }
+
   zoom(factor, px = this.width / 2, py = this.height / 2) {
     const before = this.toWorld(px, py);
     this.scale = Math.min(Math.max(this.scale * factor, 0.4), 120);
@@ -49,11 +54,14 @@ class Camera {
     Object.assign(this, { x, y });
   }
 
-  // show all points of a flat x, y list
+  // turn so that a drive runs along the longer side of the window, and show all of it; xy is a flat x, y list
   fit(xy) {
-    const x = xy.filter((_, i) => i % 2 === 0), y = xy.filter((_, i) => i % 2 === 1);
-    const [left, right, low, high] = [min(x), max(x), min(y), max(y)];
-    Object.assign(this, { x: (left + right) / 2, y: (low + high) / 2, turn: 0 });
+    const [x, y] = [0, 1].map((k) => xy.filter((_, i) => i % 2 === k)), end = x.length - 1;
+    this.turn = this.upright = (this.width < this.height ? Math.PI / 2 : 0) - Math.atan2(y[end] - y[0], x[end] - x[0]);
+    const c = Math.cos(this.turn), n = Math.sin(this.turn);
+    const u = x.map((_, i) => c * x[i] - n * y[i]), v = x.map((_, i) => n * x[i] + c * y[i]);
+    const [left, right, low, high] = [min(u), max(u), min(v), max(v)], [mu, mv] = [(left + right) / 2, (low + high) / 2];
+    Object.assign(this, { x: c * mu + n * mv, y: -n * mu + c * mv });
     this.scale = Math.min(this.width / (right - left + 30), this.height / (high - low + 30), 14);
   }
 }

@@ -77,15 +77,17 @@ function drawMap(g, scene, px, show) {
   if (show.route) stroke(g, map.route, c.route, 2.6);
 }
 
-function drawModes(g, drive, step, px, chosen) {
+function drawModes(g, camera, drive, step, px, chosen) {
   const c = colours();
   for (const mode of drive.modes(step)) {
+    const [x, y] = mode.xy, end = mode.xy.length - 2;
+    if (!camera.sees((x + mode.xy[end]) / 2, (y + mode.xy[end + 1]) / 2, Math.hypot(mode.xy[end] - x, mode.xy[end + 1] - y) + 4)) continue;
     const focus = chosen === null || chosen === mode.id;
     const alpha = (0.2 + 0.8 * mode.p) * (focus ? 1 : 0.25);
     g.fillStyle = c.mode;
     for (let i = 0; i < mode.sigma.length; i++) {
-      const fade = 1 - i / (mode.sigma.length + 1);
-      g.globalAlpha = (chosen === mode.id ? 0.16 : 0.06) * alpha * fade;
+      const fade = 1.5 / (1.5 + mode.sigma[i] ** 2); // a wide disc says little: it must not hide the scene
+      g.globalAlpha = (chosen === mode.id ? 0.3 : 0.12) * alpha * fade;
       g.beginPath();
       g.arc(mode.xy[2 * i], mode.xy[2 * i + 1], 2 * mode.sigma[i], 0, 2 * Math.PI);
       g.fill();
@@ -140,10 +142,11 @@ function egoBox(g, drive, pose) {
   return box(g, pose.x + Math.cos(pose.yaw) * forward, pose.y + Math.sin(pose.yaw) * forward, pose.yaw, length, width);
 }
 
-function drawAgents(g, drive, seconds, px, marks) {
+function drawAgents(g, camera, drive, seconds, px, marks) {
   const c = colours();
   for (const i of drive.present(drive.step(seconds))) {
     const agent = drive.agent(i, seconds), colour = c.classes[agent.kind] ?? c.muted;
+    if (!camera.sees(agent.x, agent.y, agent.length)) continue;
     // at least 4 pixels, so that a pedestrian is seen from far
     const shape = box(g, agent.x, agent.y, agent.yaw, Math.max(agent.length, 4 * px), Math.max(agent.width, 4 * px));
     g.fillStyle = colour;
@@ -176,15 +179,16 @@ function drawGhost(g, drive, pose, colour, px) {
   stroke(g, shape.nose, colour, 1.5 * px);
 }
 
-function drawConstraints(g, drive, step, seconds, px) {
-  const c = colours();
+function drawConstraints(g, camera, drive, step, seconds, px) {
+  const c = colours(), [right, up] = [Math.cos(camera.turn), Math.sin(camera.turn)]; // upright on the screen
   for (const row of drive.active(step).reverse()) {
     const object = row.id ? drive.agentById(row.id, seconds) : null;
     const place = row.xy ?? (object ? [object.x, object.y] : null);
     if (!place) continue;
     const colour = dualColour(drive.dualFraction(row.dual)), size = (5 + 4 * Math.min(Math.max(drive.dualFraction(row.dual), 0), 1)) * px;
     if (object && row.xy) stroke(g, trace(new Path2D(), [object.x, object.y, ...row.xy]), colour, 1.5 * px, [3 * px, 3 * px], 0.8);
-    const [x, y] = place, diamond = trace(new Path2D(), [x - size, y, x, y - size, x + size, y, x, y + size]);
+    const [x, y] = place, corners = [[-1, 0], [0, -1], [1, 0], [0, 1]].flatMap(([u, v]) => [x + size * (right * u + up * v), y + size * (right * v - up * u)]);
+    const diamond = trace(new Path2D(), corners);
     diamond.closePath();
     g.fillStyle = colour;
     g.fill(diamond);

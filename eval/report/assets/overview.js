@@ -109,7 +109,7 @@ function outcome(row) {
   if (metricOf(row, "at_fault_collisions") > 0) return ["collision", "✸", "at-fault collision"];
   if (metricOf(row, "off_road", "off_road_steps") > 0) return ["offroad", "◭", "off the drivable area"];
   const gates = ["making_progress", "driving_direction", "no_collision", "drivable_area"].filter((name) => metricOf(row, name) < 1);
-  if (gates.length) return ["gated", "○", `score cut by: ${gates.join(", ").replaceAll("_", " ")}`];
+  if (gates.length) return ["gated", "○", `cut by ${gates.join(", ").replaceAll("_", " ")}`];
   return ["fine", "", "no at-fault collision"];
 }
 

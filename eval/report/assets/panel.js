@@ -105,6 +105,7 @@ function showLayerToggles(show, changed) {
     const item = element("label", {}, find("layers"));
     const input = element("input", { type: "checkbox", checked: show[layer.key] }, item);
     input.dataset.layer = layer.key;
+    if (layer.full) item.dataset.full = "";
     const [kind, colour] = layer.swatch.split(":");
     element("i", { className: `swatch ${kind}` }, item).dataset.colour = colour ?? "";
     item.append(layer.label);
@@ -127,6 +128,13 @@ function paintSwatches() {
   }
 }
 
+// baselines have fewer layers; what they do have is their metrics
+function showKind(drive) {
+  find("player").classList.toggle("full", drive.full);
+  for (const item of document.querySelectorAll("[data-full]")) item.classList.toggle("absent", !drive.full);
+  find("metrics-box").open = !drive.full;
+}
+
 function showDualLegend(drive) {
   const box = find("dual-legend");
   box.hidden = !drive.full || !(drive.pictures.active.dual.length > 0);
@@ -144,10 +152,12 @@ function drawStrip(drive) {
   const canvas = find("strip"), ratio = window.devicePixelRatio || 1, size = canvas.getBoundingClientRect();
   Object.assign(canvas, { width: Math.max(1, Math.round(size.width * ratio)), height: Math.max(1, Math.round(size.height * ratio)) });
   const g = canvas.getContext("2d"), c = colours(), w = canvas.width / drive.steps;
+  let refused = false;
   for (let step = 0; step < drive.steps; step++) {
     g.fillStyle = c.sources[drive.source(step)] ?? c.muted;
     g.fillRect(step * w, canvas.height * 0.35, w + 0.5, canvas.height * 0.65);
     if (drive.verdict(step)?.accepted === false || drive.findings("rejected", step).length) {
+      refused = true;
       g.fillStyle = c.alarm;
       g.fillRect(step * w, 0, Math.max(w, ratio), canvas.height * 0.3);
     }
@@ -159,5 +169,5 @@ function drawStrip(drive) {
     const count = Array.from({ length: drive.steps }, (_, step) => drive.source(step)).filter((other) => other === source).length;
     item.append(`${sourceText[source] ?? source} ${count} of ${drive.steps} steps`);
     return item;
-  }), ...(drive.full ? [element("span", { textContent: "marks above the bar: the checker rejected a candidate" })] : []));
+  }), ...(refused ? [element("span", { textContent: "marks above the bar: the checker rejected a candidate" })] : []));
 }

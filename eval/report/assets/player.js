@@ -36,6 +36,7 @@ async function open(index, { keepTime = false, scroll = true } = {}) {
   for (const cell of document.querySelectorAll("#matrix .cell")) cell.classList.toggle("open", Number(cell.dataset.row) === index);
   find("scrub").max = drive.steps - 1;
   if (scroll) find("player").scrollIntoView({ behavior: "auto", block: "start" });
+  showKind(drive);
   showDualLegend(drive);
   drawStrip(drive);
   seek(state.seconds);
@@ -107,8 +108,9 @@ function draw() {
   if (!drive) return;
   camera.resize();
   const step = drive.step(seconds), pose = drive.ego(seconds), g = canvas.getContext("2d"), c = colours();
-  if (state.follow) Object.assign(camera, { x: pose.x + 6 * Math.cos(pose.yaw), y: pose.y + 6 * Math.sin(pose.yaw) });
-  camera.turn = state.heading ? Math.PI / 2 - pose.yaw : 0;
+  const ahead = 0.2 * Math.min(camera.width, camera.height) / camera.scale;
+  if (state.follow) Object.assign(camera, { x: pose.x + ahead * Math.cos(pose.yaw), y: pose.y + ahead * Math.sin(pose.yaw) });
+  camera.turn = state.heading ? Math.PI / 2 - pose.yaw : camera.upright;
   camera.screen(g);
   g.fillStyle = drive.scene.drivable ? c.ground : c.road;
   g.fillRect(0, 0, camera.width, camera.height);
@@ -117,13 +119,13 @@ function draw() {
   drawMap(g, drive.scene, px, show);
   if (show.path) stroke(g, trace(new Path2D(), line(drive.motion.xy, 0, drive.steps)), c.ego, 1.2 * px, [], 0.5);
   if (state.other) stroke(g, trace(new Path2D(), line(state.other.motion.xy, 0, state.other.steps)), c.compare, 1.4 * px, [], 0.8);
-  if (show.modes) drawModes(g, drive, step, px, focus);
+  if (show.modes) drawModes(g, camera, drive, step, px, focus);
   drawPlans(g, drive, step, px, show);
   if (show.expert && drive.scene.expert && drive.row.planner !== "expert") drawGhost(g, drive, drive.expert(seconds), c.expert, px);
-  if (show.agents) drawAgents(g, drive, seconds, px, marks(drive, step, focus));
+  if (show.agents) drawAgents(g, camera, drive, seconds, px, marks(drive, step, focus));
   if (state.other) drawGhost(g, state.other, state.other.ego(seconds), c.compare, px);
   drawEgo(g, drive, seconds, px);
-  if (show.active) drawConstraints(g, drive, step, seconds, px);
+  if (show.active) drawConstraints(g, camera, drive, step, seconds, px);
   camera.screen(g);
   drawLabels(g, drive, step, seconds, focus);
   scaleBar();
