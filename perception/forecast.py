@@ -64,7 +64,7 @@ def forecast(
 
 def road_network(road: RoadMap, config: ForecastConfig) -> LaneNetwork:
     """What the forecasts need to know of a road; built at the first call, which takes longest."""
-    return lane_network(road, config.lateral_acceleration, config.curve_braking)
+    return lane_network(road, config.lateral_acceleration, config.curve_braking, config.turn_reluctance)
 
 
 def _check(objects: ObjectStates, time: np.ndarray) -> None:

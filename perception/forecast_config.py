@@ -82,7 +82,8 @@ class ForecastConfig:
 
     Lanes: matched within match_distance (m) and match_heading (rad), judged match_preview (s) ahead; offset_sigma,
     heading_sigma say how well a driver keeps to a lane; speed_sigma (m/s): how much faster than comfortable a curve
-    is taken. A lane is approached with time constant offset_time (s). free_weight (cyclists: cyclist_free_weight):
+    is taken; turn_reluctance: a way that turns by one radian at a fork is exp(-turn_reluctance) times as probable as
+    straight on. A lane is approached with time constant offset_time (s). free_weight (cyclists: cyclist_free_weight):
     weight of going on freely against a perfectly kept lane; stop_share (pedestrians: walking_stop_share):
     probability that a moving object brakes to a stop; below slow_speed (slow_walking) it rises to slow_stop_share.
 
@@ -105,9 +106,9 @@ class ForecastConfig:
     match_distance: float = 3.5
     match_heading: float = 1.0
     match_preview: float = 1.0
-    offset_sigma: float = 0.9
-    heading_sigma: float = 0.25
-    speed_sigma: float = 2.0
+    offset_sigma: float = 1.1
+    heading_sigma: float = 0.3
+    speed_sigma: float = 1.0
     offset_time: float = 2.5
     free_weight: float = 0.14
     cyclist_free_weight: float = 0.4
@@ -131,6 +132,7 @@ class ForecastConfig:
     queue_response: float = 2.0
     lateral_acceleration: float = 2.5
     curve_braking: float = 1.0
+    turn_reluctance: float = 0.7
     hard_braking: float = 2.5
     turn_time: float = 1.5
     turn_rate_max: float = 0.6

@@ -27,7 +27,7 @@ class LanePath:
     xy ``[n, 2]``; heading ``[n]`` rad, unwrapped; curvature ``[n]`` 1/m; speed_limit ``[n]`` m/s; speed_cap ``[n]``
     m/s: fastest speed that still allows slowing down comfortably for every curve ahead.
     lanes: ids in order; lane_starts: metres along the path at which each begins. prior: share of this continuation
-    where the lane forks, equal at each fork.
+    where the lane forks.
     """
 
     xy: np.ndarray
@@ -62,16 +62,20 @@ class LaneMatches:
 class LaneNetwork:
     """Search structure over the lanes of one road.
 
-    lateral_acceleration (m/s^2) and braking (m/s^2): what drivers accept in and before curves.
+    lateral_acceleration (m/s^2) and braking (m/s^2): what drivers accept in and before curves. turn_reluctance: at a
+    fork a way that turns by one radian is exp(-turn_reluctance) times as probable as one straight on.
     """
 
     lanes: list[Lane]
     lateral_acceleration: float
     braking: float
+    turn_reluctance: float
     _paths: dict[tuple[int, float], tuple[LanePath, ...]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.lanes = [lane for lane in self.lanes if len(lane.centerline) >= 2 and lane.length > 0.5]
+        headings = [_heading(lane.centerline) for lane in self.lanes]
+        self._turn = [abs(float(heading[-1] - heading[0])) for heading in headings]
         self._index = {lane.id: i for i, lane in enumerate(self.lanes)}
         points = [_resample(lane.centerline, lane.length) for lane in self.lanes]
         counts = [len(xy) for xy in points]
@@ -127,9 +131,10 @@ class LaneNetwork:
         if beyond >= ahead or not onward or len(found) >= 4 * _MOST_PATHS:
             found.append((lanes, prior))
             return
-        for i in onward:
+        share = np.array([np.exp(-self.turn_reluctance * self._turn[i]) for i in onward])
+        for i, part in zip(onward, share / share.sum()):
             lane = self.lanes[i]
-            self._follow([*lanes, lane], beyond + lane.length, prior / len(onward), ahead, found)
+            self._follow([*lanes, lane], beyond + lane.length, prior * float(part), ahead, found)
 
     def _join(self, lanes: list[Lane], prior: float, ahead: float) -> LanePath:
         points = np.concatenate([lane.centerline for lane in lanes])
@@ -155,12 +160,12 @@ class LaneNetwork:
         )
 
 
-def lane_network(road: RoadMap, lateral_acceleration: float, braking: float) -> LaneNetwork:
+def lane_network(road: RoadMap, lateral_acceleration: float, braking: float, turn_reluctance: float) -> LaneNetwork:
     """The network of a road, built at the first call. The road must not change afterwards."""
     return cached(
         road,
-        ("lane_network", lateral_acceleration, braking),
-        lambda: LaneNetwork(list(road.lanes.values()), lateral_acceleration, braking),
+        ("lane_network", lateral_acceleration, braking, turn_reluctance),
+        lambda: LaneNetwork(list(road.lanes.values()), lateral_acceleration, braking, turn_reluctance),
     )
 
 
