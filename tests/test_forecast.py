@@ -104,6 +104,21 @@ def test_the_floor_of_the_covariance_is_the_configured_one() -> None:
     assert np.diag(futures.covariance[1, 0, 0]).min() >= CONFIG.pedestrian.stay.along.floor**2
 
 
+@pytest.mark.parametrize("yaw", [0.0, 0.8, -2.0])
+def test_uncertainty_lies_along_the_motion(yaw: float) -> None:
+    seen = objects((CAR, 0, -40, yaw, 9))
+    futures = forecast(seen, STRAIGHT, TIME)
+    forward, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+    at_four = futures.covariance[0, 0, 19]
+    spread = CONFIG.vehicle.free
+    along = spread.along.floor**2 + (spread.along.rate * 4) ** 2 + (spread.along.acceleration * 8) ** 2
+    rate = spread.across.rate + spread.across.relative * 9
+    across = spread.across.floor**2 + (rate * 4) ** 2 + (spread.across.acceleration * 8) ** 2
+    assert forward @ at_four @ forward == pytest.approx(along)
+    assert left @ at_four @ left == pytest.approx(across)
+    assert forward @ at_four @ left == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("road", [RoadMap("none", {}, STRAIGHT.drivable), STRAIGHT, FORK])
 def test_nobody_and_nowhere(road: RoadMap) -> None:
     nobody = objects()
