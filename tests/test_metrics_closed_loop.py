@@ -162,11 +162,14 @@ def test_percentiles_never_round_towards_the_faster_cycle() -> None:
     assert percentile(np.array([1.0, 100.0]), 99) == 100.0
 
 
-def test_a_drive_that_ends_early_is_not_valid() -> None:
-    trace, recording = build(ONE_LANE)
+def test_a_shorter_drive_is_compared_with_the_expert_over_the_same_time() -> None:
+    """Ego follows the expert for 2.9 of 4.9 s: full progress, and the result says over what."""
+    _, recording = build(ONE_LANE)
     short, _ = build({**ONE_LANE, "steps": 30})
-    assert evaluate(trace, recording)["expert_progress"].valid
-    assert not evaluate(short, recording)["expert_progress"].valid
+    result = evaluate(short, recording)["expert_progress"]
+    assert result.value == 1.0
+    assert result.detail["compared_over_s"] == pytest.approx(2.9)
+    assert result.detail["expert_m"] == pytest.approx(14.5)
 
 
 def test_route_that_crosses_itself_does_not_make_progress_jump() -> None:
