@@ -186,6 +186,17 @@ def test_speed_tells_the_ways_of_a_fork_apart() -> None:
     assert max(turning, default=0.0) < 0.1
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.1, 1.4), st.floats(-1.2, 1.2))
+def test_a_lane_mode_begins_where_the_car_is(angle: float, offset: float) -> None:
+    """Also in a tight curve and beside its middle, where the lane's own points are coarse."""
+    radius = 8 + offset
+    seen = objects((CAR, 50 + radius * np.sin(angle), -8 + radius * np.cos(angle), -angle, 4))
+    futures = forecast(seen, FORK, np.array([0.01, 0.2]))
+    _, mean, _ = mode(futures, ModeKind.LANE)
+    assert mean[0] == pytest.approx(seen.pose[0, :2] + 0.01 * seen.velocity[0], abs=0.02)
+
+
 def test_cars_slow_down_for_a_curve() -> None:
     seen = objects((CAR, 20, 0, 0, 10))
     futures = forecast(seen, FORK, TIME)
