@@ -14,7 +14,7 @@ from planner.checker.occupancy import Objects, Occupancy, distance_bounds
 from planner.scene import AgentClass
 
 STEP, COUNT = 0.1, 40
-NO_LANES = LaneGraph([], 1.0)
+NO_LANES = LaneGraph.from_lists([], 1.0)
 TABLE = OccupancyAssumptions()
 
 
@@ -32,8 +32,10 @@ def sets_of(objects: Objects, table: OccupancyAssumptions = TABLE, lanes: LaneGr
     """One shapely geometry per interval."""
     boxes = Occupancy(objects, table, lanes, STEP, 80.0).boxes(COUNT)
     parts = shapely.polygons(boxes.corners[:COUNT])
-    parts = shapely.buffer(parts, boxes.disc[:COUNT], quad_segs=64)
-    return [shapely.union_all(row).buffer(1e-6) for row in parts]
+    parts = shapely.buffer(parts, boxes.disc[:COUNT], quad_segs=24)
+    sets = [shapely.union_all(row).buffer(1e-6) for row in parts]
+    shapely.prepare(sets)
+    return sets
 
 
 def box_at(x: float, y: float, yaw: float, size: tuple) -> shapely.Polygon:
@@ -87,7 +89,7 @@ def test_pedestrians_changing_their_velocity_stay_inside(rng: np.random.Generato
                 t = STEP * (k + 1)
                 shift = 0.5 * push * t**2
                 shift *= min(1.0, bounds.lateral_deviation / max(np.hypot(*shift), 1e-9))
-                assert occupied[k].covers(box_at(*(start * t + shift), 0.5, (0.6, 0.6)).buffer(-0.01))
+                assert occupied[k].covers(box_at(*(start * t + shift), 0.5, (0.6, 0.6)).buffer(-0.02))
         stop = min(v / bounds.braking, 1.0)
         reached = v * stop - 0.5 * bounds.braking * stop**2
         place = box_at(reached * np.cos(0.5), reached * np.sin(0.5), 0.5, (0.6, 0.6)).buffer(-0.01)
@@ -99,7 +101,7 @@ def test_vehicles_following_any_branch_of_the_lanes_stay_inside(rng: np.random.G
     ahead = np.stack([np.linspace(20, 90, 71), np.zeros(71)], 1)
     angle = np.linspace(0, np.pi / 2, 30)
     bend = np.stack([20 + 15 * np.sin(angle), 15 - 15 * np.cos(angle)], 1)
-    lanes = LaneGraph([straight, ahead, bend], 1.0)
+    lanes = LaneGraph.from_lists([straight, ahead, bend], 1.0)
     objects = one(AgentClass.CAR, 7.0, (0.0, 0.4, 0.0))
     occupancy = Occupancy(objects, TABLE, lanes, STEP, 80.0)
     assert len(occupancy._owner) == 3, "the arc and both branches"
@@ -118,7 +120,7 @@ def test_too_fast_for_a_bend_means_not_taking_it() -> None:
     straight = np.stack([np.linspace(-10, 6, 17), np.zeros(17)], 1)
     angle = np.linspace(0, np.pi / 2, 20)
     bend = np.stack([6 + 8 * np.sin(angle), 8 - 8 * np.cos(angle)], 1)
-    lanes = LaneGraph([straight, bend], 1.0)
+    lanes = LaneGraph.from_lists([straight, bend], 1.0)
     paths = lambda v: len(Occupancy(one(AgentClass.CAR, v), TABLE, lanes, STEP, 80.0)._owner)  # noqa: E731
     assert paths(6.0) == 2
     assert paths(14.0) == 1, "14 m/s cannot be braked to 5.7 m/s within 6 m"

@@ -96,8 +96,8 @@ def sweep(corners: np.ndarray, disc: np.ndarray) -> Sweeps:
     # A corner is on the hull if some line through it and another corner has nothing on its right.
     start, end = points[:, _PAIRS[:, 0]], points[:, _PAIRS[:, 1]]
     normal = _outward(end - start)
-    outside = _project(normal, points).max(-1) - (normal * start).sum(-1)
-    real = (outside < 1e-9) & (normal != 0).any(-1)
+    outside = _extent(normal, points) - (normal[..., 0] * start[..., 0] + normal[..., 1] * start[..., 1])
+    real = (outside < 1e-9) & ((normal[..., 0] != 0) | (normal[..., 1] != 0))
     on_hull = real[:, _STARTS].any(-1)
     # Corners inside are moved onto one on the hull; edges without length are ignored below.
     spare = points[np.arange(len(points)), on_hull.argmax(1)]
@@ -107,21 +107,26 @@ def sweep(corners: np.ndarray, disc: np.ndarray) -> Sweeps:
     ring = np.take_along_axis(ring, angle.argsort(1)[..., None], 1)
     edge = np.stack([ring, np.roll(ring, -1, 1)], 2)
     normal = _outward(edge[:, :, 1] - edge[:, :, 0])
-    support = np.where((normal != 0).any(-1), _project(normal, points).max(-1), np.inf)
+    support = np.where((normal != 0).any(-1), _extent(normal, points), np.inf)
     reach = np.hypot(points[..., 0] - center[:, 0:1], points[..., 1] - center[:, 1:2]).max(-1) + disc
     return Sweeps(ring, normal, support, edge, disc, center, reach)
 
 
-def _project(normal: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """``[K, E, P]``: points ``[K, P, 2]`` along normals ``[K, E, 2]``."""
-    return normal[:, :, None, 0] * points[:, None, :, 0] + normal[:, :, None, 1] * points[:, None, :, 1]
+def _extent(normal: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """``[K, E]``: largest projection of the points ``[K, P, 2]`` on each normal ``[K, E, 2]``."""
+    nx, ny = np.ascontiguousarray(normal[..., 0]), np.ascontiguousarray(normal[..., 1])
+    extent = nx * points[:, 0:1, 0] + ny * points[:, 0:1, 1]
+    # A loop over the few points is several times faster than one reduction over a short axis.
+    for p in range(1, points.shape[1]):
+        np.maximum(extent, nx * points[:, p : p + 1, 0] + ny * points[:, p : p + 1, 1], out=extent)
+    return extent
 
 
 def _outward(direction: np.ndarray) -> np.ndarray:
     """Unit normals on the right of the directions ``[..., 2]``; zero where the direction is zero."""
-    size = np.linalg.norm(direction, axis=-1, keepdims=True)
-    unit = direction / np.maximum(size, _TINY) * (size > 1e-9)
-    return np.stack([unit[..., 1], -unit[..., 0]], -1)
+    size = np.hypot(direction[..., 0], direction[..., 1])
+    scale = np.where(size > 1e-9, 1.0 / np.maximum(size, _TINY), 0.0)
+    return np.stack([direction[..., 1] * scale, -direction[..., 0] * scale], -1)
 
 
 def sweep_box_separation(sweeps: Sweeps, k: np.ndarray, boxes: Boxes) -> np.ndarray:

@@ -10,32 +10,39 @@ from planner.checker.config import OccupancyAssumptions
 class LaneGraph:
     """Centrelines joined where one ends and another starts.
 
-    lines: polylines ``[n, 2]`` (m) in driving direction. joint (m): ends this close are joined.
+    xy ``[L, P, 2]`` (m): polylines in driving direction; count ``[L]``: how many points of each, the first
+    ones, exist (at least 2). joint (m): ends this close are joined.
     """
 
-    def __init__(self, lines: list[np.ndarray], joint: float) -> None:
-        self._lines = [line for line in lines if len(line) >= 2]
-        if not self._lines:
-            return
-        self._arc = [np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(x, axis=0).T))]) for x in self._lines]
-        first = np.array([x[0] for x in self._lines])
-        last = np.array([x[-1] for x in self._lines])
-        joined = np.hypot(*(last[:, None] - first[None]).transpose(2, 0, 1)) <= joint
-        out = np.array([_direction(x[-2], x[-1]) for x in self._lines])
-        into = np.array([_direction(x[0], x[1]) for x in self._lines])
-        joined &= np.cos(out[:, None] - into[None]) > 0.7
+    def __init__(self, xy: np.ndarray, count: np.ndarray, joint: float) -> None:
+        self._xy, self._count = xy, count
+        line = np.arange(len(xy))
+        real = np.arange(xy.shape[1] - 1) < count[:, None] - 1
+        along = np.where(real[..., None], xy[:, 1:] - xy[:, :-1], 0.0)
+        size = np.hypot(along[..., 0], along[..., 1])
+        self._arc = np.concatenate([np.zeros((len(xy), 1)), np.cumsum(size, 1)], 1)
+        self._length = self._arc[:, -1]
+        first, last = xy[:, 0], xy[line, count - 1]
+        into, out = _unit(along[:, 0]), _unit(along[line, count - 2])
+        gap = last[:, None] - first[None]
+        joined = (np.hypot(gap[..., 0], gap[..., 1]) <= joint) & (out @ into.T > 0.7)
         np.fill_diagonal(joined, False)
-        self._next = [np.flatnonzero(row) for row in joined]
-        self._start = np.concatenate([x[:-1] for x in self._lines])
-        self._along = np.concatenate([np.diff(x, axis=0) for x in self._lines])
-        self._line_of = np.concatenate([np.full(len(x) - 1, i) for i, x in enumerate(self._lines)])
-        self._station = np.concatenate([s[:-1] for s in self._arc])
-        self._size2 = np.maximum((self._along**2).sum(1), 1e-12)
+        self._joined = joined
+        self._start, self._along, self._size = xy[:, :-1][real], along[real], size[real]
+        self._line_of = np.broadcast_to(line[:, None], real.shape)[real]
+        self._station = self._arc[:, :-1][real]
+        self._size2 = np.maximum(self._size**2, 1e-12)
+
+    @classmethod
+    def from_lists(cls, lines: list[np.ndarray], joint: float) -> LaneGraph:
+        """From polylines ``[n, 2]`` of any lengths."""
+        xy = np.zeros((len(lines), max((len(x) for x in lines), default=2), 2))
+        for padded, x in zip(xy, lines):
+            padded[: len(x)] = x
+        return cls(xy, np.array([len(x) for x in lines], dtype=np.int64), joint)
 
     def nearest(self, xy: np.ndarray, heading: float, distance: float, angle: float) -> list[tuple[int, float, float]]:
         """Lines within `distance` (m) and `angle` (rad) of a pose: (line, arc length m, offset to the left m)."""
-        if not self._lines:
-            return []
         near = np.flatnonzero((np.abs(self._start - xy) < distance + 15.0).all(1))
         if not len(near):
             return []
@@ -71,8 +78,8 @@ class LaneGraph:
         return ways
 
     def _chains(self, chain: list[int], remaining: float, room: int) -> list[list[int]]:
-        remaining -= self._arc[chain[-1]][-1]
-        following = [n for n in self._next[chain[-1]] if n not in chain]
+        remaining -= self._length[chain[-1]]
+        following = [n for n in np.flatnonzero(self._joined[chain[-1]]) if n not in chain]
         if remaining <= 0 or not following:
             return [chain]
         found: list[list[int]] = []
@@ -82,7 +89,7 @@ class LaneGraph:
         return found
 
     def _sample(self, chain: list[int], start: float, offset: float, samples: int, station: float) -> np.ndarray:
-        points = np.concatenate([self._lines[i] for i in chain])
+        points = np.concatenate([self._xy[i, : self._count[i]] for i in chain])
         size = np.hypot(*np.diff(points, axis=0).T)
         points = points[np.concatenate([[True], size > 1e-3])]
         size = size[size > 1e-3]
@@ -98,5 +105,5 @@ class LaneGraph:
         return np.concatenate([xy, heading[:, None]], 1)
 
 
-def _direction(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.arctan2(b[1] - a[1], b[0] - a[0]))
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.maximum(np.hypot(vector[:, 0], vector[:, 1]), 1e-9)[:, None]

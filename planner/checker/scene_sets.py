@@ -31,7 +31,7 @@ class SceneSets:
     ``[A]``: wholly behind ego's rear; and in ego's own track. predicted: boxes ``[K, N]`` swept over the nominal
     grid intervals, predicted_owner, predicted_probability ``[N]``. occupancy: worst-case sets. boundary ``[S, 2, 2]``:
     segments, surface on the left; over_edge, beyond_edge (m): ego stands on or beyond it, and how far. stop_line
-    ``[Z, 2, 2]``: closed ones that ego is not on. centerlines: polylines. route_*: the
+    ``[Z, 2, 2]``: closed ones that ego is not on. lane: centrelines. route_*: the
     route's valid points.
     """
 
@@ -50,7 +50,7 @@ class SceneSets:
     over_edge: bool
     beyond_edge: float
     stop_line: np.ndarray
-    centerlines: list[np.ndarray]
+    lane: np.ndarray
     route_xy: np.ndarray
     route_limit: np.ndarray
 
@@ -70,16 +70,18 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
     now = boxes_from_poses(objects.pose, objects.size[:, 0], objects.size[:, 1])
     gap = sweep_box_distance(still, np.zeros(len(objects), np.int64), now)
     behind, following = _rear(ego, now, objects, vehicle, config)
-    lines = _polylines(scene)
+    xy, kind, count = _array(scene.map.xy).astype(np.float64), _array(scene.map.kind), _array(scene.map.valid).sum(-1)
     predicted, owner, probability = _predicted(scene, kept, objects, centers, config)
-    centerlines = lines[PolylineType.CENTERLINE]
+    lane = (kind == int(PolylineType.CENTERLINE)) & (count >= 2)
+    joint = config.assumptions.lane_joint
+    lanes = LaneGraph(xy[lane], count[lane], joint) if lane.any() else LaneGraph.from_lists([], joint)
     reach = min(_OBJECT_RANGE, 40.0 + 4.0 * abs(ego[3]))
-    boundary, stop_line = _segments(lines[PolylineType.BOUNDARY]), _segments(_closed_stop_lines(scene))
+    boundary = _segments(xy, count, kind == int(PolylineType.BOUNDARY))
+    stop_line = _segments(xy, count, (kind == int(PolylineType.STOP_LINE)) & _array(scene.map.closed))
     # Only the surroundings tell the side; a corner's nearest edge beyond 30 m leaves it inside or far out alike.
     around = boundary[np.abs(boundary - ego[:2]).max((1, 2)) < 30.0]
     beyond = float(beyond_boundary(around, ego[None, :3], vehicle)[0]) if len(around) else -np.inf
-    r = scene.route
-    ok = _array(r.valid)
+    ok = _array(scene.route.valid)
     return SceneSets(
         ego=ego,
         objects=objects,
@@ -91,16 +93,14 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
         predicted=predicted,
         predicted_owner=owner,
         predicted_probability=probability,
-        occupancy=Occupancy(
-            objects, config.assumptions, LaneGraph(centerlines, config.assumptions.lane_joint), config.step, reach
-        ),
+        occupancy=Occupancy(objects, config.assumptions, lanes, config.step, reach),
         boundary=boundary,
         over_edge=bool(_under(still, boundary).any()) or beyond > 0,
         beyond_edge=beyond,
         stop_line=stop_line[~_under(still, stop_line)],
-        centerlines=centerlines,
-        route_xy=_array(r.xy)[ok].astype(np.float64),
-        route_limit=_array(r.speed_limit)[ok].astype(np.float64),
+        lane=_segments(xy, count, lane),
+        route_xy=_array(scene.route.xy)[ok].astype(np.float64),
+        route_limit=_array(scene.route.speed_limit)[ok].astype(np.float64),
     )
 
 
@@ -208,27 +208,11 @@ def _rear(
     return behind, behind & (side < (vehicle.width + objects.size[:, 1]) / 2 + 0.5)
 
 
-def _polylines(scene: VectorScene) -> dict[PolylineType, list[np.ndarray]]:
-    xy, kind, valid = _array(scene.map.xy).astype(np.float64), _array(scene.map.kind), _array(scene.map.valid)
-    count = valid.sum(-1)
-    out: dict[PolylineType, list[np.ndarray]] = {t: [] for t in PolylineType}
-    for line, k, n in zip(xy, kind, count):
-        if n >= 2:
-            out[PolylineType(int(k))].append(line[:n])
-    return out
-
-
-def _closed_stop_lines(scene: VectorScene) -> list[np.ndarray]:
-    m = scene.map
-    chosen = (_array(m.kind) == int(PolylineType.STOP_LINE)) & _array(m.closed)
-    xy, count = _array(m.xy).astype(np.float64), _array(m.valid).sum(-1)
-    return [xy[i, : count[i]] for i in np.flatnonzero(chosen) if count[i] >= 2]
-
-
-def _segments(lines: list[np.ndarray]) -> np.ndarray:
-    """``[S, 2, 2]`` from polylines."""
-    pieces = [np.stack([line[:-1], line[1:]], 1) for line in lines]
-    return np.concatenate(pieces) if pieces else np.zeros((0, 2, 2))
+def _segments(xy: np.ndarray, count: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """``[S, 2, 2]``: the segments of the chosen polylines."""
+    xy, count = xy[chosen], count[chosen]
+    real = np.arange(xy.shape[1] - 1) < count[:, None] - 1
+    return np.stack([xy[:, :-1][real], xy[:, 1:][real]], 1)
 
 
 def beyond_boundary(boundary: np.ndarray, pose: np.ndarray, vehicle: VehicleParameters) -> np.ndarray:

@@ -63,13 +63,12 @@ def wrong_way(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Finding
     found = Finding()
     end = motion.pose[-1]
     heading = np.array([np.cos(end[2]), np.sin(end[2])])
-    nearest, facing = np.inf, 1.0
-    for line in sets.centerlines:
-        gap = np.hypot(*(line - end[:2]).T)
-        i = int(gap.argmin())
-        if gap[i] < nearest:
-            along = line[min(i + 1, len(line) - 1)] - line[max(i - 1, 0)]
-            nearest, facing = gap[i], float(along @ heading) / max(float(np.hypot(*along)), 1e-9)
+    if not len(sets.lane):
+        return found
+    along = sets.lane[:, 1] - sets.lane[:, 0]
+    gap = np.hypot(*(0.5 * (sets.lane[:, 0] + sets.lane[:, 1]) - end[:2]).T)
+    i = int(gap.argmin())
+    nearest, facing = float(gap[i]), float(along[i] @ heading) / max(float(np.hypot(*along[i])), 1e-9)
     if nearest < 1.5 and facing < -0.5:
         found.records.append(Violation("wrong_way", -1, float(motion.time[-1]), facing, "on an oncoming lane"))
     return found
