@@ -27,7 +27,7 @@ def row_ids(
     k = len(bounds.upper_id)
     lower = torch.full((k, len(labels)), -1, dtype=torch.int64)
     upper = lower.clone()
-    position = {round(float(t), 2): i for i, t in enumerate(grid.node_time)}
+    position = {round(t, 2): i for i, t in enumerate(grid.node_time.tolist())}
     seen: dict[tuple[int, float], int] = {}
     for row, label in enumerate(labels):
         if label.rule not in (rule, rule + " (tail)"):
@@ -120,8 +120,6 @@ def explain(result: PlanResult, speed: float, free: float) -> str:
     if objects:
         first = objects[0]
         reason = f" Held back by {_phrase(first.label)} (price {first.dual:.2f} per metre)."
-    elif chosen.certificate.active:
-        reason = f" Shaped by {_phrase(chosen.certificate.active[0].label)}."
     assert chosen.trajectory is not None
     final = float(chosen.trajectory.v[-1])
     change = "keeps" if abs(final - speed) < 0.5 else ("speeds up to" if final > speed else "slows to")

@@ -90,13 +90,14 @@ class Margins:
 class Risk:
     """How uncertainty becomes distance.
 
-    hit_probability: accepted probability of being inside one object at one time (nominal branch).
-    A mode of probability p of an object that exists with probability e needs P(inside | mode) <= hit/(p e).
+    hit_probability: accepted probability, in the intended motion, that one object blocks the planned place at one time;
+    the tail and the checker cover the rest. With W the probability that the object exists and takes one of the
+    modes in the way, P(inside | mode) <= hit / W, so unlikely modes fade out.
     sigma_floor (m): no covariance counts as less. longitudinal_max, lateral_max (m): cap on the
     probabilistic enlargement of the nominal branch; the tail covers the worst case by sets.
     """
 
-    hit_probability: float = 0.04
+    hit_probability: float = 0.25
     sigma_floor: float = 0.05
     longitudinal_max: float = 3.0
     lateral_max: float = 0.5

@@ -24,11 +24,14 @@ from planner.grid import make_grid
 from planner.lateral import LateralBounds, circle_offsets
 from planner.longitudinal import LongitudinalBounds, LongitudinalMotion
 from planner.manoeuvres import GRID, Manoeuvre, Start, Surface
-from planner.obstacles import Obstacles
-from planner.scene import VehicleParameters
+from planner.obstacles import Obstacles, risk_quantile
+from planner.scene import AgentClass, VehicleParameters
 
 CROSSING_ANGLE = 0.6
 """Relative heading (rad) from which an agent in the band crosses rather than leads."""
+ONCOMING_ANGLE = 2.4
+"""Relative heading (rad) from which an agent counts as oncoming."""
+FIRM_BRAKING = 4.5
 EASY_BRAKING = 2.0
 """m/s^2: who stays behind us even when we brake like this has the duty to keep clear."""
 
@@ -96,22 +99,34 @@ def conflict_bounds(
 
     front, rear = start.s + vehicle.front, start.s - vehicle.rear
     crossing = (obstacles.relative_heading.abs() > CROSSING_ANGLE) & ~obstacles.standing[:, None, None]
-    # Someone fully behind or beside us: in front of us only where we would not be even if we braked gently.
+    # Whoever comes from behind keeps clear of us. Someone beside us is in front of us only where we would not be
+    # even if we braked gently. Who turns across our way from the other direction waits for us, until it no longer does.
     easy = front.detach() + _stopping(start.v.detach(), EASY_BRAKING, t)
-    behind = obstacles.s_hi[:, :, 0].amax((1, 2)) < rear + 0.3
+    hind, fore = obstacles.s_lo[:, :, 0].amin((1, 2)), obstacles.s_hi[:, :, 0].amax((1, 2))
+    same_way = (obstacles.relative_heading[:, 0, 0].abs() < CROSSING_ANGLE) & ~obstacles.standing
+    behind = (fore < rear + 0.3) | (same_way & (hind < rear) & (fore < front))
+    # Already in contact: nothing that we do about the way ahead undoes that.
+    low, high = obstacles.d_lo[:, :, 0].amin((1, 2)), obstacles.d_hi[:, :, 0].amax((1, 2))
+    width = vehicle.width / 2
+    contact = (hind < front) & (fore > rear) & (low < start.d + width) & (high > start.d - width)
     overlaps_now = touch[:, :, :, 0].any(-1).any(-1) & (obstacles.s_lo[:, :, 0].amin((1, 2)) >= front - 1.0)
     passive = ~crossing[..., None] & (obstacles.s_lo < easy[:, None]) & ~overlaps_now[:, :, None, None, None]
     passive = passive & ~obstacles.standing[:, None, None, None]
     own_space = crossing[..., None] & (obstacles.s_lo < front - 0.3)
-    left_behind = (obstacles.s_hi < rear + 0.3) & torch.ones_like(touch)
-    ours = touch & ~passive & ~own_space & ~left_behind & ~(behind[:, None, None, None] & crossing[..., None])
+    left_behind = obstacles.s_hi < rear + 0.3
+    not_ours = (behind | contact)[:, None, None, None] | own_space | left_behind
+    ours = touch & ~passive & ~not_ours
+    ours = ours & ~_waits_for_us(obstacles, ours, crossing, overlaps_now, start, surface)[..., None, None]
+    likely, grow = _likely(obstacles, ours, config)
     theirs = touch.flatten(2).any(-1) & ~ours.flatten(2).any(-1)
+    ours = ours & likely[..., None]
+    s_lo, s_hi = obstacles.s_lo - grow[..., None], obstacles.s_hi + grow[..., None]
 
     inf = torch.tensor(torch.inf, dtype=torch.float64)
     zone = ours & crossing[..., None]
     follow = ours & ~crossing[..., None]
-    follow_front = torch.where(follow, obstacles.s_lo, inf).amin((2, 4))
-    entry = torch.where(zone, obstacles.s_lo, inf).amin((3, 4))  # [Mv, A, M]
+    follow_front = torch.where(follow, s_lo, inf).amin((2, 4))
+    entry = torch.where(zone, s_lo, inf).amin((3, 4))  # [Mv, A, M]
     in_zone = zone.any(-1)
     enter_time = torch.where(in_zone, t, inf).amin(-1)
     exit_time = torch.where(in_zone, t, -inf).amax(-1)
@@ -120,15 +135,16 @@ def conflict_bounds(
     yield_front = torch.minimum(follow_front, zone_front)
 
     # Passing first: out of the zone before it is entered; in front of whom merges, for two seconds.
-    leave = torch.where(zone, obstacles.s_hi, -inf).amax((3, 4))
+    leave = torch.where(zone, s_hi, -inf).amax((3, 4))
     due = t >= enter_time[..., None] - config.margins.zone_time
     zone_rear = torch.where(due, leave[..., None], -inf).amax(2)
     merge_time = torch.where(follow.any(-1), t, inf).amin((2, 3))
     soon = t <= merge_time[..., None] + 2.0
-    merge_rear = torch.where(follow, obstacles.s_hi, -inf).amax((2, 4))
+    merge_rear = torch.where(follow, s_hi, -inf).amax((2, 4))
     pass_rear = torch.maximum(zone_rear, torch.where(soon, merge_rear, -inf))
 
-    worst = _worst_front(obstacles, ours, zone, entry, enter_time, overlaps_now, t, config)
+    firm = front.detach() + _stopping(start.v.detach(), FIRM_BRAKING, t)
+    worst = _worst_front(obstacles, ours, zone, entry, enter_time, overlaps_now, firm, t, config)
     conflict = ours.flatten(2).any(-1)
     reach = _reach(start, config, t)
     needed = pass_rear + config.margins.behind + vehicle.rear
@@ -142,6 +158,40 @@ def conflict_bounds(
     )
 
 
+def _likely(obstacles: Obstacles, ours: Tensor, config: PlannerConfig) -> tuple[Tensor, Tensor]:
+    """Which modes count ``[Mv, A, M, N]``, and by how much they grow along the path (m).
+
+    At every node the modes in the way are ranked by where they begin; W is the probability that the object
+    exists and blocks there or earlier. A mode counts when W exceeds the accepted probability eps, moved by
+    Phi^-1(1 - eps / W) standard deviations: an unlikely mode fades out, several that agree add up.
+    """
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    blocks = ours.any(-1)
+    begin = torch.where(ours, obstacles.s_lo.detach(), inf).amin(-1)  # [Mv, A, M, N]
+    earlier = (begin[:, :, None] <= begin[:, :, :, None] + 0.5) & blocks[:, :, None]  # [Mv, A, M, M', N]
+    total = (earlier * obstacles.weight[None, :, None, :, None]).sum(3).clamp(max=1.0)
+    eps = config.risk.hit_probability
+    grow = (risk_quantile(total, eps) * obstacles.sigma_s).clamp(
+        min=-config.risk.longitudinal_max, max=config.risk.longitudinal_max
+    )
+    return blocks & (total > eps), grow
+
+
+def _waits_for_us(
+    obstacles: Obstacles, ours: Tensor, crossing: Tensor, overlaps_now: Tensor, start: Start, surface: Surface
+) -> Tensor:
+    """``[Mv, A, M]``: oncoming traffic that would turn across our way, while that is still more than two seconds off."""
+    t = obstacles.node_time
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    oncoming = obstacles.relative_heading[:, :, 0].abs() > ONCOMING_ANGLE
+    turning = (obstacles.relative_heading.abs() < ONCOMING_ANGLE) & crossing
+    across = (ours & crossing[..., None]).any(-1)
+    first = torch.where(across, t, inf).amin(-1)
+    turns = (across & turning).any(-1)
+    vehicle = (obstacles.agent_class != AgentClass.PEDESTRIAN)[:, None]
+    return oncoming & vehicle & turns & (first > 2.0) & ~overlaps_now[..., None] & surface.straight
+
+
 def _worst_front(
     obstacles: Obstacles,
     ours: Tensor,
@@ -149,6 +199,7 @@ def _worst_front(
     entry: Tensor,
     enter_time: Tensor,
     leads: Tensor,
+    firm: Tensor,
     t: Tensor,
     config: PlannerConfig,
 ) -> Tensor:
@@ -159,10 +210,8 @@ def _worst_front(
     braking = now[..., None] + _stopping(speed[:, None], config.worst_case.vehicle_braking, t)
     follow = ours & ~zone
     later = torch.where(follow, obstacles.s_lo, inf).amin((2, 4))
-    # A merging agent that brakes after merging: its forecast position less what braking takes off.
-    stops = speed**2 / (2 * config.worst_case.vehicle_braking)
-    lost = (speed[:, None] * t - torch.minimum(speed[:, None] * t, stops[:, None] + 0 * t)).clamp(min=0)
-    later = later - torch.where(leads, 0.0, 1.0)[..., None] * torch.minimum(lost, speed[:, None] * 0.5)
+    # Who merges into where we would be even if we braked firmly has the duty not to.
+    later = torch.where(later < firm, inf, later)
     soon = enter_time <= 4.0
     stop = torch.where(soon, entry, inf).amin(2)
     return torch.minimum(torch.where(leads[..., None], braking, later), stop[..., None])
@@ -345,46 +394,30 @@ def lateral_bounds(
     lower, upper = torch.where(closed, middle - 0.05, lower), torch.where(closed, middle + 0.05, upper)
 
     # A start outside the corridor may return over time instead of emptying the problem.
-    d0 = start.d + offsets * start.psi
+    d0 = start.d + offsets * start.psi - start.bend * offsets**2 / 2
     out_low = (lower[:, :, :1] - d0).clamp(min=0).detach() + 0.02
     out_high = (d0 - upper[:, :, :1]).clamp(min=0).detach() + 0.02
     fade = (1 - (grid.node_time - 2.0) / 2.0).clamp(0, 1)[:, None]
     lower, upper = lower - out_low * fade, upper + out_high * fade
-    lower_id = torch.full_like(lower, -1, dtype=torch.int64)
-    upper_id = lower_id.clone()
 
     profile = torch.stack([m.profile for m in manoeuvres])[index]  # [K, S]
     sides = torch.zeros(len(manoeuvres), len(obstacles), dtype=torch.int64)
     for i, m in enumerate(manoeuvres):
         for a, which in m.side.items():
             sides[i, a] = which
-    handled = torch.tensor([
-        [duties.get(int(name)) in ("yield", "pass", "ignored: their duty") for name in obstacles.track_id]
-        for duties in candidates.duties
-    ])  # fmt: skip
-    room = vehicle.width / 2 + config.margins.side
-    for a in range(len(obstacles)):
-        if not bool(obstacles.active[a].any()):
-            continue
-        beside = _beside(obstacles, a, profile, surface, sides[index, a], handled[:, a])  # [K]
-        if not bool((beside != 0).any()):
-            continue
-        s_lo, s_hi = obstacles.s_lo[a, :, 1:], obstacles.s_hi[a, :, 1:]  # [M, N, P]
-        near = (at[..., None, None] > s_lo.permute(1, 0, 2)[:, None] - reach - 0.3) & (
-            at[..., None, None] < s_hi.permute(1, 0, 2)[:, None] + reach + 0.3
-        )
-        near = near & obstacles.active[a, :, 1:].T[:, None, :, None]
-        inf = torch.tensor(torch.inf, dtype=torch.float64)
-        above = torch.where(near, obstacles.d_hi[a, :, 1:].permute(1, 0, 2)[:, None], -inf).amax((-1, -2)) + room
-        below = torch.where(near, obstacles.d_lo[a, :, 1:].permute(1, 0, 2)[:, None], inf).amin((-1, -2)) - room
-        # Already closer than the margin: do not come closer.
-        above = torch.minimum(above, torch.maximum(above - config.margins.side, d0.detach() - 0.01))
-        below = torch.maximum(below, torch.minimum(below + config.margins.side, d0.detach() + 0.01))
-        use_low = (beside > 0)[:, None, None, None] & (above > lower)
-        use_high = (beside < 0)[:, None, None, None] & (below < upper)
-        lower, upper = torch.where(use_low, above, lower), torch.where(use_high, below, upper)
-        lower_id = torch.where(use_low, obstacles.track_id[a], lower_id)
-        upper_id = torch.where(use_high, obstacles.track_id[a], upper_id)
+    above, below, who_above, who_below = _beside(
+        candidates, profile, sides[index], obstacles, surface, at, reach, vehicle, config
+    )
+    # Already closer than the margin: do not come closer.
+    side = config.margins.side
+    above = torch.minimum(above, torch.maximum(above - side, d0.detach() - 0.01))
+    below = torch.maximum(below, torch.minimum(below + side, d0.detach() + 0.01))
+    # Where ego has not moved yet, staying is allowed, whoever comes close.
+    stays = (s - start.s.detach() < 0.5)[..., None]
+    above = torch.where(stays, torch.minimum(above, d0.detach() - 0.05), above)
+    below = torch.where(stays, torch.maximum(below, d0.detach() + 0.05), below)
+    lower_id, upper_id = torch.where(above > lower, who_above, -1), torch.where(below < upper, who_below, -1)
+    lower, upper = torch.maximum(lower, above), torch.minimum(upper, below)
 
     cell = ((s - surface.s[0]) / GRID).clamp(0, len(surface.s) - 2)
     i, f = cell.long(), cell - cell.long()
@@ -394,18 +427,61 @@ def lateral_bounds(
     return LateralBounds(lower, upper, lower_id, upper_id, here + (after - here) * f, slope)
 
 
-def _beside(obstacles: Obstacles, a: int, profile: Tensor, surface: Surface, side: Tensor, handled: Tensor) -> Tensor:
-    """``[K]``: +1 ego stays left of the agent, -1 right of it, 0 no lateral rows.
+def _beside(
+    candidates: CandidateSet,
+    profile: Float[Tensor, "K S"],
+    sides: Tensor,
+    obstacles: Obstacles,
+    surface: Surface,
+    at: Float[Tensor, "K 2 N C"],
+    reach: float,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Offsets ``[K, 2, N, C]`` that the axis points must stay above and below because of agents beside, and whose they are.
 
-    Agents no decision mentions stay on the side of the profile on which they are now.
+    A piece of an agent lies on the side of the profile on which it is; agents that the manoeuvre passes have their side
+    given. Pieces that touch the band are longitudinal matters, or were accepted as unlikely.
     """
-    mode = int(obstacles.weight[a].argmax())
-    middle_s = (obstacles.s_lo[a, mode, 0] + obstacles.s_hi[a, mode, 0]).mean() / 2
-    middle_d = (obstacles.d_lo[a, mode, 0] + obstacles.d_hi[a, mode, 0]).mean() / 2
-    cell = int((float(middle_s) - float(surface.s[0])) / GRID) if len(surface.s) else 0
-    cell = min(max(cell, 0), len(surface.s) - 1)
-    natural = torch.where(profile[:, cell] > float(middle_d), 1, -1)
-    return torch.where(side != 0, side, torch.where(handled, 0, natural))
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    room = vehicle.width / 2 + config.margins.side
+    d_lo, d_hi = obstacles.d_lo[:, :, 1:], obstacles.d_hi[:, :, 1:]
+    s_lo, s_hi = obstacles.s_lo[:, :, 1:], obstacles.s_hi[:, :, 1:]
+    # Only (agent, mode) pairs that come close to any profile at all.
+    cell = (((s_lo + s_hi).detach() / 2 - surface.s[0]) / GRID).round().long().clamp(0, len(surface.s) - 1)
+    band_low, band_high = profile.amin(0)[cell], profile.amax(0)[cell]
+    close = (d_hi > band_low - room - 2.0) & (d_lo < band_high + room + 2.0) & obstacles.active[:, :, 1:, None]
+    pair = close.flatten(2).any(-1).nonzero()
+    if not len(pair):
+        nobody = torch.full(at.shape, -1, dtype=torch.int64)
+        return (
+            torch.full(at.shape, -torch.inf, dtype=torch.float64),
+            torch.full(at.shape, torch.inf, dtype=torch.float64),
+            nobody,
+            nobody,
+        )
+    a, m = pair[:, 0], pair[:, 1]
+    d_lo, d_hi, s_lo, s_hi = (x[a, m] for x in (d_lo, d_hi, s_lo, s_hi))  # [Q, N, P]
+    active = obstacles.active[a, m, 1:]
+    here = profile[:, cell[a, m]]  # [K, Q, N, P]
+    touches = (d_hi > here - room + 0.02) & (d_lo < here + room - 0.02)
+    given = sides[:, a][..., None, None]
+    likely = (obstacles.weight[a, m] > 0.5 * config.risk.hit_probability)[None, :, None, None]
+    on_left = torch.where(given != 0, given < 0, (d_lo + d_hi) / 2 > here)
+    counts = active[None, ..., None] & torch.where(given != 0, likely | touches, ~touches)
+    # [K, 2, N, C, Q, P]
+    near = (at[..., None, None] > s_lo.transpose(0, 1)[:, None] - reach - 0.3) & (
+        at[..., None, None] < s_hi.transpose(0, 1)[:, None] + reach + 0.3
+    )
+    order = lambda x: x.transpose(1, 2)[:, None, :, None]  # noqa: E731  [K, Q, N, P] -> [K, 1, N, 1, Q, P]
+    keep_above = near & order(counts & ~on_left)
+    keep_below = near & order(counts & on_left)
+    floor = torch.where(keep_above, d_hi.transpose(0, 1)[:, None], -inf).amax(-1)
+    ceiling = torch.where(keep_below, d_lo.transpose(0, 1)[:, None], inf).amin(-1)
+    above, first = floor.max(-1)
+    below, second = ceiling.min(-1)
+    names = obstacles.track_id[a]
+    return above + room, below - room, names[first], names[second]
 
 
 def _window(values: Tensor, at: Tensor, surface: Surface, pick: object) -> Tensor:

@@ -12,6 +12,9 @@ from planner.reference_path import ReferencePath
 from planner.scene import Trajectory
 from planner.scene.frames import wrap_angle
 
+REST_SPEED = 0.04
+"""m/s: the numerical remains of a stop."""
+
 
 def integrate(
     motion: LongitudinalMotion,
@@ -26,9 +29,15 @@ def integrate(
     """
     h = step
     v1 = motion.v.clamp(min=0)
-    resting = (v1 < 1e-3) & (motion.v <= 1e-2)
+    # From the moment on from which it never again exceeds walking a snail's pace, the tail is at rest.
+    later = torch.flip(torch.cummax(torch.flip(v1.detach(), [-1]), -1).values, [-1])
+    is_tail = torch.tensor([False, True])[:, None]
+    resting = (later < REST_SPEED) & is_tail
+    v1 = torch.where(resting, torch.zeros_like(v1), v1)
+    resting = resting | ((v1 < 1e-3) & (motion.v <= 1e-2))
     v0 = _shift(v1, start[3])
     v_mid = (v1 - motion.a * h / 2 + motion.jerk * h**2 / 8).clamp(min=0)
+    v_mid = torch.where(resting, v0 / 2, v_mid)
     k0 = _shift(kappa, start[5])
     k_mid = (k0 + kappa) / 2
     # Half-step heading: Simpson over the half with its own midpoint, at a quarter of the step.

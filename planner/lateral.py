@@ -17,7 +17,7 @@ from torch import Tensor
 
 from planner.config import PlannerConfig
 from planner.grid import make_grid
-from planner.longitudinal import LongitudinalMotion
+from planner.longitudinal import LongitudinalMotion, row_labels
 from planner.qp.problem import QuadraticProgram
 from planner.result import RowLabel
 from planner.scene import VehicleParameters
@@ -105,20 +105,22 @@ def build_lateral(
     blocks: list[tuple[Tensor, Tensor, Tensor]] = []
     labels: list[RowLabel] = []
     hard = t <= config.horizon.lateral_hard + 1e-9
+    times = [round(x, 2) for x in t.tolist()]
     kappa0 = start[2].detach()
     for branch, keep, suffix in ((0, hard, ""), (1, hard & tail, " (tail)")):
         mb, cb, vb = m[:, branch], c[:, branch], v[:, branch]
         index = keep.nonzero()[:, 0]
+        named = [times[i] for i in index.tolist()]
         bow = -bend[:, branch, :, None] * offsets**2 / 2
         rows = mb[:, index, None, 0] + offsets[:, None] * mb[:, index, None, 1]
         base = cb[:, index, None, 0] + offsets * cb[:, index, None, 1] + bow[:, index]
         lower = bounds.lower[:, branch, index] - base
         upper = bounds.upper[:, branch, index] - base
         blocks.append((rows.flatten(1, 2), lower.flatten(1), upper.flatten(1)))
-        labels += [RowLabel("corridor" + suffix, -1, round(float(x), 2)) for x in t[index] for _ in range(CIRCLES)]
+        labels += row_labels("corridor" + suffix, tuple(x for x in named for _ in range(CIRCLES)))
         heading = limits.heading_error_max + start[1].abs().detach()
         blocks.append((mb[:, index, 1], -heading - cb[:, index, 1], heading - cb[:, index, 1]))
-        labels += [RowLabel("heading" + suffix, -1, round(float(x), 2)) for x in t[index]]
+        labels += row_labels("heading" + suffix, tuple(named))
         use = torch.ones_like(tail) if branch == 0 else tail
         grip = limits.lateral_acceleration_max if branch == 0 else limits.tail_lateral_acceleration_max
         across = (grip**2 - (a[:, branch].clamp(-grip, grip) * 0.5) ** 2).sqrt()
@@ -128,7 +130,7 @@ def build_lateral(
         back = kappa0.abs() - 0.75 * _rate_limit(vb, config, vehicle) * t
         most = torch.maximum(most, back)
         blocks.append((mb[:, use, 2], (-most - cb[..., 2])[:, use], (most - cb[..., 2])[:, use]))
-        labels += [RowLabel("curvature" + suffix, -1, round(float(x), 2)) for x in t[use]]
+        labels += row_labels("curvature" + suffix, tuple(x for x, kept in zip(times, use.tolist()) if kept))
     A, lower, upper = (torch.cat(parts, 1) for parts in zip(*blocks))
     rate = _rate_limit(v_input, config, vehicle)
     return QuadraticProgram(P, q, A, lower, upper, -rate, rate), labels, (maps, free)

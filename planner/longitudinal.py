@@ -18,6 +18,10 @@ from planner.grid import Grid, make_grid
 from planner.qp.problem import QuadraticProgram
 from planner.result import RowLabel
 
+TAIL_BRAKING = 4.5
+"""m/s^2: how the tail slows down where it is free to choose."""
+TAIL_WEIGHT = 0.3
+
 
 @dataclass
 class LongitudinalBounds:
@@ -48,6 +52,12 @@ class LongitudinalMotion:
     v: Tensor
     a: Tensor
     jerk: Tensor
+
+
+@lru_cache(maxsize=256)
+def row_labels(rule: str, times: tuple[float, ...]) -> tuple[RowLabel, ...]:
+    """One label per time; the same in every cycle, so made once."""
+    return tuple(RowLabel(rule, -1, time) for time in times)
 
 
 @lru_cache(maxsize=8)
@@ -87,12 +97,15 @@ def build_longitudinal(
     s_free = s_free[:, :, node]
     w = {name: weights[i] for i, name in enumerate(("speed", "acceleration", "jerk", "gap"))}
 
-    # Cost: quadratic in the inputs; the tail only weakly.
+    # Cost: quadratic in the inputs; the tail only weakly, but it shall not dawdle: the longer it moves, the more
+    # room the others' worst case takes.
     v_n, a_n, v_t, a_t = v_map[0, 0], a_map[0, 0], v_map[0, 1][tail], a_map[0, 1][tail]
     own = torch.where(grid.input_branch == 1, 0.05, 1.0)
+    v_stop = (v0 - TAIL_BRAKING * (t[tail] - config.horizon.shared)).clamp(min=0)
     P_u = (
         w["speed"] * v_n.T @ (dt[:, None] * v_n)
         + w["acceleration"] * a_n.T @ (dt[:, None] * a_n)
+        + TAIL_WEIGHT * v_t.T @ (dt[tail, None] * v_t)
         + 0.02 * a_t.T @ (dt[tail, None] * a_t)
         + torch.diag(w["jerk"] * own * grid.input_dt)
     )
@@ -108,11 +121,12 @@ def build_longitudinal(
     zeros = torch.zeros(k, nodes, nodes, dtype=torch.float64)
     blocks: list[tuple[Tensor, Tensor, Tensor]] = []
     labels: list[RowLabel] = []
+    times = [round(x, 2) for x in t.tolist()]
 
     def add(rows: Tensor, lower: Tensor, upper: Tensor, rule: str, keep: Tensor, excess: Tensor = zeros) -> None:
         full = torch.cat([rows.expand(k, -1, -1), excess], 2)[:, keep]
         blocks.append((full, lower.expand(k, -1)[:, keep], upper.expand(k, -1)[:, keep]))
-        labels.extend(RowLabel(rule, -1, round(float(x), 2)) for x in t[keep])
+        labels.extend(row_labels(rule, tuple(x for x, kept in zip(times, keep.tolist()) if kept)))
 
     everywhere = torch.ones_like(tail)
     for branch, keep, suffix in ((0, everywhere, ""), (1, tail, " (tail)")):
@@ -135,10 +149,14 @@ def build_longitudinal(
         upper = bounds.gap_s + room - s_free[:, 0] - gain * v_free[0]
         upper = upper if tangent == 0.0 else torch.where(bounds.gap_speed < tangent, upper, inf)
         add(s_map[:, 0] + gain[..., None] * v_map[:, 0], -inf, upper, "comfortable gap", everywhere, excess)
+    # At rest early where nothing asks for more way, at the end of the tail in any case.
     last = torch.zeros_like(tail)
     last[-1] = True
-    rest = torch.tensor(0.02, dtype=torch.float64)
-    add(v_map[:, 1], -inf, rest - v_free[1], "rest at the end of the tail", last)
+    rest = torch.full_like(inf, 0.02)
+    leaves = torch.isfinite(bounds.s_lower[:, 1]).any(-1, keepdim=True)
+    early = t >= _stop_time(v0, config)
+    speed_rest = torch.where(last | (early & ~leaves), rest, inf)
+    add(v_map[:, 1], -inf, speed_rest - v_free[1], "rest at the end of the tail", tail)
     add(a_map[:, 1], -0.1 - a_free[1], 0.1 - a_free[1], "rest at the end of the tail", last)
 
     A, lower, upper = (torch.cat(parts, 1) for parts in zip(*blocks))
@@ -198,6 +216,14 @@ def _reachable(v0: Tensor, a0: Tensor, grid: Grid, config: PlannerConfig) -> tup
         ))  # fmt: skip
     v_low, v_brake, a_high, a_low = (torch.stack(column) for column in zip(*rows))
     return v_low, v_brake, a_high.clamp(max=max(accel, 0.0)), a_low.clamp(max=0.0, min=min(accel, 0.0))
+
+
+def _stop_time(v0: Tensor, config: PlannerConfig) -> float:
+    """When the tail shall be at rest (s): after the shared part, building up and releasing the brake included."""
+    limits, shared = config.limits, config.horizon.shared
+    fastest = float(v0.detach()) + limits.acceleration_max * shared
+    ramps = (limits.acceleration_max + 2 * TAIL_BRAKING) / limits.tail_jerk_max
+    return shared + fastest / TAIL_BRAKING + ramps + 0.3
 
 
 def _ramp(v0: float, a0: float, a1: float, jerk: float, t: Tensor) -> Tensor:

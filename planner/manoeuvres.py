@@ -12,6 +12,7 @@ from planner.config import PlannerConfig
 from planner.obstacles import Obstacles
 from planner.reference_path import ReferencePath
 from planner.scene import AgentClass, VehicleParameters
+from planner.scene.frames import wrap_angle
 
 GRID = 1.0
 """Spacing of the s grid on which profiles are given, m."""
@@ -22,7 +23,10 @@ NUDGE_SPEED = 2.5
 
 @dataclass
 class Start:
-    """Ego's initial Frenet state: s, d (m), psi (rad), kappa (1/m), v (m/s), a (m/s^2), as scalar tensors."""
+    """Ego's initial Frenet state: s, d (m), psi (rad), kappa (1/m), v (m/s), a (m/s^2), as scalar tensors.
+
+    bend (1/m): curvature of the path there.
+    """
 
     s: Tensor
     d: Tensor
@@ -30,6 +34,7 @@ class Start:
     kappa: Tensor
     v: Tensor
     a: Tensor
+    bend: Tensor
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Surface:
     """Room for the rear-axle point on the s grid ``[S]``: its offset may lie in [lower, upper] m.
 
     Half the width and the boundary margin are taken off. lower_all, upper_all include the oncoming surface.
+    straight: our own way does not turn within the next 40 m, so others who turn across it wait.
     """
 
     s: Tensor
@@ -61,6 +67,7 @@ class Surface:
     upper: Tensor
     lower_all: Tensor
     upper_all: Tensor
+    straight: bool
 
 
 def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters, config: PlannerConfig) -> Surface:
@@ -73,7 +80,10 @@ def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters
     right_all = right + path.attribute("right_oncoming", s)
     lower, upper = _ordered(inside - right, left - inside)
     lower_all, upper_all = _ordered(inside - right_all, left_all - inside)
-    return Surface(s, lower, upper, lower_all, upper_all)
+    ahead = torch.linspace(float(start.s), min(float(start.s) + 40.0, path.length), 9, dtype=torch.float64)
+    heading = path.evaluate(ahead)[1].detach()
+    straight = bool((wrap_angle(heading - heading[0]).abs() < 0.4).all())
+    return Surface(s, lower, upper, lower_all, upper_all, straight)
 
 
 def enumerate_manoeuvres(
@@ -158,10 +168,8 @@ def _blockers(
     front = float(start.s) + vehicle.front
     found = []
     for a in range(len(obstacles)):
-        if not bool(obstacles.active[a, :, 0].any()) or float(obstacles.speed[a]) > NUDGE_SPEED:
-            continue
         lo_s, hi_s, lo_d, hi_d = _extent(obstacles, a)
-        if hi_s < front - 3.0 or lo_s > front + LOOK_AHEAD:
+        if float(obstacles.speed[a]) > NUDGE_SPEED or hi_s < front - 3.0 or lo_s > front + LOOK_AHEAD:
             continue
         near = _range_mask(surface, lo_s - vehicle.front, hi_s + vehicle.rear)
         if bool(((base[near] + half > lo_d) & (base[near] - half < hi_d)).any()):
@@ -170,16 +178,8 @@ def _blockers(
 
 
 def _extent(obstacles: Obstacles, a: int) -> tuple[float, float, float, float]:
-    """Interval the agent takes up now, and within the next 3 s for slow movers."""
-    soon = obstacles.node_time <= (0.0 if bool(obstacles.standing[a]) else 3.0)
-    use = obstacles.active[a][:, soon]
-    if not bool(use.any()):
-        return 1e9, -1e9, 1e9, -1e9
-    pick = lambda x: x[a][:, soon][use]  # noqa: E731
-    return (
-        float(pick(obstacles.s_lo).min()), float(pick(obstacles.s_hi).max()),
-        float(pick(obstacles.d_lo).min()), float(pick(obstacles.d_hi).max()),
-    )  # fmt: skip
+    """Interval the agent takes up now, and within the next 3 s for slow movers: s and d, lower and upper."""
+    return obstacles.extents[a]
 
 
 def _center(obstacles: Obstacles, a: int) -> tuple[float, float]:

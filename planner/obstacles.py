@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,8 +21,8 @@ from planner.scene import AgentClass, VectorScene
 from planner.scene.frames import wrap_angle
 
 PIECES = 3
-REACH_LATERAL = 16.0
-"""Agents that stay further than this (m) from the path cannot matter within the horizon."""
+REACH_LATERAL = 7.0
+"""Agents whose box stays further than this (m) from the path cannot matter within the horizon."""
 STANDING_SPEED = 0.5
 STANDING_DRIFT = 1.0
 
@@ -31,7 +32,8 @@ class Obstacles:
     """A agents near the path, M modes, N nodes (the first is now), P pieces.
 
     node_time ``[N]`` s. s_lo, s_hi, d_lo, d_hi ``[A, M, N, P]`` m: the piece's interval, enlarged by
-    the risk-dependent uncertainty and by the motion until half way to the neighbouring nodes.
+    the motion until half way to the neighbouring nodes, and in d by the uncertainty. sigma_s ``[A, M, N]`` m:
+    standard deviation along the path; how much of it counts depends on the decision (`risk_quantile`).
     relative_heading ``[A, M, N]`` rad against the path. speed_s ``[A]`` m/s now, along the path.
     speed ``[A]`` m/s. active ``[A, M, N]``: the mode counts at that node. standing ``[A]``.
     weight ``[A, M]``: mode probability times existence. agent_index ``[A]``: position in the scene.
@@ -42,6 +44,7 @@ class Obstacles:
     s_hi: Float[Tensor, "A M N P"]
     d_lo: Float[Tensor, "A M N P"]
     d_hi: Float[Tensor, "A M N P"]
+    sigma_s: Float[Tensor, "A M N"]
     relative_heading: Float[Tensor, "A M N"]
     speed_s: Float[Tensor, " A"]
     speed: Float[Tensor, " A"]
@@ -55,11 +58,24 @@ class Obstacles:
     def __len__(self) -> int:
         return len(self.track_id)
 
+    @cached_property
+    def extents(self) -> list[tuple[float, float, float, float]]:
+        """Per agent, the interval (s_lo, s_hi, d_lo, d_hi) it takes up now and, unless it stands, within 3 s.
+
+        An empty interval (lower above upper) for an agent without active modes. Plain numbers, no gradient.
+        """
+        soon = (self.node_time <= 3.0) & ~self.standing[:, None]
+        soon[:, 0] = True
+        use = (self.active & soon[:, None])[..., None]
+        low = [torch.where(use, x.detach(), 1e9).flatten(1).amin(1) for x in (self.s_lo, self.d_lo)]
+        high = [torch.where(use, x.detach(), -1e9).flatten(1).amax(1) for x in (self.s_hi, self.d_hi)]
+        return [tuple(row) for row in torch.stack([low[0], high[0], low[1], high[1]], 1).tolist()]
+
 
 def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor, config: PlannerConfig) -> Obstacles:
     """Agents of a single scene (no batch axis) that come near the path. node_time ``[N]`` starts with 0."""
     mean, yaw, covariance, spoken = _at_nodes(scene, node_time)
-    near = _near_path(mean, path) & scene.agents.valid
+    near = _near_path(mean, scene.agents.box[:, 3], path) & scene.agents.valid
     index = near.nonzero()[:, 0]
     if not len(index):
         return _nobody(node_time)
@@ -82,15 +98,12 @@ def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor
     half_d = half_length * sin.abs() + half_width * cos.abs()
 
     weight = futures.probability[index].double() * agents.existence[index].double()[:, None]
-    q = risk_quantile(weight, config.risk.hit_probability)[..., None]
     sigma_s = _sigma(covariance, heading, config.risk.sigma_floor)
     sigma_d = _sigma(covariance, heading + torch.pi / 2, config.risk.sigma_floor)
-    grow_s = (q * sigma_s).clamp(max=config.risk.longitudinal_max)
-    grow_d = (q * sigma_d).clamp(max=config.risk.lateral_max)
-    # The box of now is measured, not forecast: only its own position error counts.
-    half_s, half_d = (half_s + grow_s)[..., None], (half_d + grow_d)[..., None]
+    q = risk_quantile(torch.ones(1, dtype=torch.float64), config.risk.hit_probability)
+    half_s, half_d = half_s[..., None], (half_d + (q * sigma_d).clamp(max=config.risk.lateral_max))[..., None]
 
-    active = spoken & valid & (weight > config.risk.hit_probability)[..., None]
+    active = spoken & valid & (weight > 1e-3)[..., None]
     velocity = agents.velocity[index].double()
     direction = torch.stack([torch.cos(heading[:, 0, 0]), torch.sin(heading[:, 0, 0])], -1)
     drift = (mean[:, :, node_time <= 3.0] - mean[:, :, :1]).norm(dim=-1).amax(-1)
@@ -104,6 +117,7 @@ def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor
         s_hi=_sweep(piece_s + half_s, torch.maximum),
         d_lo=_sweep(piece_d - half_d, torch.minimum),
         d_hi=_sweep(piece_d + half_d, torch.maximum),
+        sigma_s=sigma_s,
         relative_heading=phi,
         speed_s=(velocity * direction).sum(-1),
         speed=speed,
@@ -147,12 +161,14 @@ def _at_nodes(scene: VectorScene, node_time: Tensor) -> tuple[Tensor, Tensor, Te
     )
 
 
-def _near_path(mean: Tensor, path: ReferencePath) -> Tensor:
+def _near_path(mean: Tensor, length: Tensor, path: ReferencePath) -> Tensor:
+    """``[A]``: any mode comes near the path; judged at every other node and every fourth knot."""
     if not len(mean):
         return torch.zeros(0, dtype=torch.bool)
-    coarse = path.knots.detach()[::4]
-    distance = torch.cdist(mean.detach().reshape(-1, 2), coarse).amin(1).reshape(mean.shape[:-1])
-    return (distance < REACH_LATERAL).flatten(1).any(1)
+    some = mean.detach()[:, :, ::2]
+    step = (mean.detach()[:, :, 1:] - mean.detach()[:, :, :-1]).norm(dim=-1).flatten(1).amax(1)
+    distance = torch.cdist(some.reshape(-1, 2), path.knots.detach()[::4]).amin(1).reshape(some.shape[:-1])
+    return distance.flatten(1).amin(1) < REACH_LATERAL + 2.0 + length / 2 + step
 
 
 def _sigma(covariance: Tensor, direction: Tensor, floor: float) -> Tensor:
@@ -175,6 +191,6 @@ def _nobody(node_time: Tensor) -> Obstacles:
     one = torch.zeros(1, dtype=torch.float64)
     index = torch.full((1,), -1, dtype=torch.int64)
     return Obstacles(
-        node_time, z, z, z, z, z[..., 0], one, one, torch.zeros(1, 1, len(node_time), dtype=torch.bool),
+        node_time, z, z, z, z, z[..., 0], z[..., 0], one, one, torch.zeros(1, 1, len(node_time), dtype=torch.bool),
         torch.zeros(1, dtype=torch.bool), one[:, None], index, index.clone(), index.clone(),
     )  # fmt: skip

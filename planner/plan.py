@@ -220,8 +220,8 @@ class ConvexPlanner:
 def _start(scene: VectorScene, path: ReferencePath) -> Start:
     ego = scene.ego
     s, d, _ = path.project(torch.stack([ego.x, ego.y]))
-    _, heading, _ = path.evaluate(s)
-    return Start(s, d, wrap_angle(ego.yaw - heading), ego.curvature, ego.v.clamp(min=0), ego.a)
+    _, heading, bend = path.evaluate(s)
+    return Start(s, d, wrap_angle(ego.yaw - heading), ego.curvature, ego.v.clamp(min=0), ego.a, bend)
 
 
 def _weights(scene: VectorScene, config: PlannerConfig) -> Tensor:

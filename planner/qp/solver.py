@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,16 +43,21 @@ def solve(
     relaxation, blocking = np.zeros(batch), np.zeros((batch, m))
     status = [SolveStatus.NUMERICAL] * batch
     order = [BACKENDS[backend]] + ([BACKENDS[second_opinion]] if second_opinion else [])
-    for i in range(batch):
-        member = [d[i] for d in data]
-        if deadline is not None and time.perf_counter() > deadline:
-            status[i] = SolveStatus.ITERATION_LIMIT
-            continue
-        status[i], answer = _solve_member(member, order)
-        if status[i] is SolveStatus.SOLVED:
-            x[i], y[i], z[i] = answer
-        elif status[i] is SolveStatus.INFEASIBLE:
-            relaxation[i], blocking[i] = answer
+    waiting = list(range(batch))
+    for attempt in order:
+        for i in waiting:
+            if deadline is not None and time.perf_counter() > deadline:
+                status[i] = SolveStatus.ITERATION_LIMIT
+                continue
+            status[i], answer = _attempt([d[i] for d in data], attempt)
+            if status[i] is SolveStatus.SOLVED:
+                x[i], y[i], z[i] = answer
+            elif status[i] is SolveStatus.INFEASIBLE:
+                relaxation[i], blocking[i] = answer
+        _reject_unproven(problem, waiting, status, x, y, z)
+        waiting = [i for i in waiting if status[i] not in (SolveStatus.SOLVED, SolveStatus.INFEASIBLE)]
+        if not waiting:
+            break
     as_tensor = lambda array: torch.from_numpy(array)  # noqa: E731
     primal, dual, gap = certify(problem, as_tensor(x), as_tensor(y), as_tensor(z))
     return QPSolution(
@@ -60,30 +66,35 @@ def solve(
     )  # fmt: skip
 
 
-def _solve_member(member: list[np.ndarray], order: list[Backend]) -> tuple[SolveStatus, tuple]:
-    P, _, A, lower, upper, x_lower, x_upper = member
+def _attempt(member: list[np.ndarray], backend: Backend) -> tuple[SolveStatus, tuple[Any, ...]]:
+    """One backend's answer; emptiness only with the proof of phase 1."""
+    _, _, A, lower, upper, x_lower, x_upper = member
     crossed = bool((lower > upper).any() or (x_lower > x_upper).any())
-    outcomes = []
-    for backend in order:
-        outcome, x, y, z = ("infeasible", None, None, None) if crossed else backend(*member)
-        if outcome == "solved" and _survives(member, x, y, z):
-            return SolveStatus.SOLVED, (x, y, z)
-        outcomes.append("numerical" if outcome == "solved" else outcome)
-        if outcome == "infeasible":
-            slack, weights = _phase_one(A, lower, upper, x_lower, x_upper, backend)
-            if slack > INFEASIBLE_RELAXATION:
-                return SolveStatus.INFEASIBLE, (slack, weights)
-            outcomes[-1] = "numerical"
-    last = SolveStatus.ITERATION_LIMIT if outcomes[-1] == "iteration_limit" else SolveStatus.NUMERICAL
-    return last, ()
+    outcome, x, y, z = ("infeasible", None, None, None) if crossed else backend(*member)
+    if outcome == "solved":
+        return SolveStatus.SOLVED, (x, y, z)
+    if outcome == "infeasible":
+        slack, weights = _phase_one(A, lower, upper, x_lower, x_upper, backend)
+        if slack > INFEASIBLE_RELAXATION:
+            return SolveStatus.INFEASIBLE, (slack, weights)
+    return (SolveStatus.ITERATION_LIMIT if outcome == "iteration_limit" else SolveStatus.NUMERICAL), ()
 
 
-def _survives(member: list[np.ndarray], x: np.ndarray, y: np.ndarray, z: np.ndarray) -> bool:
-    if not (np.isfinite(x).all() and np.isfinite(y).all() and np.isfinite(z).all()):
-        return False
-    problem = QuadraticProgram(*(torch.from_numpy(np.ascontiguousarray(d))[None] for d in member))
-    primal, dual, _ = certify(problem, *(torch.from_numpy(v)[None] for v in (x, y, z)))
-    return float(primal) <= PRIMAL_TOLERANCE and float(dual) <= DUAL_TOLERANCE
+def _reject_unproven(
+    problem: QuadraticProgram,
+    members: list[int],
+    status: list[SolveStatus],
+    x: np.ndarray,
+    y: np.ndarray,
+    z: np.ndarray,
+) -> None:
+    """Take SOLVED back where the recomputed residuals are too large, and blank the answer."""
+    primal, dual, _ = certify(problem, *(torch.from_numpy(v) for v in (x, y, z)))
+    for i in members:
+        small = float(primal[i]) <= PRIMAL_TOLERANCE and float(dual[i]) <= DUAL_TOLERANCE
+        if status[i] is SolveStatus.SOLVED and not small:  # NaN compares false and is rejected too
+            status[i] = SolveStatus.NUMERICAL
+            x[i], y[i], z[i] = 0.0, 0.0, 0.0
 
 
 def _phase_one(
