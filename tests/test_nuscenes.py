@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,14 @@ def test_synthetic_map(root: Path) -> None:
     assert recording.route[:3] == ["A", "C", "B"]
 
 
+def test_reading_is_silent_and_leaves_plot_styles_alone(root: Path, capfd) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    before = dict(matplotlib.rcParams)
+    load_recording(root, VERSION, SCENE, False)
+    assert capfd.readouterr() == ("", "")
+    assert dict(matplotlib.rcParams) == before
+
+
 def test_speed_limit_is_never_below_the_recorded_speed(root: Path) -> None:
     edit_table(root, "ego_pose", lambda rows: [r["translation"].__setitem__(0, 2 * r["translation"][0]) for r in rows])
     recording = load_recording(root, VERSION, SCENE, False)
@@ -180,6 +189,17 @@ def test_wrong_dataroot_and_version(root: Path) -> None:
 
 def test_unknown_scene_lists_what_there_is(root: Path) -> None:
     refused(root, "no scene 'scene-0000'", SCENE, scene="scene-0000")
+
+
+def test_without_the_devkit(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """Names can be listed and cached recordings driven; reading says what to install."""
+    load_recording(root, VERSION, SCENE, tmp_path / "cache")
+    other = write_nuscenes(tmp_path / "other")
+    for module in [m for m in sys.modules if m == "nuscenes" or m.startswith("nuscenes.")]:
+        monkeypatch.setitem(sys.modules, module, None)
+    assert list_scenes(other, VERSION) == [SCENE]
+    assert load_recording(root, VERSION, SCENE, tmp_path / "cache").name == SCENE
+    assert "pip install" in refused(other, "nuscenes-devkit cannot be imported").fix
 
 
 @pytest.mark.parametrize("table", ["scene", "sample", "sample_annotation", "ego_pose", "map"])

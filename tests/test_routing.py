@@ -183,6 +183,31 @@ def test_drive_on_no_lane_at_all() -> None:
     assert len(xy) > 200
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.floats(-20, 480), st.floats(-8, 12), st.floats(-np.pi, np.pi), st.lists(st.floats(-0.15, 0.15), max_size=60),
+    st.sets(st.sampled_from(["R1", "R2", "R3", "L1", "L2", "L3", "O", "X"]), max_size=5),
+)  # fmt: skip
+def test_any_drive_gets_a_usable_route(x: float, y: float, yaw: float, turns: list[float], gone: set[str]) -> None:
+    """Whatever was driven, over whatever is left of the town: finite, 1 m apart, long enough, no exception."""
+    road = straight_town()
+    for name in gone:
+        del road.lanes[name]
+    angle = yaw + np.cumsum([0.0, *turns])
+    step = np.stack([np.cos(angle), np.sin(angle)], 1)
+    driven = np.column_stack([np.array([x, y]) + np.cumsum(step, 0) - step[:1], angle])
+    ids, xy = find_route(road, driven)
+    assert ids
+    assert set(ids) <= set(road.lanes) | {"none"}
+    assert np.isfinite(xy).all()
+    spacing = np.linalg.norm(np.diff(xy, axis=0), axis=1)
+    assert spacing.max() < 1.05
+    assert spacing.min() > 0.5
+    last = np.linalg.norm(xy - driven[-1, :2], axis=1)
+    assert arc_length(xy)[-1] - arc_length(xy)[last.argmin()] >= 200
+    RouteSurface(road, ids, xy).local(driven[0]).validate()
+
+
 @pytest.mark.parametrize("bad", [np.zeros((0, 3)), np.zeros((4, 2)), np.array([[0.0, np.nan, 0]])])
 def test_misuse_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="ego_xyyaw"):
