@@ -7,16 +7,17 @@ raising: a broken file is a row of the report.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from perception.data_report import DataItem, DataReport, Feature, Status
 from perception.nuscenes_map import map_path
 from perception.nuscenes_sensors import CAMERAS, LIDAR, POINT_BYTES
 from perception.nuscenes_tables import INSTALL_FIX, TABLES, DatasetError, read_json, read_table, require_version
+
+__all__ = ["DataItem", "DataReport", "Feature", "Status", "check_dataset"]
 
 MAP_LAYERS = {
     "ped_crossing": "pedestrian crossings are unknown",
@@ -26,81 +27,6 @@ MAP_LAYERS = {
     "lane_divider": "no dividers between lanes in the scene",
     "drivable_area": "the union of the lanes stands in for it",
 }
-
-
-class Status(StrEnum):
-    """How an item is. DEGRADED: something works less well; BROKEN: present but unusable."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    MISSING = "missing"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True)
-class DataItem:
-    """One thing that was looked at. present of expected; consequence: what follows; fix: what to do."""
-
-    name: str
-    status: Status
-    present: int
-    expected: int
-    consequence: str = ""
-    fix: str = ""
-
-    @property
-    def count(self) -> str:
-        return f"{self.present}" if self.present == self.expected else f"{self.present} of {self.expected}"
-
-
-@dataclass(frozen=True)
-class Feature:
-    """What the data set can be used for. mode: "full", "degraded" or "unavailable"; reason in words."""
-
-    name: str
-    mode: str
-    needs: str
-    reason: str = ""
-
-
-@dataclass
-class DataReport:
-    """Everything `dualdrive data check` shows.
-
-    ok: scenes can be driven closed-loop. scenes: per name its location and whether its map is there.
-    """
-
-    dataroot: str
-    version: str
-    items: list[DataItem] = field(default_factory=list)
-    features: list[Feature] = field(default_factory=list)
-    scenes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    ok: bool = False
-
-    def item(self, name: str) -> DataItem | None:
-        """The item of that name, if it was looked at."""
-        return next((i for i in self.items if i.name == name), None)
-
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """(item, status, count, what follows and the fix) for a table."""
-        return [
-            (i.name, i.status.value, i.count, "; ".join(t for t in (i.consequence, i.fix) if t)) for i in self.items
-        ]
-
-    def feature_rows(self) -> list[tuple[str, str, str, str]]:
-        """(feature, mode, what it needs, why not in full) for a table."""
-        return [(f.name, f.mode, f.needs, f.reason) for f in self.features]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For summary.json."""
-        return {
-            "dataroot": self.dataroot,
-            "version": self.version,
-            "ok": self.ok,
-            "items": [{**vars(i), "status": i.status.value} for i in self.items],
-            "features": [vars(f) for f in self.features],
-            "scenes": self.scenes,
-        }
 
 
 def check_dataset(dataroot: str | Path, version: str) -> DataReport:
@@ -244,7 +170,7 @@ def _map_items(name: str, content: dict[str, Any]) -> list[DataItem]:
     follows = "" if linked == len(lanes) else "routes that reach the others are mended, or go on without a lane"
     items.append(DataItem(f"{name}: lanes with successors", _share(linked, len(lanes)), linked, len(lanes), follows))
     empty = [layer for layer in MAP_LAYERS if not content.get(layer)]
-    follows = "; ".join(f"{layer} is empty: {MAP_LAYERS[layer]}" for layer in empty)
+    follows = f"empty: {', '.join(empty)}" if empty else ""
     status = Status.DEGRADED if empty else Status.OK
     items.append(DataItem(f"{name}: layers", status, len(MAP_LAYERS) - len(empty), len(MAP_LAYERS), follows))
     return items
@@ -310,6 +236,7 @@ def _conclude(report: DataReport) -> None:
         Feature("corridor mode", "unavailable" if stops else "full", "tables, map pictures, devkit", blocked),
         Feature("open-loop evaluation", drive.mode, needs, drive.reason),
     ]
+    report.features += _layer_features(report)
     for name, item_name in (("LiDAR perception", "LiDAR key frames"), ("camera perception", "camera key frames")):
         item = report.item(item_name)
         mode = (
@@ -320,3 +247,14 @@ def _conclude(report: DataReport) -> None:
     report.features.append(
         Feature("traffic lights", "unavailable", "signal states", "nuScenes has none: every light counts as unknown")
     )
+
+
+def _layer_features(report: DataReport) -> list[Feature]:
+    """One feature per map layer, by how many of the usable maps fill it."""
+    items = [i for i in report.items if i.name.endswith(": layers")]
+    out = []
+    for layer, follows in MAP_LAYERS.items():
+        empty = sum(layer in i.consequence for i in items)
+        mode = "unavailable" if empty == len(items) else "degraded" if empty else "full"
+        out.append(Feature(f"map: {layer}", mode, "map expansion", follows if empty or not items else ""))
+    return out
