@@ -83,7 +83,7 @@ def _write(page: Page, out: Path) -> Path:
                 else:
                     file.write(parts[piece])
         return partial.replace(out)
-    except OSError:
+    except BaseException:  # Ctrl-C too: nothing half-written stays
         partial.unlink(missing_ok=True)
         raise
 

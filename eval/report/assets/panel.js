@@ -47,12 +47,28 @@ function showStatus(drive, step) {
   find("explanation").textContent = text === drive.reason(step) ? "" : text;
 }
 
+// rows of one rule about one object at several times in one line; `dual` of the dearest, `total` of all
+function byRule(rows) {
+  const groups = new Map();
+  for (const row of rows) {
+    const key = `${row.rule}|${row.id}`;
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  return [...groups.values()].map((list) => {
+    const times = list.map((row) => row.time), [first, last] = [min(times), max(times)];
+    return {
+      ...list[0], when: first === last ? fixed(first, 1) : `${fixed(first, 1)}–${fixed(last, 1)}`,
+      margin: min(list.map((row) => row.margin)), total: list.reduce((sum, row) => sum + row.dual, 0),
+    };
+  });
+}
+
 function showConstraints(drive, step, hover) {
   find("constraints-box").hidden = find("candidates-box").hidden = !drive.full;
   if (!drive.full) return;
-  const rows = drive.active(step).slice(0, 8), table = find("constraints");
+  const rows = byRule(drive.active(step)).slice(0, 8), table = find("constraints");
   const head = element("tr", {});
-  for (const [text, title] of [["rule", ""], ["object", ""], ["in s", "seconds ahead of now"], ["margin", "in the unit of the rule: m, m/s …"], ["price", "dual: cost saved per unit by which the rule would be relaxed"]]) {
+  for (const [text, title] of [["rule", ""], ["object", ""], ["in s", "seconds ahead of now"], ["margin", "in the unit of the rule: m, m/s …"], ["price", "dual: cost saved per unit by which the rule would be relaxed; summed over the times"]]) {
     element("th", { textContent: text, title }, head);
   }
   table.replaceChildren(head, ...rows.map((row) => {
@@ -60,7 +76,7 @@ function showConstraints(drive, step, hover) {
     const name = element("td", { title: row.rule }, line);
     element("i", { className: "diamond" }, name).style.background = dualColour(drive.dualFraction(row.dual));
     name.append(row.rule.replaceAll("_", " "));
-    for (const text of [row.id || "–", fixed(row.time, 1), fixed(row.margin, 2), Number.isFinite(row.dual) ? short(row.dual) : "–"]) element("td", { textContent: text }, line);
+    for (const text of [row.id || "–", row.when, fixed(row.margin, 2), Number.isFinite(row.total) ? short(row.total) : "–"]) element("td", { textContent: text }, line);
     line.addEventListener("pointerenter", () => hover(row.id || null));
     line.addEventListener("pointerleave", () => hover(null));
     return line;

@@ -188,19 +188,20 @@ function makePlots() {
 function fillPlots() {
   const { drive, other } = state;
   if (!drive) return;
+  const otherName = other && (other.row.planner === drive.row.planner ? trafficName(other.row.traffic) : plannerName(other.row.planner));
   const m = drive.motion, expert = drive.scene.expert, span = [drive.time[0], Math.max(drive.time[drive.steps - 1], drive.time[0] + 0.1)];
   const tone = (name) => () => colours()[name], hue = (i) => () => colours().series[i % 5];
   const base = (values, name = "driven") => ({ label: name, time: drive.time, values, colour: tone("ego"), width: 2 });
   const ghost = (key) => [
     ...(expert?.[key] && drive.row.planner !== "expert" ? [{ label: "expert", time: expert.time, values: expert[key], colour: tone("expert"), dash: [4, 3] }] : []),
-    ...(other ? [{ label: plannerName(other.row.planner), time: other.time, values: other.motion[key], colour: tone("compare"), width: 1.6 }] : []),
+    ...(other ? [{ label: otherName, time: other.time, values: other.motion[key], colour: tone("compare"), width: 1.6 }] : []),
   ];
   plots.speed.show([{ label: "limit", time: drive.time, values: m.speed_limit, colour: tone("limit"), dash: [6, 3] }, ...ghost("v"), base(m.v)], span, { from: 0, to: 2 });
   plots.acceleration.show([...ghost("a"), base(m.a)], span, { from: -1, to: 1 });
   plots.curvature.show([...ghost("curvature"), base(m.curvature)], span, { from: -0.02, to: 0.02 });
   const margin = drive.full ? [{ label: "checker margin", time: drive.time, values: drive.pictures.worst_margin, colour: hue(2), dash: [4, 3] }] : [];
   const near = (values) => values.map((value) => value > 40 ? NaN : value); // far objects would flatten the part that matters
-  plots.gap.show([...margin.map((one) => ({ ...one, values: near(one.values) })), ...(other ? [{ label: plannerName(other.row.planner), time: other.time, values: near(other.motion.min_gap), colour: tone("compare") }] : []), base(near(m.min_gap), "gap")], span, { from: 0, to: 2 });
+  plots.gap.show([...margin.map((one) => ({ ...one, values: near(one.values) })), ...(other ? [{ label: otherName, time: other.time, values: near(other.motion.min_gap), colour: tone("compare") }] : []), base(near(m.min_gap), "gap")], span, { from: 0, to: 2 });
   plots.price.show(drive.prices(5).map(([rule, values], i) => ({ label: rule.replaceAll("_", " "), time: drive.time, values, colour: hue(i) })), span, { log: true });
   plots.times.show([["observe", drive.pictures.observe_ms, 4], ["cycle", m.cycle_ms, 0], ["solve", m.solve_ms, 2], ["check", m.check_ms, 3]].map(([name, values, i]) => ({ label: name, time: drive.time, values, colour: hue(i) })), span, { from: 0 });
   refresh();

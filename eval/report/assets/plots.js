@@ -89,7 +89,9 @@ class Plot {
     g.beginPath();
     let drawing = false;
     for (let i = 0; i < values.length; i++) {
-      if (Number.isFinite(values[i])) g[drawing ? "lineTo" : "moveTo"](this.x(time[i]), this.y(values[i]));
+      const [x, y] = [this.x(time[i]), this.y(values[i])];
+      if (Number.isFinite(values[i]) && !drawing) g.moveTo(x - 0.5, y); // so that a value without neighbours is seen
+      if (Number.isFinite(values[i])) g.lineTo(x, y);
       drawing = Number.isFinite(values[i]);
     }
     Object.assign(g, { strokeStyle: colour(), lineWidth: width, lineJoin: "round" });
