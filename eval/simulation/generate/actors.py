@@ -6,7 +6,7 @@ Intelligent Driver Model (Treiber, Hennecke, Helbing 2000); pedestrians follow a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,9 +80,16 @@ def on_path(name: str, body: Body, path: Path, station: np.ndarray) -> Actor:
     return Actor(name, body, path.pose(station), valid, path, station)
 
 
-def comfortable_speed(path: Path, limit: float, braking: float = 1.5) -> np.ndarray:
-    """Speed (m/s) at each sample of the path: the limit, the curves, and braking ahead of curves."""
+def comfortable_speed(
+    path: Path, limit: float, braking: float = 1.5, zones: Sequence[tuple[float, float, float]] = ()
+) -> np.ndarray:
+    """Speed (m/s) at each sample of the path: the limit, the curves, slow zones, and braking ahead of both.
+
+    zones: (start m, end m, speed m/s).
+    """
     speed = np.minimum(limit, np.sqrt(LATERAL_COMFORT / np.maximum(np.abs(path.curvature), 1e-6)))
+    for start, end, slow in zones:
+        speed[(path.s >= start) & (path.s <= end)] = np.minimum(speed, slow)[(path.s >= start) & (path.s <= end)]
     squared, step = speed**2, np.diff(path.s)
     for i in range(len(squared) - 2, -1, -1):
         squared[i] = min(squared[i], squared[i + 1] + 2 * braking * step[i])

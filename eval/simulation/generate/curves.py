@@ -82,7 +82,7 @@ def connector_points(start: np.ndarray, k_start: float, end: np.ndarray, k_end: 
     distance = float(np.hypot(*(end[:2] - start[:2])))
     u = np.linspace(0.0, 1.0, max(int(np.ceil(distance * 1.2 / 0.5)), 8) + 1)
     best, best_peak = None, np.inf
-    for scale in np.linspace(0.7, 2.2, 31) * distance:
+    for scale in np.linspace(0.7, 2.2, 16) * distance:
         coefficient = _quintic(start, k_start, end, k_end, scale)
         powers = u[:, None] ** np.arange(6)
         first = (powers[:, :5] * np.arange(1, 6)) @ coefficient[1:]

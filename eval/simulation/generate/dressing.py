@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 
 from eval.simulation.generate.actors import Actor, draw_body, drive, on_path, standing, walk
 from eval.simulation.generate.curves import Path
@@ -41,7 +42,7 @@ def draw_basics(
         limit=limit,
         speed=float(limit * rng.uniform(0.88, 1.0)),
         width=float(rng.uniform(3.2, 3.75)),
-        steps=int(round(rng.uniform(*durations) * 10)) + 1,
+        steps=round(rng.uniform(*durations) * 10) + 1,
         s0=float(LOOK_BACK + rng.uniform(5.0, 25.0)),
     )
 
@@ -58,7 +59,9 @@ def dress(rng: np.random.Generator, script: Script, *, oncoming: bool = True, pa
     _side_streets(rng, script)
     for number in range(int(rng.integers(3, 9))):
         actor = _pavement_walker(rng, town, script.steps, f"walker{number}", script.s0)
-        script.add(actor)
+        # The pavement ends at side streets; nobody walks on over the roadway.
+        if not shapely.contains_xy(town.road.prepared_drivable, *actor.pose[:, :2].T).any():
+            script.add(actor)
     if rng.uniform() < 0.5:
         body = draw_body(rng, str(rng.choice(["car", "car", "van", "motorcycle", "truck"])))
         script.followers.append((body, float(rng.uniform(1.8, 2.6) * script.v0 + 6.0)))
@@ -95,10 +98,7 @@ def _pavement_walker(rng: np.random.Generator, town: Town, steps: int, name: str
     offset = worst + sign * rng.uniform(0.8, 2.5)
     stations = np.linspace(start, start + way, 31)
     points = town.spine.point(stations, np.full(31, offset))
-    blocked = [j for j in town.junctions if min(start, start + way) - 16 < j < max(start, start + way) + 16]
-    still = rng.uniform() < 0.25 or bool(blocked)
-    if blocked:
-        points = points + 0.0
+    still = rng.uniform() < 0.25
     begin = 1e3 if still else -1.0
     return walk(name, draw_body(rng, "pedestrian"), points, begin, float(rng.uniform(0.8, 1.6)), steps)
 

@@ -7,6 +7,7 @@ decision into a smooth motion.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import clarabel
@@ -26,6 +27,8 @@ ACCELERATION = 2.2  # m/s^2
 JERK = 9.0  # m/s^3
 LEAD_DISTANCE = 2.0  # m, kept behind others at standstill
 TIME_GAP = 1.2  # s, wished behind others
+SPEED = 0.2  # weight of the squared difference from the wished speed
+COURTESY = 1.0  # s, left to others who come after ego
 
 
 class NoSafeDrive(Exception):
@@ -41,9 +44,12 @@ class Drive:
     a: np.ndarray
 
 
-def occupancy(path: Path, actors: list[Actor], vehicle: VehicleParameters, steps: int) -> np.ndarray:
-    """``[S, T]`` bool: with the rear axle at station ``CELL * i`` at time ``DT * k`` ego would come too close."""
-    stations = np.arange(0.0, path.length, CELL)
+def occupancy(path: Path, actors: list[Actor], vehicle: VehicleParameters, steps: int, until: float) -> np.ndarray:
+    """``[S, T]`` bool: with the rear axle at station ``CELL * i`` at time ``DT * k`` ego would come too close.
+
+    Stations up to `until` (m).
+    """
+    stations = np.arange(0.0, min(path.length, until), CELL)
     ego = boxes.rear_axle_to_center(path.pose(stations), vehicle.rear_axle_to_center)
     ego_size = np.array([vehicle.length, vehicle.width])
     taken = np.zeros((len(stations), steps), bool)
@@ -55,7 +61,7 @@ def occupancy(path: Path, actors: list[Actor], vehicle: VehicleParameters, steps
         size = np.array([actor.body.length, actor.body.width]) + 2 * margin
         reach = (np.hypot(*ego_size) + np.hypot(*size)) / 2
         pose = actor.pose[times]
-        near = ((ego[:, None, :2] - pose[None, :, :2]) ** 2).sum(-1) < reach**2
+        near = (ego[:, None, 0] - pose[:, 0]) ** 2 + (ego[:, None, 1] - pose[:, 1]) ** 2 < reach**2
         i, k = np.nonzero(near)
         if len(i) == 0:
             continue
@@ -69,20 +75,37 @@ def occupancy(path: Path, actors: list[Actor], vehicle: VehicleParameters, steps
 
 
 def plan_drive(
-    path: Path, actors: list[Actor], vehicle: VehicleParameters, steps: int, s0: float, v0: float, limit: float
+    path: Path,
+    actors: list[Actor],
+    vehicle: VehicleParameters,
+    steps: int,
+    s0: float,
+    v0: float,
+    limit: float,
+    zones: Sequence[tuple[float, float, float]] = (),
 ) -> Drive:
-    """The reference drive along the path. Raises NoSafeDrive."""
-    taken = occupancy(path, actors, vehicle, steps)
-    free_speed = comfortable_speed(path, limit, braking=1.8)
+    """The reference drive along the path, not faster than `limit` (m/s). Raises NoSafeDrive.
+
+    zones: (start m, end m, speed m/s) where it goes more slowly.
+    """
+    taken = _kept_free(occupancy(path, actors, vehicle, steps, s0 + limit * steps * DT + 20.0))
+    free_speed = comfortable_speed(path, limit, braking=1.8, zones=zones)
     rough = _search(taken, path, free_speed, s0, v0, limit, steps)
     low, high = _bounds(taken, rough, steps)
-    drive = None
-    for _ in range(3):
-        wish = np.interp(rough, path.s, free_speed)
-        drive = _smooth(low, high, wish, s0, v0, limit)
-        rough = drive.s
-    assert drive is not None
+    program = _Smoothing(low, high, s0, v0, limit)
+    drive = program.solve(np.interp(rough, path.s, free_speed))
+    # The wished speed depends on where ego is; twice is enough for the two to agree.
+    for _ in range(2):
+        drive = program.solve(np.interp(drive.s, path.s, free_speed))
     return drive
+
+
+def _kept_free(taken: np.ndarray) -> np.ndarray:
+    """Nobody has to brake for the reference driver: places others reach within `COURTESY` count as taken."""
+    out = taken.copy()
+    for j in range(1, round(COURTESY / DT) + 1):
+        out[:, :-j] |= taken[:, j:]
+    return out
 
 
 def _search(
@@ -94,30 +117,30 @@ def _search(
     speeds = np.arange(0, int(np.ceil(limit / SEARCH_SPEED)) + 1)
     wish = np.interp(np.arange(cells) * CELL, path.s, free_speed)
     cost = np.full((len(speeds), cells), np.inf)
-    first = min(int(round(v0 / SEARCH_SPEED)), len(speeds) - 1)
-    origin = int(round(s0 / CELL))
+    first = min(round(v0 / SEARCH_SPEED), len(speeds) - 1)
+    origin = round(s0 / CELL)
     cost[first, origin] = 0.0
     came = np.full((stages, len(speeds), cells), -1, np.int8)
-    over = np.stack([np.maximum(v * SEARCH_SPEED - wish, 0) ** 2 * 4 for v in speeds])
-    slow = np.stack([np.maximum(wish - v * SEARCH_SPEED, 0) for v in speeds]) * 0.4
+    price = np.stack([4 * np.maximum(v - wish, 0) ** 2 + 0.4 * np.maximum(wish - v, 0) for v in speeds * SEARCH_SPEED])
     for stage in range(stages):
         now = np.minimum(np.arange(stage * per, (stage + 1) * per + 1), steps - 1)
+        reach = min(cells, origin + 2 * (len(speeds) - 1) * (stage + 1) + 1)
+        during = taken[:, now[per // 2]] | taken[:, now[per // 2 + 1]]
         new = np.full_like(cost, np.inf)
-        for v in speeds:
+        for w in speeds:
+            arrive = np.where(taken[:, now[-1]], np.inf, price[w])
             for change in (-4, -3, -2, -1, 0, 1):
-                w = v + change
-                if not 0 <= w < len(speeds):
+                v = w - change
+                if not 0 <= v < len(speeds):
                     continue
                 move = v + w  # cells: (v + w) / 2 * SEARCH_DT / CELL with the grid's steps
-                middle = int(round(move * 0.5 + (v - w) / 4))
-                blocked = taken[move:, now[-1]] | taken[middle : cells - move + middle, now[per // 2]]
-                blocked |= taken[middle : cells - move + middle, now[per // 2 + 1]]
-                a = change * SEARCH_SPEED / SEARCH_DT
-                step = cost[v, : cells - move] + 0.25 * a * a + over[w, move:] + slow[w, move:]
-                step = np.where(blocked, np.inf, step)
-                better = step < new[w, move:]
-                new[w, move:][better] = step[better]
-                came[stage, w, move:][better] = v
+                middle = round(move * 0.5 + (v - w) / 4)
+                braking = 0.25 * (change * SEARCH_SPEED / SEARCH_DT) ** 2
+                step = cost[v, origin : reach - move] + braking + arrive[origin + move : reach]
+                step[during[origin + middle : reach - move + middle]] = np.inf
+                better = step < new[w, origin + move : reach]
+                new[w, origin + move : reach][better] = step[better]
+                came[stage, w, origin + move : reach][better] = v
         cost = new
     if not np.isfinite(cost).any():
         raise NoSafeDrive("every motion along the path meets somebody")
@@ -136,7 +159,7 @@ def _bounds(taken: np.ndarray, rough: np.ndarray, steps: int) -> tuple[np.ndarra
     low, high = np.full(steps, -np.inf), np.full(steps, np.inf)
     for k in range(steps):
         column = taken[:, k]
-        here = min(int(round(rough[k] / CELL)), len(column) - 1)
+        here = min(round(rough[k] / CELL), len(column) - 1)
         if column[here]:
             free = np.flatnonzero(~column)
             here = int(free[np.abs(free - here).argmin()])
@@ -148,49 +171,54 @@ def _bounds(taken: np.ndarray, rough: np.ndarray, steps: int) -> tuple[np.ndarra
     return low, high
 
 
-def _smooth(low: np.ndarray, high: np.ndarray, wish: np.ndarray, s0: float, v0: float, limit: float) -> Drive:
-    """Smooth motion within the bounds, close to the wished speed; a quadratic program over s, v, a and slack."""
-    n = len(low)
-    eye, zero = sparse.identity(n, format="csc"), sparse.csc_matrix((n, n))
-    ahead, stay = sparse.eye(n - 1, n, k=1), sparse.eye(n - 1, n)
-    empty = sparse.csc_matrix((n - 1, n))
-    pick = sparse.csc_matrix(([1.0], ([0], [0])), shape=(1, n))
-    none = sparse.csc_matrix((1, n))
-    # Constant acceleration a[k] within step k, so that s, v and a are exactly consistent.
-    equal = sparse.vstack(
-        [
-            sparse.hstack([ahead - stay, -DT * stay, -(DT**2) / 2 * stay, empty]),
-            sparse.hstack([empty, ahead - stay, -DT * stay, empty]),
-            sparse.hstack([pick, none, none, none]),
-            sparse.hstack([none, pick, none, none]),
+class _Smoothing:
+    """Smooth motion within the bounds, close to a wished speed: a quadratic program over s, v, a and slack.
+
+    The slack pays for coming closer to others than wished and for driving faster than wished.
+    """
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, s0: float, v0: float, limit: float) -> None:
+        n = self.n = len(low)
+        eye, zero = sparse.identity(n, format="csr"), sparse.csr_matrix((n, n))
+        ahead, stay = sparse.eye(n - 1, n, k=1), sparse.eye(n - 1, n)
+        empty, none = sparse.csr_matrix((n - 1, n)), sparse.csr_matrix((1, n))
+        pick = sparse.csr_matrix(([1.0], ([0], [0])), shape=(1, n))
+        upper, lower = np.flatnonzero(np.isfinite(high)), np.flatnonzero(np.isfinite(low))
+        up, down = eye[upper], eye[lower]
+        no_up, no_down = zero[upper], zero[lower]
+        # Constant acceleration a[k] within step k, so that s, v and a are exactly consistent.
+        equal = [[ahead - stay, -DT * stay, -(DT**2) / 2 * stay, empty], [empty, ahead - stay, -DT * stay, empty]]
+        equal += [[pick, none, none, none], [none, pick, none, none]]
+        rows = [
+            ([up, no_up, no_up, no_up], high[upper]),
+            ([-down, no_down, no_down, no_down], -low[lower]),
+            ([up, TIME_GAP * up, no_up, -up], high[upper] - LEAD_DISTANCE),
+            ([zero, eye, zero, zero], np.full(n, limit)),
+            ([zero, -eye, zero, zero], np.zeros(n)),
+            ([zero, zero, eye, zero], np.full(n, ACCELERATION)),
+            ([zero, zero, -eye, zero], np.full(n, BRAKING)),
+            ([empty, empty, ahead - stay, empty], np.full(n - 1, JERK * DT)),
+            ([empty, empty, stay - ahead, empty], np.full(n - 1, JERK * DT)),
+            ([zero, zero, zero, -eye], np.zeros(n)),
+            ([zero, eye, zero, -eye], np.zeros(n)),  # last, because the wished speed is its bound
         ]
-    )
-    equal_to = np.concatenate([np.zeros(2 * (n - 1)), [s0, v0]])
-    upper, lower = np.flatnonzero(np.isfinite(high)), np.flatnonzero(np.isfinite(low))
-    rows = [
-        (sparse.hstack([eye, zero, zero, zero]).tocsr()[upper], high[upper]),
-        (-sparse.hstack([eye, zero, zero, zero]).tocsr()[lower], -low[lower]),
-        (sparse.hstack([eye, TIME_GAP * eye, zero, -eye]).tocsr()[upper], high[upper] - LEAD_DISTANCE),
-        (sparse.hstack([zero, eye, zero, zero]), np.full(n, limit)),
-        (sparse.hstack([zero, -eye, zero, zero]), np.zeros(n)),
-        (sparse.hstack([zero, eye, zero, -eye]), wish),
-        (sparse.hstack([zero, zero, eye, zero]), np.full(n, ACCELERATION)),
-        (sparse.hstack([zero, zero, -eye, zero]), np.full(n, BRAKING)),
-        (sparse.hstack([empty, empty, ahead - stay, empty]), np.full(n - 1, JERK * DT)),
-        (sparse.hstack([empty, empty, stay - ahead, empty]), np.full(n - 1, JERK * DT)),
-        (sparse.hstack([zero, zero, zero, -eye]), np.zeros(n)),
-    ]
-    matrix = sparse.vstack([equal, *(m for m, _ in rows)]).tocsc()
-    bound = np.concatenate([equal_to, *(b for _, b in rows)])
-    jerk = (ahead - stay) / DT
-    cost = sparse.block_diag([zero, 0.2 * eye, 1.0 * eye + 0.4 * (jerk.T @ jerk), 1e-4 * eye]).tocsc()
-    linear = np.concatenate([np.zeros(n), -0.2 * wish, np.zeros(n), np.full(n, 1.0)])
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.max_threads = 1
-    cones = [clarabel.ZeroConeT(len(equal_to)), clarabel.NonnegativeConeT(len(bound) - len(equal_to))]
-    solution = clarabel.DefaultSolver(sparse.triu(cost).tocsc(), linear, matrix, bound, cones, settings).solve()
-    if str(solution.status) not in ("Solved", "AlmostSolved"):
-        raise NoSafeDrive(f"smoothing failed: {solution.status}")
-    x = np.asarray(solution.x)
-    return Drive(x[:n], np.maximum(x[n : 2 * n], 0.0), x[2 * n : 3 * n])
+        self.matrix = sparse.bmat([*equal, *(blocks for blocks, _ in rows)], format="csc")
+        self.bound = np.concatenate([np.zeros(2 * (n - 1)), [s0, v0], *(bound for _, bound in rows)])
+        jerk = (ahead - stay) / DT
+        cost = sparse.block_diag([zero, SPEED * eye, eye + 0.4 * (jerk.T @ jerk), 1e-4 * eye])
+        self.cost = sparse.triu(cost, format="csc")
+        self.linear = np.concatenate([np.zeros(3 * n), np.ones(n)])
+        self.cones = [clarabel.ZeroConeT(2 * n), clarabel.NonnegativeConeT(len(self.bound) - 2 * n)]
+
+    def solve(self, wish: np.ndarray) -> Drive:
+        """Wished speeds ``[T]`` (m/s). Raises NoSafeDrive where the bounds leave no motion."""
+        n = self.n
+        self.bound[-n:], self.linear[n : 2 * n] = wish, -SPEED * wish
+        settings = clarabel.DefaultSettings()
+        settings.verbose, settings.max_threads = False, 1
+        solver = clarabel.DefaultSolver(self.cost, self.linear, self.matrix, self.bound, self.cones, settings)
+        solution = solver.solve()
+        if str(solution.status) not in ("Solved", "AlmostSolved"):
+            raise NoSafeDrive(f"smoothing failed: {solution.status}")
+        x = np.asarray(solution.x)
+        return Drive(x[:n], np.maximum(x[n : 2 * n], 0.0), x[2 * n : 3 * n])

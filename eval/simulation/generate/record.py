@@ -44,7 +44,11 @@ class Hazard:
 
 @dataclass
 class Script:
-    """A scene before anybody has driven it. s0, v0: ego's rear axle on the route (m) and speed (m/s) at the start."""
+    """A scene before anybody has driven it. s0, v0: ego's rear axle on the route (m) and speed (m/s) at the start.
+
+    zones: (start m, end m, speed m/s) where the reference driver goes slowly. followers: bodies behind ego and
+    the gaps (m) in front of them.
+    """
 
     town: Town
     steps: int
@@ -55,6 +59,7 @@ class Script:
     parameters: dict[str, float]
     actors: list[Actor] = field(default_factory=list)
     shifts: list[Shift] = field(default_factory=list)
+    zones: list[tuple[float, float, float]] = field(default_factory=list)
     followers: list[tuple[Body, float]] = field(default_factory=list)
 
     def add(self, actor: Actor, margin: float = 0.4) -> bool:
@@ -71,7 +76,7 @@ def record(script: Script, name: str, vehicle: VehicleParameters | None = None) 
     town, steps = script.town, script.steps
     path = ego_path(town.route, script.shifts)
     try:
-        motion = plan_drive(path, script.actors, vehicle, steps, script.s0, script.v0, town.limit)
+        motion = plan_drive(path, script.actors, vehicle, steps, script.s0, script.v0, town.limit, script.zones)
     except NoSafeDrive as error:
         raise Rejected(str(error)) from error
     ego = _ego_track(path, motion)
@@ -105,7 +110,7 @@ def ego_path(route: Path, shifts: list[Shift]) -> Path:
 
 
 def _resample(route: Path) -> np.ndarray:
-    return route.point(np.linspace(0.0, route.length, int(round(route.length)) + 1))
+    return route.point(np.linspace(0.0, route.length, round(route.length) + 1))
 
 
 def _ego_track(path: Path, motion: Drive) -> EgoTrack:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
+from scipy.interpolate import CubicSpline
 
 from eval.simulation.generate.curves import Path, connector_points
 from perception.road_map import Lane, RoadMap
@@ -68,7 +69,7 @@ class TownBuilder:
     ) -> Road:
         """Lanes ``name:f0…`` and ``name:b0…`` along the reference line from `start` to `end` (m)."""
         road = Road(name, line, start, end, forward, backward, width)
-        stations = np.linspace(start, end, max(int(round(end - start)), 4) + 1)
+        stations = np.linspace(start, end, max(round(end - start), 4) + 1)
         for direction, count in (("f", forward), ("b", backward)):
             for i in range(count):
                 offset = (-1 if direction == "f" else 1) * (i + 0.5) * width
@@ -115,7 +116,7 @@ class TownBuilder:
         pose_in, k_in = end_state(a.centerline, at_end=True)
         pose_out, k_out = end_state(b.centerline, at_end=False)
         path = Path(connector_points(pose_in, k_in, pose_out, k_out))
-        stations = np.linspace(0.0, path.length, max(int(round(path.length)), 4) + 1)
+        stations = np.linspace(0.0, path.length, max(round(path.length), 4) + 1)
         half = (width or self._lane_width(lane_in)) / 2
         lane = Lane(
             f"{lane_in}>{lane_out}", path.point(stations), strip(path, stations, -half, half), speed,
@@ -181,15 +182,17 @@ class TownBuilder:
 def strip(line: Path, stations: np.ndarray, low: float, high: float) -> shapely.Polygon:
     """The surface between two offsets (m, left positive) of a curve."""
     one = np.ones(len(stations))
-    return shapely.Polygon([*line.point(stations, one * low), *line.point(stations, one * high)[::-1]])
+    edges = [line.point(stations, one * low), line.point(stations, one * high)[::-1]]
+    return shapely.Polygon(np.concatenate(edges))
 
 
 def end_state(centerline: np.ndarray, at_end: bool) -> tuple[np.ndarray, float]:
-    """Pose ``[3]`` and curvature (1/m) at one end of a centreline."""
-    path = Path(centerline[-8:] if at_end else centerline[:8])
-    index = -1 if at_end else 0
-    pose = np.array([*path.xy[index], path.yaw[index]])
-    return pose, float(path.curvature[index])
+    """Pose ``[3]`` and curvature (1/m) at one end of a centreline, from a spline through its last points."""
+    points = centerline[-8:] if at_end else centerline[:8]
+    chord = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    spline, u = CubicSpline(chord, points), chord[-1] if at_end else 0.0
+    (x, y), (dx, dy), (ddx, ddy) = spline(u), spline(u, 1), spline(u, 2)
+    return np.array([x, y, np.arctan2(dy, dx)]), float((dx * ddy - dy * ddx) / np.hypot(dx, dy) ** 3)
 
 
 def _turn(lane_in: Lane, lane_out: Lane) -> float:

@@ -53,13 +53,21 @@ def roundabout_town(
     town = Town(builder, Path(spine.point(stations)), width, limit, 1, 1, -0.5 * width, route)
     source = len(angles) - 1
     around = _pieces(source, 1, len(angles))
-    ids = [f"{arms[source]}:b0", f"{arms[source]}:b0>ring{source}", *around, f"{around[-1]}>{arms[1]}:f0", f"{arms[1]}:f0"]
+    ids = [
+        f"{arms[source]}:b0",
+        f"{arms[source]}:b0>ring{source}",
+        *around,
+        f"{around[-1]}>{arms[1]}:f0",
+        f"{arms[1]}:f0",
+    ]
     path = Path(route_points(builder, ids))
     entry = center + radius * np.array([np.cos(angles[0] + MOUTH), np.sin(angles[0] + MOUTH)])
     return town, path, float(path.project(entry)[0][0]), radius
 
 
-def _ring(builder: TownBuilder, center: np.ndarray, radius: float, angles: np.ndarray, arms: list[str], width: float) -> None:
+def _ring(
+    builder: TownBuilder, center: np.ndarray, radius: float, angles: np.ndarray, arms: list[str], width: float
+) -> None:
     """Ring lanes, entries and exits. ``ring{i}`` leads from arm i's entry to arm i+1's exit, ``mouth{i}`` past arm i."""
     count = len(angles)
     for i in range(count):

@@ -42,7 +42,7 @@ def merge(rng: np.random.Generator, name: str) -> Script:
     conflict = ends + 0.5 * taper
     at = float(path.project(spine.point(np.array([conflict]), -0.75 * basics.width))[0][0])
     actors, parameters, last = _stream(
-        rng, path, at, basics, basics.arrival(conflict), kinds=("car", "car", "van", "truck"), after=(0.0, 1.0)
+        rng, path, at, basics, basics.arrival(conflict), kinds=("car", "car", "van", "truck"), after=(-1.0, 0.3)
     )
     verdict = _wait(basics, ends - basics.s0 - FRONT, last, "the lane ends beside other vehicles")
     parameters |= {"arrival": arrival, "taper": taper}
@@ -60,7 +60,9 @@ def unprotected_left_turn(rng: np.random.Generator, name: str) -> Script:
     common = {"width": basics.width, "speed": basics.limit, "priority": 2}
     builder.add_road("main0", spine, 0.0, center - JUNCTION_REACH, **common)
     builder.add_road("main1", spine, center + JUNCTION_REACH, spine.length, **common)
-    left = add_side_street(rng, builder, spine, center, "left", 0, basics.length - center + 40.0, basics.width, basics.limit)
+    left = add_side_street(
+        rng, builder, spine, center, "left", 0, basics.length - center + 40.0, basics.width, basics.limit
+    )
     streets = [left.name]
     if rng.uniform() < 0.6:
         streets.append(add_side_street(rng, builder, spine, center, "right", 0, 90.0, basics.width, basics.limit).name)
@@ -71,7 +73,13 @@ def unprotected_left_turn(rng: np.random.Generator, name: str) -> Script:
     path = lane_path(town, basics.width / 2, reverse=True)
     at = float(path.project(spine.point(np.array([center]), basics.width / 2))[0][0])
     actors, parameters, last = _stream(
-        rng, path, at, basics, arrival + 1.0, kinds=("car", "car", "van", "bus", "motorcycle", "truck"), after=(-0.5, 1.0)
+        rng,
+        path,
+        at,
+        basics,
+        arrival + 1.0,
+        kinds=("car", "car", "van", "bus", "motorcycle", "truck"),
+        after=(-0.5, 1.0),
     )
     distance = center - JUNCTION_REACH - basics.s0 - FRONT
     verdict = _wait(basics, distance, last, "oncoming vehicles cross ego's left turn")
@@ -118,7 +126,9 @@ def _stream(
     # A vehicle in front of these, far enough ahead to be of no concern, makes the first gap look like any other.
     if rng.uniform() < 0.5:
         body = draw_body(rng, "car")
-        s = passing(path, basics.steps, at, arrival + after[0] - float(rng.uniform(3.5, 5.0)), limit, length=body.length)
+        s = passing(
+            path, basics.steps, at, arrival + after[0] - float(rng.uniform(3.5, 5.0)), limit, length=body.length
+        )
         made.append(on_path("stream_early", body, path, s))
     return made, {"stream": float(count), "stream_speed": limit, "last_stream": time}, time
 

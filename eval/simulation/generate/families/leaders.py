@@ -10,7 +10,7 @@ from eval.simulation.generate.actors import draw_body, drive, on_path
 from eval.simulation.generate.avoidable import behind_leader
 from eval.simulation.generate.curves import Path, quintic_step
 from eval.simulation.generate.dressing import draw_basics, dress, lane_path
-from eval.simulation.generate.layouts import Parking, spine_town
+from eval.simulation.generate.layouts import Parking, Town, spine_town
 from eval.simulation.generate.record import Hazard, Rejected, Script
 from planner.scene import VehicleParameters
 
@@ -102,6 +102,8 @@ def emergency_braking_leader(rng: np.random.Generator, name: str) -> Script:
 def cut_in(rng: np.random.Generator, name: str) -> Script:
     """A slower vehicle in the neighbouring lane changes into ego's lane ahead of ego."""
     basics = draw_basics(rng, limits=(9.0, 14.0))
+    # Close to the limit: whoever drives at the limit is then not far from the nominal ego when it happens.
+    basics.speed = basics.limit * float(rng.uniform(0.96, 1.0))
     lane = int(rng.integers(0, 2))
     town = spine_town(
         rng, name, length=basics.length, limit=basics.limit, width=basics.width, forward=2,
@@ -110,7 +112,7 @@ def cut_in(rng: np.random.Generator, name: str) -> Script:
     _random_parking(rng, town, basics.s0)
     body = draw_body(rng, str(rng.choice(["car", "car", "van", "truck", "motorcycle"])))
     begins, lasts = float(rng.uniform(2.5, 4.5)), float(rng.uniform(2.4, 4.0))
-    gap, speed = float(rng.uniform(5.0, 18.0)), float(basics.speed * rng.uniform(0.45, 0.9))
+    gap, speed = float(rng.uniform(4.0, 13.0)), float(basics.speed * rng.uniform(0.4, 0.85))
     front = basics.s0 + FRONT + basics.speed * begins
     at = front + gap + body.length / 2  # centre of the other vehicle when it begins to move over
     other = -(1.5 - lane) * town.width
@@ -121,7 +123,7 @@ def cut_in(rng: np.random.Generator, name: str) -> Script:
     # Past the change it keeps its speed for a while and then goes with the limit.
     relax = begins + lasts + float(rng.uniform(2.0, 4.0))
     command = speed_phases([(0.0, speed, 1.0), (relax, basics.limit, 1.0)])
-    s, v = drive(path, basics.steps, origin - speed * begins, speed, basics.limit, length=body.length, command=command)
+    s, _v = drive(path, basics.steps, origin - speed * begins, speed, basics.limit, length=body.length, command=command)
     share = (town.width - (VEHICLE.width + body.width) / 2 - 0.2) / town.width
     u = np.linspace(0.0, 1.0, 1001)
     enters = lasts * float(np.interp(share, quintic_step(u), u))
@@ -147,7 +149,7 @@ def cut_in(rng: np.random.Generator, name: str) -> Script:
     return script
 
 
-def _random_parking(rng: np.random.Generator, town, s0: float) -> None:  # noqa: ANN001
+def _random_parking(rng: np.random.Generator, town: Town, s0: float) -> None:
     for side in ("left", "right"):
         if rng.uniform() < 0.6:
             start = s0 + float(rng.uniform(-10.0, 60.0))

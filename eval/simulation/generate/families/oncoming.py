@@ -45,6 +45,7 @@ def blocked_lane_oncoming(rng: np.random.Generator, name: str) -> Script:
     script = Script(
         town, basics.steps, basics.s0, basics.speed, Hazard("hazard", 0.0, "blocked lane, oncoming traffic"),
         verdict, parameters, actors=[blocker, *cones, *stream], shifts=shifts,
+        zones=[(rear - ahead, rear + body.length, float(rng.uniform(5.5, 7.0)))],
     )  # fmt: skip
     dress(rng, script, oncoming=False)
     return script
@@ -99,6 +100,7 @@ def narrow_passage(rng: np.random.Generator, name: str) -> Script:
         parameters,
         actors=[*obstacles, *stream],
         shifts=shifts,
+        zones=[(start - FRONT - 4.0, end, float(rng.uniform(4.0, 6.5)))],
     )
     dress(rng, script, oncoming=False)
     return script

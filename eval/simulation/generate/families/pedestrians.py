@@ -69,7 +69,7 @@ def crossing_pedestrian(rng: np.random.Generator, name: str) -> Script:
 
 def occluded_pedestrian(rng: np.random.Generator, name: str) -> Script:
     """Somebody walks out between parked vehicles; nothing of them is seen before."""
-    basics = draw_basics(rng, limits=(8.0, 11.0))
+    basics = draw_basics(rng, limits=(8.0, 10.5))
     arrival = float(rng.uniform(5.0, 8.0))
     front = basics.s0 + FRONT + basics.speed * arrival
     town = spine_town(
@@ -90,7 +90,7 @@ def occluded_pedestrian(rng: np.random.Generator, name: str) -> Script:
     start = town.edge(side, station) + (0.6 if side == "left" else -0.6)
     near = abs(start - town.lane) - 0.925 - body.length / 2
     speed = float(rng.uniform(1.0, 2.4))
-    step_off = arrival - near / speed - float(rng.uniform(0.0, 0.8))
+    step_off = arrival - near / speed - float(rng.uniform(0.2, 1.4))
     walker = walk("hazard", body, _across(town, station, start), step_off, speed, basics.steps)
     seen = _first_seen(town, basics, walker, hiding)
     distance = front - (basics.s0 + FRONT + basics.speed * seen) - body.width / 2 - 0.2
