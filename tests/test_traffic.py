@@ -144,6 +144,15 @@ def test_a_free_road_is_driven_at_the_desired_speed():
     assert seen["pose"][-1, 0, 0] == pytest.approx(speed_profile(v)[-1], abs=4.0)
 
 
+def test_a_recorded_emergency_stop_stays_one():
+    v = np.clip(10 - 8 * np.clip(TIME - 5, 0, None), 0, None)
+    x = speed_profile(v)
+    rec = recording(straight_track(5 * TIME, -30), agent(straight_track(x)))
+    seen = drive(ReactiveTraffic(rec, CONFIG), FAR)
+    assert np.diff(seen["speed"][:, 0]).min() / DT < -6
+    assert np.abs(seen["pose"][:, 0, 0] - x).max() < 1.0
+
+
 def stop_and_go() -> np.ndarray:
     """Speeds of a recording: 10 m/s, a stop from about 7 s to 14 s at x = 47.5, then off again."""
     return np.clip(np.minimum(10.0, np.where(TIME < 10, 10 - 4 * (TIME - 4.5), 2 * (TIME - 14))), 0, 10)
@@ -192,6 +201,14 @@ def test_standing_parked_and_reversing_vehicles_and_pedestrians_are_replayed():
     assert traffic.reactive.agent.tolist() == [3]
     seen = drive(traffic, FAR)
     assert np.array_equal(seen["pose"][:, :3].transpose(1, 0, 2), rec.agents.pose[:3])
+
+
+def test_scenes_without_anybody_who_reacts():
+    alone = recording(straight_track(5 * TIME))
+    assert drive(ReactiveTraffic(alone, CONFIG), FAR)["present"].shape == (200, 0)
+    walker = agent(straight_track(60 + 1.3 * TIME, 5), AgentClass.PEDESTRIAN)
+    seen = drive(ReactiveTraffic(recording(straight_track(5 * TIME), walker), CONFIG), FAR)
+    assert seen["present"].all()
 
 
 def test_a_vehicle_that_backs_up_keeps_its_heading():

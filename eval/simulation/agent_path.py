@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
+from scipy.ndimage import maximum_filter1d
 from scipy.signal import savgol_filter
 
 from eval.simulation.simulation_config import IdmConfig
@@ -16,7 +17,6 @@ SPACING = 0.5  # m between the points of an AgentPath
 _CREEP = 1.0  # m/s; nobody is asked to drive slower than this between stops, so that nobody gets stuck
 _EXTENSION = 150.0  # m of path beyond the last recorded pose
 _BLEND = 20.0  # m over which an extension turns from the recorded pose onto its lane
-_BRAKING = 3.0  # m/s^2, for slower places ahead
 _GRIP = 3.0  # m/s^2, lateral, on the extension
 
 
@@ -45,16 +45,39 @@ class AgentPath:
     recorded_length: float
 
 
+@dataclass(frozen=True)
+class RecordingQuality:
+    """How far a recording's speeds can be believed.
+
+    smoothing (s): window of the straight lines whose slope is the speed. braking (m/s^2): decelerations beyond this
+    are taken for noise.
+    """
+
+    smoothing: float
+    braking: float
+
+
+ANNOTATED = RecordingQuality(smoothing=2.0, braking=4.0)
+"""Interpolated annotations: distances jump by tens of per cent from key frame to key frame."""
+
+EXACT = RecordingQuality(smoothing=0.4, braking=9.0)
+"""Generated recordings."""
+
+
 def build_path(
-    pose: np.ndarray, valid: np.ndarray, time: np.ndarray, road: RoadMap, config: IdmConfig
+    pose: np.ndarray,
+    valid: np.ndarray,
+    time: np.ndarray,
+    road: RoadMap,
+    config: IdmConfig,
+    quality: RecordingQuality = ANNOTATED,
 ) -> AgentPath | None:
     """The path of one recorded vehicle; None if it stood all the time, or moved both forwards and backwards.
 
     pose ``[T, 3]`` (m, m, rad), valid ``[T]``, time ``[T]`` (s). The speed profile is the slope of the distance
-    covered, fitted over 2 s (annotated distances jump by tens of per cent from key frame to key frame), and lowered
-    ahead of slower places so that nobody has to brake harder than 3 m/s^2 for them. Beyond the recorded end the path
-    follows the lane the vehicle is in and the straightest successors (without a lane: straight on to the edge of the
-    drivable area) at the last recorded speed, slower in bends.
+    covered, smoothed as `quality` says and lowered ahead of slower places so that no harder braking is needed for
+    them. Beyond the recorded end the path follows the lane the vehicle is in and the straightest successors (without
+    a lane: straight on to the edge of the drivable area) at the last recorded speed, slower in bends.
     """
     index = np.flatnonzero(valid)
     if len(index) < 3:
@@ -70,7 +93,9 @@ def build_path(
     if s_kept[-1] < config.moving_distance:
         return None
     s_log = _progress(pose[:, :2], kept, s_kept)
-    v_log = _slope(s_log, float(time[1] - time[0]))
+    dt = float(time[1] - time[0])
+    window = min(2 * round(quality.smoothing / dt / 2) + 1, len(s_log) - (1 - len(s_log) % 2))
+    v_log = np.maximum(savgol_filter(s_log, window, 1, deriv=1, delta=dt), 0.0)
 
     length = float(s_kept[-1])
     s = np.arange(0.0, length, SPACING)
@@ -91,9 +116,12 @@ def build_path(
         return None
     tangent = np.gradient(xy, axis=0)
     direction = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
-    speed = _brakeable(np.maximum(speed, _CREEP))
-    acceleration = np.clip(speed * np.gradient(speed, SPACING), 0.0, 4.0)
-    place = np.interp(np.arange(times), index, np.maximum(_smooth(s_log), s_log))
+    speed = _brakeable(np.maximum(speed, _CREEP), quality.braking)
+    # The slope over the distance is steep and short where a vehicle sets off; the filter widens it to 2 m either side.
+    acceleration = maximum_filter1d(np.clip(speed * np.gradient(speed, SPACING), 0.0, 4.0), 9)
+    place = np.interp(
+        np.arange(times), index, np.maximum(np.maximum.accumulate(savgol_filter(s_log, window, 1)), s_log)
+    )
     pace = np.interp(np.arange(times), index, v_log)
     if v_log[-1] >= config.stop_speed:
         place[last + 1 :] = np.inf
@@ -134,25 +162,11 @@ def _progress(xy: np.ndarray, kept: list[int], s_kept: np.ndarray) -> np.ndarray
     return np.maximum.accumulate(s)
 
 
-def _slope(s: np.ndarray, dt: float) -> np.ndarray:
-    """``[T]`` m/s >= 0: slopes of straight lines fitted over 2 s of the distance covered."""
-    return np.maximum(savgol_filter(s, _window(s), 1, deriv=1, delta=dt), 0.0)
-
-
-def _brakeable(speed: np.ndarray) -> np.ndarray:
+def _brakeable(speed: np.ndarray, braking: float) -> np.ndarray:
     """Speeds (m/s) every `SPACING` metres, lowered ahead of slow places: v^2 <= v_next^2 + 2 b ds."""
     # v^2 + 2 b s may not exceed its own value further on.
-    slope = 2 * _BRAKING * SPACING * np.arange(len(speed))
+    slope = 2 * braking * SPACING * np.arange(len(speed))
     return np.sqrt(np.minimum.accumulate((speed**2 + slope)[::-1])[::-1] - slope)
-
-
-def _smooth(s: np.ndarray) -> np.ndarray:
-    """``[T]`` m: the distance covered, by the same straight lines."""
-    return np.maximum.accumulate(savgol_filter(s, _window(s), 1))
-
-
-def _window(s: np.ndarray) -> int:
-    return min(21, len(s) - (1 - len(s) % 2))
 
 
 def _extension(pose: np.ndarray, road: RoadMap, speed: float) -> np.ndarray:

@@ -5,8 +5,8 @@ reacts to whoever is on it. Pedestrians, objects, parked vehicles, and vehicles 
 forwards and back up are replayed.
 
 **Free driving.** The recorded speed at each place is the upper limit there, so an undisturbed vehicle
-reproduces its recording. It speeds up at most with the recorded acceleration at that place or the IDM's,
-whichever is larger.
+reproduces its recording (annotated ones are noisy and smoothed, see `RecordingQuality`). It speeds up at most with the
+recorded acceleration at that place or the IDM's, whichever is larger.
 
 **Stops.** nuScenes has no traffic lights. Nobody runs ahead of its recorded self: where the recorded vehicle
 stood, there is a virtual stop line that opens at the time when the recorded vehicle left; whoever comes later
@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.simulation.agent_path import SPACING, build_path
+from eval.simulation.agent_path import ANNOTATED, EXACT, SPACING, AgentPath, build_path
 from eval.simulation.corridor import rectangles_touch
 from eval.simulation.interaction import (
     Boxes,
@@ -54,7 +54,6 @@ from planner.scene import AgentClass, VehicleParameters
 _STILL = 1.0  # m; recorded objects that stay within this do not move
 _CATCH_UP = 1.0  # s
 _ENTRY_MARGIN = 0.5  # m around the ego that must be free where a vehicle appears
-_FREE_BRAKING = 4.0  # m/s^2, to keep the recorded speeds
 
 
 class ReactiveTraffic:
@@ -65,11 +64,11 @@ class ReactiveTraffic:
         self._agents, self._config = agents, config
         self._dt, self._index = recording.dt, 0
         self._half = agents.size / 2
+        self._quality = EXACT if recording.source == "generated" else ANNOTATED
         built = {
             i: path
             for i in range(len(agents))
-            if AgentClass(int(agents.agent_class[i])).is_vehicle
-            and (path := build_path(agents.pose[i], agents.valid[i], recording.time, recording.road, config))
+            if AgentClass(int(agents.agent_class[i])).is_vehicle and (path := self._path(recording, i))
         }
         rows = np.array(sorted(built), dtype=np.int64)
         self._paths = [built[int(i)] for i in rows]
@@ -81,13 +80,19 @@ class ReactiveTraffic:
             half=self._half[rows],
             table=PathTable(self._paths),
         )
-        self._schedule = np.array([path.schedule for path in self._paths]).reshape(len(rows), -1)
-        self._schedule_speed = np.array([path.schedule_speed for path in self._paths]).reshape(len(rows), -1)
+        self._schedule = np.array([path.schedule for path in self._paths]).reshape(len(rows), len(recording.time))
+        self._schedule_speed = np.array([path.schedule_speed for path in self._paths]).reshape(
+            len(rows), len(recording.time)
+        )
         self._gone = np.zeros(len(rows), bool)
         self._waits = np.zeros(len(rows), bool)
         self._ignored = self._overlapped_in_recording()
         self.events: list[str] = []
         self._show()
+
+    def _path(self, recording: Recording, i: int) -> AgentPath | None:
+        a = recording.agents
+        return build_path(a.pose[i], a.valid[i], recording.time, recording.road, self._config, self._quality)
 
     def step(self, ego: VehicleState, vehicle: VehicleParameters) -> None:
         """Everybody decides on what is there now, then all move; afterwards newcomers appear."""
@@ -111,7 +116,7 @@ class ReactiveTraffic:
         target = r.table.look("speed", r.s + r.v * dt, row)
         target = np.minimum(target, self._speed_behind_recorded())
         rise = np.maximum(r.table.look("acceleration", r.s, row), c.acceleration)
-        free = np.clip((target - r.v) / dt, -_FREE_BRAKING, rise)
+        free = np.clip((target - r.v) / dt, -self._quality.braking, rise)
         ahead = leaders(r, self._boxes(ego, vehicle), self._ignored, c)
         interaction = np.where(ahead.ratio < 1, rise, c.acceleration) * (1 - ahead.ratio**2)
         return np.maximum(np.minimum(free, interaction), -c.braking_max)
