@@ -13,7 +13,11 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+PIPE_WIDTH = 110  # columns where there is no terminal to ask
+
 console = Console()
+if not console.is_terminal:
+    console.width = PIPE_WIDTH
 error_console = Console(stderr=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = 
         try:
             _run(missing, tasks, config, store, work)
         except BaseException as error:
+            store.remove_partial()
             _conclude(tasks, config, store, manifest, "interrupted" if _is_interrupt(error) else "failed", quiet=True)
             if not _is_interrupt(error):
                 raise
@@ -60,7 +62,7 @@ def _run(missing: list[Task], tasks: list[Task], config: RunConfig, store: Resul
     how = config.execution
     job = partial(work, config=config, run_dir=store.run_dir)
     events = run_tasks(missing, job, workers=how.workers, timeout_s=how.scenario_timeout_s, retries=how.retries)
-    with RunView(console, len(tasks), len(tasks) - len(missing)) as view:
+    with RunView(console, len(tasks), len(tasks) - len(missing)) as view, closing(events):
         for event in events:
             task: Task = event.task
             note = ""

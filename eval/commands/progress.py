@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import Any
 
@@ -61,6 +62,6 @@ class RunView:
 
 
 def short(value: Any) -> str:
-    """The last line of a traceback, or the text itself."""
+    """The last line of a traceback without the module of its exception, or the text itself."""
     lines = str(value).strip().splitlines()
-    return lines[-1] if lines else ""
+    return re.sub(r"^(?:\w+\.)+(?=\w+: )", "", lines[-1]) if lines else ""

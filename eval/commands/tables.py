@@ -22,7 +22,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     ]
     if separate:
         notes.append("score*: without scenes 0553 and 0757, where unknown traffic lights decide who goes.")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     table.add_column("planner", no_wrap=True)
     table.add_column("traffic", no_wrap=True)
     columns = ["done", "score", *(["score*"] if separate else []), "at\nfault", "off\nroad", "no\ntail"]

@@ -11,11 +11,12 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import Any, Protocol
@@ -61,7 +62,7 @@ def default_workers() -> int:
 
 def run_tasks(
     tasks: Sequence[Any], work: Work, *, workers: int = 0, timeout_s: float = 3600.0, retries: int = 1
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Run `work(task, progress)` for every task, in the given order of starting; yield what happens.
 
     workers: number of processes, 0 for one per CPU. A task that raises is "failed" with its traceback. A task
@@ -201,6 +202,7 @@ def _run_one(pipe: connection.Connection, work: Work, task: Any) -> None:
         if isinstance(error, BrokenPipeError):
             raise
         if is_disk_full(error):
+            sys.unraisablehook = lambda _: None  # half-written files complain once more when they are collected
             answer = ("disk", (error.errno, error.strerror, error.filename))  # type: ignore[attr-defined]
         else:
             answer = ("failed", traceback.format_exc())

@@ -152,18 +152,22 @@ class ResultStore:
             if complete:  # a failed one gets another chance
                 kept[key] = line
         self.results = kept
-        for folder in ("traces", "recordings"):  # what a killed run left half-written
-            for path in [*(self.run_dir / folder).rglob("*.tmp"), *(self.run_dir / folder).rglob(".*.npz")]:
-                path.unlink()
+        self.remove_partial()
         # Rewritten whole: drops torn, failed and double lines.
         write_atomic(self.run_dir / RESULTS, "".join(json.dumps(line) + "\n" for line in kept.values()))
+
+    def remove_partial(self) -> None:
+        """Remove files that a stopped worker left half-written. Only while no worker runs."""
+        for folder in ("traces", "recordings"):
+            for path in [*(self.run_dir / folder).rglob("*.tmp"), *(self.run_dir / folder).rglob(".*.npz")]:
+                path.unlink()
 
     def _clear(self) -> None:
         """Remove what a run writes, and nothing else."""
         for name in (RESULTS, SUMMARY, MANIFEST, CONFIG, REPORT):
             (self.run_dir / name).unlink(missing_ok=True)
         for folder in ("traces", "recordings"):
-            for path in [*(self.run_dir / folder).rglob("*.npz"), *(self.run_dir / folder).rglob("*.npz.tmp")]:
+            for path in (self.run_dir / folder).rglob("*.npz"):
                 path.unlink()
 
     def add(self, line: dict[str, Any]) -> None:
