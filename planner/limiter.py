@@ -28,9 +28,12 @@ class Command:
 class MovingState(Protocol):
     """Present speed (m/s), acceleration (m/s^2) and curvature (1/m): an EgoState or plain floats."""
 
-    v: Any
-    a: Any
-    curvature: Any
+    @property
+    def v(self) -> Any: ...
+    @property
+    def a(self) -> Any: ...
+    @property
+    def curvature(self) -> Any: ...
 
 
 def limit(
