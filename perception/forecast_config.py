@@ -135,7 +135,7 @@ class ForecastConfig:
     turn_reluctance: float = 0.7
     hard_braking: float = 2.5
     turn_time: float = 1.5
-    turn_rate_max: float = 0.6
+    turn_rate_max: float = 0.6  # rad/s; no object is believed to turn faster
     modes: int = 5
     lanes: int = 3
     same_distance: float = 1.0

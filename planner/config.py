@@ -117,29 +117,29 @@ class WorstCase:
 class CostWeights:
     """Positive weights. A network may scale them (EgoProposal.cost_weight, in this order)."""
 
-    speed: float = 1.0
-    acceleration: float = 1.0
-    jerk: float = 0.6
-    gap: float = 4.0
-    offset: float = 1.0
-    heading: float = 4.0
-    curvature: float = 60.0
-    curvature_rate: float = 60.0
+    speed: float = 1.0  # on the squared distance to the reference speed
+    acceleration: float = 1.0  # squared
+    jerk: float = 0.6  # squared
+    gap: float = 4.0  # on what is missing of the comfortable gap, squared
+    offset: float = 1.0  # on the squared distance to the reference path
+    heading: float = 4.0  # squared, against the reference path
+    curvature: float = 60.0  # squared, against the reference path
+    curvature_rate: float = 60.0  # squared
 
 
 @dataclass(frozen=True)
 class Decisions:
     """Which decisions are enumerated, and how candidates compare."""
 
-    max_candidates: int = 12
+    max_candidates: int = 12  # solved per cycle, all-yield and hold included
     max_conflicts: int = 3  # objects for which both yield and pass are tried
     nudge_offset: float = 0.8  # m: an object this far off the reference may be passed beside
     standing_time: float = 3.0  # s: an object must have stood this long before the oncoming surface is used
     progress_cost: float = 1.0  # per metre behind the best candidate, over the horizon
-    discomfort_cost: float = 1.0
+    discomfort_cost: float = 1.0  # on squared accelerations and jerks, over the horizon
     switch_cost: float = 2.0  # for another decision than the last one
-    oncoming_cost: float = 6.0
-    closeness_cost: float = 4.0
+    oncoming_cost: float = 6.0  # for using the oncoming surface
+    closeness_cost: float = 4.0  # on the squared shortfall of free space around forecasts
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ class State(StrEnum):
 class StateConfig:
     """Numbers of cycles; see the module."""
 
-    recover_after: int = 10
-    release_after: int = 3
-    minimal_risk_after: int = 5
+    recover_after: int = 10  # accepted plans in a row, from DEGRADED to NORMAL
+    release_after: int = 3  # accepted plans in a row that release a latched state
+    minimal_risk_after: int = 5  # fallbacks in a row, to MINIMAL_RISK
 
 
 class StateMachine:
