@@ -107,9 +107,10 @@ def _nested(config: Any) -> dict[str, Any]:
 def _section(config: Any, path: str, cls: type) -> list[str]:
     heading = f"\n## `{path}`\n" if path else "\n## Top level\n"
     introduction, entries = docstring_entries(cls)
-    lines = [heading, f"\n{introduction}\n"]
     nested, hints = _nested(config), typing.get_type_hints(cls)
     meaning = {**entries, **field_comments(cls)}
+    told_as_a_text = any(field.name not in {*meaning, *nested} for field in dataclasses.fields(cls))
+    lines = [heading, f"\n{(inspect.getdoc(cls) if told_as_a_text else introduction) or ''}\n"]
     rows = [
         f"| `{field.name}` | {_type(hints[field.name])} | {_default(getattr(config, field.name))} "
         f"| {_cell(meaning.get(field.name, ''))} |\n"
