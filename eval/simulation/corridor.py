@@ -48,7 +48,11 @@ def first_contact(
     if not len(row):
         return result
     half = np.stack(np.broadcast_arrays(slice_half_length[row], half_width), -1)
-    touches = rectangles_touch(slices[row], half[:, None], box[:, None], box_half[:, None])
+    away = slices[row, :, :2] - box[:, None, :2]
+    within = np.hypot(half[:, 0], half[:, 1]) + np.hypot(box_half[:, 0], box_half[:, 1])
+    touches = away[..., 0] ** 2 + away[..., 1] ** 2 <= within[:, None] ** 2
+    p, k = np.nonzero(touches)
+    touches[p, k] = rectangles_touch(slices[row[p], k], half[p], box[p], box_half[p])
     hit = np.flatnonzero(touches.any(1))
     if not len(hit):
         return result

@@ -203,11 +203,11 @@ def leaders(reactive: Reactive, others: Boxes, ignored: np.ndarray, config: IdmC
     # What is only extrapolated is no emergency: at most twice the comfortable deceleration.
     mild = math.sqrt(1 + 2 * config.deceleration / config.acceleration)
     ratio = np.where(later > 0, np.minimum(ratio, mild), ratio)
-    for p in np.argsort(ratio, kind="stable"):
-        if counts[p]:
-            i = row[p]
-            found.ratio[i], found.gap[i], found.speed[i], found.later[i] = ratio[p], space[p], along[p], later[p]
-            found.agent[i] = others.agent[which[p]]
+    order = np.argsort(np.where(counts, ratio, -1.0), kind="stable")[int((~counts).sum()) :]
+    # Of several contacts of a vehicle the last one written stays: the one with the largest ratio.
+    i = row[order]
+    found.ratio[i], found.gap[i], found.speed[i] = ratio[order], space[order], along[order]
+    found.later[i], found.agent[i] = later[order], others.agent[which[order]]
     return found
 
 
