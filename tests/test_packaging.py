@@ -45,9 +45,3 @@ def test_the_wheel_declares_the_command_and_the_extras(wheel) -> None:
     text = wheel.read(metadata).decode()
     for extra in ("nuscenes", "report", "reference", "dev"):
         assert f"Provides-Extra: {extra}" in text
-
-
-def test_no_file_of_the_repository_names_a_registry_host() -> None:
-    hosts = ("pypi" + ".org", "pythonhosted" + ".org", "download.pytorch" + ".org", "conda.anaconda" + ".org")
-    command = ["git", "grep", "-lIE", "|".join(host.replace(".", r"\.") for host in hosts)]
-    assert subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True).stdout == ""
