@@ -16,6 +16,7 @@ from planner.scene import AgentClass
 
 DT = 0.1  # s, the recording's time step
 LATERAL_COMFORT = 2.0  # m/s^2, in curves
+STEERING_COMFORT = 0.15  # 1/(m s), change of curvature
 IDM_TIME_GAP = 1.6  # s
 IDM_MINIMUM_GAP = 2.5  # m
 IDM_ACCELERATION = 1.4  # m/s^2
@@ -75,8 +76,8 @@ def standing(name: str, body: Body, pose: np.ndarray, steps: int) -> Actor:
 
 
 def on_path(name: str, body: Body, path: Path, station: np.ndarray) -> Actor:
-    """An actor whose box centre is at the given stations ``[T]`` (m) of the path; absent beyond its ends."""
-    valid = (station >= 0.0) & (station <= path.length)
+    """An actor whose box centre is at the given stations ``[T]`` (m) of the path; absent unless wholly on it."""
+    valid = (station >= body.length / 2) & (station <= path.length - body.length / 2)
     return Actor(name, body, path.pose(station), valid, path, station)
 
 
@@ -88,6 +89,9 @@ def comfortable_speed(
     zones: (start m, end m, speed m/s).
     """
     speed = np.minimum(limit, np.sqrt(LATERAL_COMFORT / np.maximum(np.abs(path.curvature), 1e-6)))
+    # Averaged over 2 m: the steering wheel does not follow the joints between lanes.
+    bend = np.convolve(np.pad(path.curvature, 4, mode="edge"), np.full(9, 1 / 9), mode="valid")
+    speed = np.minimum(speed, STEERING_COMFORT / np.maximum(np.abs(np.gradient(bend, path.s)), 1e-6))
     for start, end, slow in zones:
         speed[(path.s >= start) & (path.s <= end)] = np.minimum(speed, slow)[(path.s >= start) & (path.s <= end)]
     squared, step = speed**2, np.diff(path.s)

@@ -79,8 +79,8 @@ def stop_before(speed: float, distance: float, what: str) -> Verdict:
     }
     ok = needed <= distance
     text = (
-        f"{what}: at {speed:.1f} m/s stopping takes {needed:.1f} m with {REACTION} s reaction, {JERK:.0f} m/s^3 build-up "
-        f"and {BRAKING:.0f} m/s^2; {distance:.1f} m are left when it can be noticed, so it "
+        f"{what}: at {speed:.1f} m/s stopping takes {needed:.1f} m with {REACTION} s reaction, "
+        f"{JERK:.0f} m/s^3 build-up and {BRAKING:.0f} m/s^2; {distance:.1f} m are left when it can be noticed, so it "
         f"{'can' if ok else 'cannot'} be avoided by braking"
     )
     return Verdict(ok, text, numbers)
@@ -115,7 +115,8 @@ def behind_leader(
         "required_deceleration": needed,
     }
     text = (
-        f"{what}: {gap:.1f} m ahead at {leader_speed:.1f} m/s, braking with {leader_braking:.1f} m/s^2; full braking from "
-        f"{speed:.1f} m/s leaves at least {smallest:.1f} m, so it {'can' if ok else 'cannot'} be avoided by braking"
+        f"{what}: {gap:.1f} m ahead at {leader_speed:.1f} m/s, "
+        f"braking with {leader_braking:.1f} m/s^2; "
+        f"full braking from {speed:.1f} m/s leaves at least {smallest:.1f} m, so it {'can' if ok else 'cannot'} be avoided by braking"
     )
     return Verdict(ok, text, numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+SLOPE_WEIGHT = 2.0  # m, of the change of curvature against curvature in the choice of connectors
 STEP = 0.25  # m, spacing at which a path stores position, heading and curvature
 
 
@@ -77,7 +78,7 @@ def connector_points(start: np.ndarray, k_start: float, end: np.ndarray, k_end: 
     """Points ``[n, 2]``, about 0.5 m apart, of a curvature-continuous curve between two poses ``[3]``.
 
     A quintic with given position, heading and curvature (1/m) at both ends. The length of its
-    end tangents is the one that makes the largest curvature smallest.
+    end tangents is the one that makes the largest curvature and its largest change smallest.
     """
     distance = float(np.hypot(*(end[:2] - start[:2])))
     u = np.linspace(0.0, 1.0, max(int(np.ceil(distance * 1.2 / 0.5)), 8) + 1)
@@ -88,7 +89,8 @@ def connector_points(start: np.ndarray, k_start: float, end: np.ndarray, k_end: 
         first = (powers[:, :5] * np.arange(1, 6)) @ coefficient[1:]
         second = (powers[:, :4] * (np.arange(2, 6) * np.arange(1, 5))) @ coefficient[2:]
         curvature = (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) / np.hypot(*first.T) ** 3
-        peak = np.abs(curvature).max()
+        slope = np.diff(curvature) / np.hypot(*np.diff(powers @ coefficient, axis=0).T)
+        peak = np.abs(curvature).max() + SLOPE_WEIGHT * np.abs(slope).max()
         if peak < best_peak - 1e-12:
             best, best_peak = powers @ coefficient, peak
     assert best is not None

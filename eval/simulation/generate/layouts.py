@@ -24,6 +24,10 @@ class Parking:
     end: float
     depth: float = PARKING_DEPTH
 
+    def covers(self, station: float) -> bool:
+        """Whether the strip, tapers included, reaches along the station (m)."""
+        return self.start - STRIP_TAPER <= station <= self.end + STRIP_TAPER
+
 
 @dataclass
 class Town:
@@ -64,10 +68,8 @@ class Town:
     def edge(self, side: str, station: float | None = None) -> float:
         """Offset of the drivable edge of the spine on one side; parking counts where it exists at the station."""
         sign, lanes = (1.0, self.backward) if side == "left" else (-1.0, self.forward)
-        depth = max(
-            (p.depth for p in self.parking if p.side == side and (station is None or p.start - STRIP_TAPER <= station <= p.end + STRIP_TAPER)),
-            default=0.0,
-        )  # fmt: skip
+        near = [p.depth for p in self.parking if p.side == side and (station is None or p.covers(station))]
+        depth = max(near, default=0.0)
         return sign * (lanes * self.width + depth)
 
     def add_parking(self, parking: Parking) -> None:
@@ -118,9 +120,10 @@ def spine_town(
     bend: largest curvature (1/m); by default one that can be driven at the speed limit.
     """
     bend = min(0.008, 1.3 / limit**2) if bend is None else bend
+    reach = JUNCTION_REACH + 4.0 * (max(forward, backward) - 1)
     spine = bent_line(rng, length, bend)
     builder = TownBuilder(name)
-    cuts = [0.0, *(c for j in junctions for c in (j - JUNCTION_REACH, j + JUNCTION_REACH)), spine.length]
+    cuts = [0.0, *(c for j in junctions for c in (j - reach, j + reach)), spine.length]
     main = [
         builder.add_road(
             f"main{i}", spine, cuts[2 * i], cuts[2 * i + 1],
@@ -131,7 +134,9 @@ def spine_town(
     for i, station in enumerate(junctions):
         arm = arms[i] if arms else str(rng.choice(["left", "right", "both"]))
         sides = [side for side in ("left", "right") if arm in (side, "both")]
-        streets = [add_side_street(rng, builder, spine, station, side, i, side_length, width, limit) for side in sides]
+        streets = [
+            add_side_street(rng, builder, spine, station, side, i, side_length, width, limit, reach) for side in sides
+        ]
         joined = [(main[i].name, True), (main[i + 1].name, False), *((street.name, False) for street in streets)]
         builder.add_junction(joined, speed=limit, yielding=[street.name for street in streets])
     route = [f"main0:f{lane_index}"]
@@ -150,10 +155,11 @@ def add_side_street(
     length: float,
     width: float,
     limit: float,
+    reach: float = JUNCTION_REACH,
 ) -> Road:
     """A street that leaves the junction at the station to one side, nearly at right angles."""
     pose = spine.pose(station)
     heading = pose[2] + (np.pi / 2 if side == "left" else -np.pi / 2) + rng.uniform(-0.12, 0.12)
-    start = np.array([*(pose[:2] + JUNCTION_REACH * np.array([np.cos(heading), np.sin(heading)])), heading])
+    start = np.array([*(pose[:2] + reach * np.array([np.cos(heading), np.sin(heading)])), heading])
     line = bent_line(rng, length, 0.004, start)
     return builder.add_road(f"side{index}{side[0]}", line, 0.0, line.length, width=width, speed=min(limit, 10.0))

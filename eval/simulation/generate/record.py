@@ -148,7 +148,8 @@ def _agent_log(actors: list[Actor]) -> AgentLog:
     return AgentLog(
         id=[a.name for a in actors], track_id=np.arange(len(actors), dtype=np.int64),
         agent_class=np.array([int(a.body.agent_class) for a in actors], np.int64),
-        size=np.array([[a.body.length, a.body.width] for a in actors]), height=np.array([a.body.height for a in actors]),
+        size=np.array([[a.body.length, a.body.width] for a in actors]),
+        height=np.array([a.body.height for a in actors]),
         pose=pose, velocity=velocity, valid=valid,
     )  # fmt: skip
 

@@ -68,7 +68,10 @@ def roundabout_town(
 def _ring(
     builder: TownBuilder, center: np.ndarray, radius: float, angles: np.ndarray, arms: list[str], width: float
 ) -> None:
-    """Ring lanes, entries and exits. ``ring{i}`` leads from arm i's entry to arm i+1's exit, ``mouth{i}`` past arm i."""
+    """Ring lanes, entries and exits.
+
+    ``ring{i}`` leads from arm i's entry to arm i+1's exit, ``mouth{i}`` past arm i.
+    """
     count = len(angles)
     for i in range(count):
         following = angles[(i + 1) % count] + (2 * np.pi if i + 1 == count else 0.0)

@@ -92,7 +92,8 @@ def emergency_braking_leader(rng: np.random.Generator, name: str) -> Script:
         "brakes": brakes, "braking": braking, "resumes": resumes,
     }  # fmt: skip
     script = Script(
-        town, basics.steps, basics.s0, basics.speed, Hazard("hazard", brakes, "leader brakes hard"), verdict, parameters,
+        town, basics.steps, basics.s0, basics.speed,
+        Hazard("hazard", brakes, "leader brakes hard"), verdict, parameters,
         actors=[on_path("hazard", body, town.route, s)],
     )  # fmt: skip
     dress(rng, script)

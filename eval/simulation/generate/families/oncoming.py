@@ -34,7 +34,8 @@ def blocked_lane_oncoming(rng: np.random.Generator, name: str) -> Script:
     verdict = _wait_verdict(basics, rear - basics.s0 - FRONT, last, "a vehicle blocks the lane and others are oncoming")
     parameters |= {
         "limit": basics.limit, "speed": basics.speed, "lane_width": basics.width, "arrival": arrival,
-        "blocker_length": body.length, "blocker_width": body.width, "blocker_offset": beside, "cones": float(len(cones)),
+        "blocker_length": body.length, "blocker_width": body.width, "blocker_offset": beside,
+        "cones": float(len(cones)),
     }  # fmt: skip
     reach = float(rng.uniform(18.0, 24.0))
     ahead = 5.0 + FRONT + (1.5 if cones else 0.0)
@@ -60,11 +61,14 @@ def narrow_passage(rng: np.random.Generator, name: str) -> Script:
     wide = float(rng.uniform(2.9, 3.6))
     middle = float(rng.uniform(-0.9, 0.3))  # m, the free lane's centre from the reference line
     length = float(rng.uniform(10.0, 26.0))
+    for side in ("left", "right"):
+        town.add_parking(Parking(side, start - 2.0, start + length + 10.0))
     obstacles, end = _both_sides(rng, town, start, length, middle, wide, basics.steps)
     oncoming = rng.uniform() < 0.6
     parameters = {
         "limit": basics.limit, "speed": basics.speed, "lane_width": basics.width, "arrival": arrival,
-        "passage_width": wide, "passage_center": middle, "passage_length": end - start, "vehicles": float(len(obstacles)),
+        "passage_width": wide, "passage_center": middle, "passage_length": end - start,
+        "vehicles": float(len(obstacles)),
     }  # fmt: skip
     stream: list[Actor] = []
     last = 0.0
