@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import shapely
+import shapely.affinity
 import torch
 
 from eval.simulation.drivers import DriveOutput
+from eval.simulation.vehicle import VehicleState
 from perception.recording import AgentLog, EgoTrack, ObjectStates, Recording
 from perception.road_map import Lane, RoadMap
 from planner.scene import (
@@ -18,6 +20,7 @@ from planner.scene import (
     Route,
     Trajectory,
     VectorScene,
+    VehicleParameters,
 )
 
 DT = 0.1
@@ -118,3 +121,17 @@ class Recorded(Cruise):
 
     name = "recorded"
     replays_log = True
+
+
+def ego_at(x: float, y: float = 0.0, v: float = 0.0, yaw: float = 0.0) -> VehicleState:
+    """An ego whose box centre is at (x, y)."""
+    back = VehicleParameters().rear_axle_to_center
+    return VehicleState(x - back * np.cos(yaw), y - back * np.sin(yaw), yaw, v, 0.0, 0.0)
+
+
+def box(pose: np.ndarray, size: tuple[float, float] | np.ndarray) -> shapely.Polygon:
+    """The rectangle of length and width `size` (m) at a pose ``[3]``; shapely is the tests' independent witness."""
+    length, width = size
+    flat = shapely.box(-length / 2, -width / 2, length / 2, width / 2)
+    turned = shapely.affinity.rotate(flat, pose[2], origin=(0, 0), use_radians=True)
+    return shapely.affinity.translate(turned, pose[0], pose[1])

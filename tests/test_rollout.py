@@ -6,11 +6,10 @@ import json
 
 import numpy as np
 import pytest
-import shapely
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_scenes import DT, Cruise, Recorded, agent, observe, recording, straight_track
+from sim_scenes import DT, Cruise, Recorded, agent, box, observe, recording, straight_track
 
 from eval.simulation.corridor import rectangles_touch
 from eval.simulation.drivers import DriveOutput, Driver
@@ -158,12 +157,6 @@ def test_agents_come_and_go_as_recorded():
         world.step(Command(0.0, 0.0))
 
 
-def rectangle(pose: np.ndarray, size: np.ndarray) -> shapely.Polygon:
-    flat = shapely.box(-size[0] / 2, -size[1] / 2, size[0] / 2, size[1] / 2)
-    turned = shapely.affinity.rotate(flat, pose[2], origin=(0, 0), use_radians=True)
-    return shapely.affinity.translate(turned, pose[0], pose[1])
-
-
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 12))
 def test_the_smallest_gap_is_the_distance_to_the_nearest_box(seed, count):
@@ -173,7 +166,7 @@ def test_the_smallest_gap_is_the_distance_to_the_nearest_box(seed, count):
     zero = np.zeros(count, np.int64)
     objects = ObjectStates(zero, zero, size, pose, np.zeros((count, 2)))
     ego, own = np.array([1.0, 2.0, 0.7]), np.array([4.084, 1.85])
-    brute = min((rectangle(ego, own).distance(rectangle(p, s)) for p, s in zip(pose, size)), default=np.inf)
+    brute = min((box(ego, own).distance(box(p, s)) for p, s in zip(pose, size)), default=np.inf)
     found = smallest_gap(ego, (own[0], own[1]), objects)
     assert found == brute or found == pytest.approx(brute, abs=1e-9)
 

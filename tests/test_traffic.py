@@ -8,7 +8,7 @@ import shapely
 import sim_scenes as scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_scenes import DT, agent, recording, straight_track
+from sim_scenes import DT, agent, box, ego_at, recording, straight_track
 
 from eval.simulation.agent_path import build_path
 from eval.simulation.corridor import first_contact, rectangles_touch
@@ -38,12 +38,6 @@ def drive(traffic: ReactiveTraffic | LogReplay, ego: list[VehicleState] | Vehicl
     return {**out, "speed": np.linalg.norm(out["velocity"], axis=-1), "events": seen["events"]}
 
 
-def ego_at(x: float, y: float = 0.0, v: float = 0.0, yaw: float = 0.0) -> VehicleState:
-    """An ego whose box centre is at (x, y)."""
-    back = VEHICLE.rear_axle_to_center
-    return VehicleState(x - back * np.cos(yaw), y - back * np.sin(yaw), yaw, v, 0.0, 0.0)
-
-
 def clearance(seen: dict, i: int, rec: Recording, ego: VehicleState | list[VehicleState]) -> np.ndarray:
     """``[T]`` m between agent i and the ego (exact rectangles; infinite while absent)."""
     out = []
@@ -53,13 +47,6 @@ def clearance(seen: dict, i: int, rec: Recording, ego: VehicleState | list[Vehic
         a, b = box(seen["pose"][k, i], rec.agents.size[i]), box(centre, (VEHICLE.length, VEHICLE.width))
         out.append(a.distance(b) if seen["present"][k, i] else np.inf)
     return np.array(out)
-
-
-def box(pose: np.ndarray, size: tuple[float, float] | np.ndarray) -> shapely.Polygon:
-    length, width = size
-    flat = shapely.box(-length / 2, -width / 2, length / 2, width / 2)
-    turned = shapely.affinity.rotate(flat, pose[2], origin=(0, 0), use_radians=True)
-    return shapely.affinity.translate(turned, pose[0], pose[1])
 
 
 def between(seen: dict, i: int, j: int, rec: Recording) -> float:
@@ -349,8 +336,6 @@ def test_the_entry_speed_asks_for_comfortable_braking_at_most(gap, leader):
 
 def test_after_the_recorded_end_a_vehicle_drives_on_until_out_of_range_and_never_returns():
     rec = recording(straight_track(5 * TIME, -30), agent(straight_track(15 * TIME), valid=TIME < 6))
-    seen = drive(ReactiveTraffic(rec, CONFIG), VehicleState(60.0, 0.0, 0.0, 0.0, 0.0, 0.0), 199)
-    # the ego stands on its way: use one beside the road instead
     seen = drive(ReactiveTraffic(rec, CONFIG), VehicleState(60.0, -20.0, 0.0, 0.0, 0.0, 0.0), 199)
     present = seen["present"][:, 0]
     gone = int(np.argmin(present))
