@@ -132,13 +132,13 @@ def test_a_result_whose_trace_is_gone_is_driven_again(run, tmp_path) -> None:
     assert count_calls(tmp_path / "out") == 3
 
 
-@pytest.mark.parametrize("what", ["configuration", "sample list", "code"])
+@pytest.mark.parametrize("what", ["configuration", "list of scenarios", "code version"])
 def test_results_of_another_run_are_not_mixed(run, tmp_path, monkeypatch, what) -> None:
     run("a")
     before = (tmp_path / "out" / "scenarios.jsonl").read_bytes()
-    if what == "code":
+    if what == "code version":
         monkeypatch.setattr(drive_command, "code_hash", lambda: "another")
-    names = ("a", "b") if what == "sample list" else ("a",)
+    names = ("a", "b") if what == "list of scenarios" else ("a",)
     with pytest.raises(RunDirError, match=f"1 results of another {what}") as refused:
         run(*names, overrides=("simulation.seed=1",) if what == "configuration" else ())
     assert "--fresh" in refused.value.fix
@@ -185,27 +185,38 @@ def _wait_for_lines(tmp_path: Path, count: int) -> None:
     pytest.fail(f"no {count} finished scenarios within 60 s")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_stopped_in_the_middle_continues_where_it_was(tmp_path, how) -> None:
-    process = _start(tmp_path, 4)
-    _wait_for_lines(tmp_path, 2)
+def _stop_after(tmp_path: Path, count: int, how: signal.Signals) -> tuple[int, str, str]:
+    """Start (or continue) the run, stop it after that many results; exit code and what it said."""
+    process = _start(tmp_path, 5)
+    _wait_for_lines(tmp_path, count)
     process.send_signal(how)
-    _, said = process.communicate(timeout=30)
-    if how == signal.SIGINT:
-        assert process.returncode == 130
-        assert "of 4 results are kept" in said
-        assert read(tmp_path, "manifest.json")["status"] == "interrupted"
-    kept = set(lines(tmp_path))
-    assert 2 <= len(kept) < 4
+    output, errors = process.communicate(timeout=30)
+    return process.returncode, output, errors
 
-    again = _start(tmp_path, 4)
+
+def test_a_run_that_is_interrupted_and_then_killed_continues_where_it_was(tmp_path) -> None:
+    code, _, errors = _stop_after(tmp_path, 1, signal.SIGINT)
+    assert code == 130
+    assert "of 5 results are kept" in errors
+    assert read(tmp_path, "manifest.json")["status"] == "interrupted"
+    first = set(lines(tmp_path))
+    assert 1 <= len(first) < 4
+
+    code, output, _ = _stop_after(tmp_path, len(first) + 1, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert read(tmp_path, "manifest.json")["status"] == "running"
+    second = set(lines(tmp_path))
+    assert first < second
+    assert len(second) < 5
+
+    again = _start(tmp_path, 5)
     output, errors = again.communicate(timeout=60)
     assert again.returncode == 0, errors
-    assert f"{len(kept)} of 4 results are there and kept" in output
-    assert len(lines(tmp_path)) == 4
+    assert f"{len(second)} of 5 results are there and kept" in output
+    assert len(lines(tmp_path)) == 5
     calls = {name: len(list((tmp_path / "calls").glob(f"{name}.*"))) for name in lines(tmp_path)}
-    assert all(calls[name] == 1 for name in kept), calls
-    assert read(tmp_path, "summary.json")["runs"][0]["completed"] == 4
+    assert all(calls[name] == 1 for name in second), calls
+    assert read(tmp_path, "summary.json")["runs"][0]["completed"] == 5
 
 
 # -- the store ---------------------------------------------------------------------

@@ -28,7 +28,11 @@ def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = 
     samples = list_samples(config.data)
     names = [sample.name for sample in samples]
     tasks = list_tasks(samples, config)
-    identity = {"configuration": config.identity(), "sample list": sample_list_hash(names), "code": code_hash()}
+    identity = {
+        "configuration": config.identity(),
+        "list of scenarios": sample_list_hash(names),
+        "code version": code_hash(),
+    }
     with ResultStore.open(run_dir, identity, config_yaml=config.to_yaml(), fresh=fresh) as store:
         manifest = start_manifest(identity, seed=config.simulation.seed, samples=names, total=len(tasks))
         write_manifest(run_dir, manifest, "running")
