@@ -117,6 +117,7 @@ def behind_leader(
     text = (
         f"{what}: {gap:.1f} m ahead at {leader_speed:.1f} m/s, "
         f"braking with {leader_braking:.1f} m/s^2; "
-        f"full braking from {speed:.1f} m/s leaves at least {smallest:.1f} m, so it {'can' if ok else 'cannot'} be avoided by braking"
+        f"full braking from {speed:.1f} m/s leaves at least {smallest:.1f} m, "
+        f"so it {'can' if ok else 'cannot'} be avoided by braking"
     )
     return Verdict(ok, text, numbers)

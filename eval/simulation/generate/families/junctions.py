@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from eval.simulation.generate.actors import Actor, draw_body, on_path
@@ -31,7 +33,7 @@ def merge(rng: np.random.Generator, name: str) -> Script:
     ends = basics.s0 + FRONT + basics.speed * arrival
     builder = TownBuilder(name)
     spine = bent_line(rng, basics.length, min(0.004, 0.8 / basics.limit**2))
-    common = {"width": basics.width, "speed": basics.limit, "priority": 2}
+    common: dict[str, Any] = {"width": basics.width, "speed": basics.limit, "priority": 2}
     builder.add_road("main0", spine, 0.0, ends, forward=2, **common)
     builder.add_road("main1", spine, ends + taper, spine.length, forward=1, **common)
     builder.add_junction([("main0", True), ("main1", False)], speed=basics.limit)
@@ -57,7 +59,7 @@ def unprotected_left_turn(rng: np.random.Generator, name: str) -> Script:
     center = basics.s0 + FRONT + basics.speed * arrival + JUNCTION_REACH
     builder = TownBuilder(name)
     spine = bent_line(rng, center + 220.0, 0.003)
-    common = {"width": basics.width, "speed": basics.limit, "priority": 2}
+    common: dict[str, Any] = {"width": basics.width, "speed": basics.limit, "priority": 2}
     builder.add_road("main0", spine, 0.0, center - JUNCTION_REACH, **common)
     builder.add_road("main1", spine, center + JUNCTION_REACH, spine.length, **common)
     left = add_side_street(

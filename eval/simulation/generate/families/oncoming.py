@@ -6,6 +6,7 @@ import numpy as np
 
 from eval.simulation.generate.actors import Actor, draw_body, on_path, standing
 from eval.simulation.generate.avoidable import Verdict, stop_before
+from eval.simulation.generate.curves import Path
 from eval.simulation.generate.dressing import Basics, draw_basics, dress, lane_path, passing
 from eval.simulation.generate.layouts import Parking, Town, spine_town
 from eval.simulation.generate.record import Hazard, Script, Shift
@@ -74,12 +75,12 @@ def narrow_passage(rng: np.random.Generator, name: str) -> Script:
     last = 0.0
     if oncoming:
         stations = np.arange(0.0, town.spine.length, 1.0)
-        side = np.full(len(stations), town.width / 2)
+        lane = town.width / 2
         enter, leave = end + 26.0, start - 26.0
         blend = np.clip(np.minimum((enter - stations) / 22.0, (stations - leave) / 22.0), 0.0, 1.0)
         blend = blend**3 * (10 - 15 * blend + 6 * blend**2)
-        points = town.spine.point(stations, side + (middle - side) * blend)
-        path = town.spine.__class__(points[::-1])
+        points = town.spine.point(stations, lane + (middle - lane) * blend)
+        path = Path(points[::-1])
         body = draw_body(rng, "car")
         time = arrival + float(rng.uniform(-0.5, 1.5))
         at = float(path.project(town.spine.point(np.array([start]), 0.0))[0][0])
@@ -163,7 +164,8 @@ def _both_sides(
     rng: np.random.Generator, town: Town, start: float, length: float, middle: float, wide: float, steps: int
 ) -> tuple[list[Actor], float]:
     """Vehicles on both sides of the passage from the station `start` on; and where the last one ends."""
-    made, end = [], start
+    made: list[Actor] = []
+    end = start
     for side in (-1.0, 1.0):
         station = start + (0.0 if side < 0 else rng.uniform(0.0, 3.0))
         while station < start + length:

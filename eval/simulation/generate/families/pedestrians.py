@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eval.simulation.generate.actors import Actor, draw_body, standing, walk
-from eval.simulation.generate.avoidable import REACTION, stop_before
+from eval.simulation.generate.avoidable import REACTION, Verdict, stop_before
 from eval.simulation.generate.dressing import Basics, draw_basics, dress
 from eval.simulation.generate.layouts import PARKING_DEPTH, Parking, Town, spine_town
 from eval.simulation.generate.record import Hazard, Rejected, Script
@@ -92,21 +92,22 @@ def occluded_pedestrian(rng: np.random.Generator, name: str) -> Script:
     speed = float(rng.uniform(1.0, 2.4))
     step_off = arrival - near / speed - float(rng.uniform(0.2, 1.4))
     walker = walk("hazard", body, _across(town, station, start), step_off, speed, basics.steps)
-    seen = _first_seen(town, basics, walker, hiding)
-    distance = front - (basics.s0 + FRONT + basics.speed * seen) - body.width / 2 - 0.2
-    verdict = stop_before(basics.speed, distance, "a pedestrian appears from behind parked vehicles")
-    if not verdict.avoidable and rng.uniform() > KEPT_UNAVOIDABLE:
-        raise Rejected("unavoidable")
     parameters = {
         "limit": basics.limit, "speed": basics.speed, "lane_width": basics.width, "arrival": arrival,
         "walking_speed": speed, "step_off": step_off, "side": 1.0 if side == "left" else -1.0,
-        "first_seen": seen, "distance": distance,
     }  # fmt: skip
+    hazard = Hazard("hazard", step_off, "pedestrian from behind parked vehicles")
     script = Script(
-        town, basics.steps, basics.s0, basics.speed, Hazard("hazard", seen, "pedestrian from behind parked vehicles"),
-        verdict, parameters, actors=[walker, *hiding],
-    )  # fmt: skip
+        town, basics.steps, basics.s0, basics.speed, hazard, Verdict(False, ""), parameters, actors=[walker, *hiding]
+    )
     dress(rng, script, oncoming=bool(rng.uniform() < 0.5), parked=0.8)
+    # Only now is everybody there who may stand in the line of sight.
+    seen = hazard.time = _first_seen(town, basics, walker, [a for a in script.actors if a is not walker])
+    distance = front - (basics.s0 + FRONT + basics.speed * seen) - body.width / 2 - 0.2
+    script.verdict = stop_before(basics.speed, distance, "a pedestrian appears from behind parked vehicles")
+    parameters |= {"first_seen": seen, "distance": distance}
+    if not script.verdict.avoidable and rng.uniform() > KEPT_UNAVOIDABLE:
+        raise Rejected("unavoidable")
     return script
 
 
@@ -121,7 +122,8 @@ def _hiding_row(rng: np.random.Generator, town: Town, side: str, station: float,
     sign = 1.0 if side == "left" else -1.0
     edge = sign * (town.backward if side == "left" else town.forward) * town.width
     kinds = [str(rng.choice(["van", "van", "car", "truck"])), "car"]
-    gap, made = float(rng.uniform(1.2, 1.9)), []
+    gap = float(rng.uniform(1.2, 1.9))
+    made: list[Actor] = []
     for kind, way in zip(kinds, (-1.0, 1.0)):
         body = draw_body(rng, kind)
         pose = town.spine.pose(station + way * (gap / 2 + body.length / 2))
@@ -132,13 +134,15 @@ def _hiding_row(rng: np.random.Generator, town: Town, side: str, station: float,
     return made
 
 
-def _first_seen(town: Town, basics: Basics, walker: Actor, hiding: list[Actor]) -> float:
-    """When (s) the nominal ego first sees the walker on or near the road past the hiding vehicles."""
-    boxes = np.array([[*a.pose[0], a.body.length, a.body.width] for a in hiding])
+def _first_seen(town: Town, basics: Basics, walker: Actor, others: list[Actor]) -> float:
+    """When (s) the nominal ego first sees the walker, who has begun to move, past all others."""
+    size = np.array([[a.body.length, a.body.width] for a in others])
     for k in range(basics.steps):
+        if np.hypot(*(walker.pose[k, :2] - walker.pose[0, :2])) <= 0.05:
+            continue
         ego = town.route.pose(basics.s0 + basics.speed * 0.1 * k)
-        target = np.array([*walker.pose[k], walker.body.length, walker.body.width])
-        moved = np.hypot(*(walker.pose[k, :2] - walker.pose[0, :2])) > 0.05
-        if moved and line_of_sight(ego, target, boxes):
+        there = [i for i, a in enumerate(others) if a.valid[k]]
+        boxes = np.column_stack([np.array([others[i].pose[k] for i in there]), size[there]])
+        if line_of_sight(ego, np.array([*walker.pose[k], walker.body.length, walker.body.width]), boxes):
             return 0.1 * k
     raise Rejected("the pedestrian is never seen")
