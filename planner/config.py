@@ -50,8 +50,8 @@ class MotionLimits:
     """
 
     acceleration_max: float = 2.0  # m/s^2
-    braking_max: float = 5.0  # m/s^2
-    jerk_max: float = 6.0  # m/s^3
+    braking_max: float = 4.0  # m/s^2
+    jerk_max: float = 4.0  # m/s^3
     tail_braking_max: float = 6.5  # m/s^2
     tail_jerk_max: float = 10.0  # m/s^3
     lateral_acceleration_max: float = 4.0  # m/s^2
@@ -65,9 +65,9 @@ class MotionLimits:
 class Comfort:
     """What is aimed for, as references and costs."""
 
-    lateral_acceleration: float = 2.0  # m/s^2, sets the speed in curves
+    lateral_acceleration: float = 2.5  # m/s^2, sets the speed in curves
     braking: float = 1.5  # m/s^2, for slowing down ahead of curves and lower limits
-    curvature_rate: float = 0.12  # 1/(m s), sets the speed where the path's curvature changes
+    curvature_rate: float = 0.2  # 1/(m s), sets the speed where the path's curvature changes
     gap: float = 2.0  # m, bumper to bumper at standstill
     headway: float = 1.2  # s
     side_gap: float = 0.7  # m, beside obstacles

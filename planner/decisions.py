@@ -223,6 +223,13 @@ def _stopping(speed: Tensor, braking: float, t: Tensor) -> Tensor:
     return speed * until - braking * until**2 / 2
 
 
+def _full_stop(start: Start, config: PlannerConfig) -> Tensor:
+    """Distance to rest (m) under the hardest braking of the intended motion, its build-up included."""
+    limits, v = config.limits, start.v.detach()
+    build_up = (limits.braking_max + start.a.detach().clamp(-limits.braking_max, 3.0)) / limits.jerk_max
+    return v * build_up / 2 + v**2 / (2 * limits.braking_max)
+
+
 def _reach(start: Start, config: PlannerConfig, t: Tensor) -> Tensor:
     """Largest s at each time under the acceleration limit."""
     v, a = start.v.detach(), config.limits.acceleration_max
@@ -312,7 +319,7 @@ def _merge(
     inf = torch.tensor(torch.inf, dtype=torch.float64)
     margin, comfort = config.margins, config.comfort
     front = start.s + vehicle.front
-    stop = front.detach() + start.v.detach() ** 2 / (2 * config.limits.braking_max)
+    stop = front.detach() + _full_stop(start, config)
     uppers, ids = [], []
     for bound in (
         longitudinal.yield_front[index],
@@ -338,7 +345,7 @@ def _merge(
     speed = torch.where(follows, obstacles.speed_s[who].clamp(min=0), 0.0)
     gap_s = nearest - vehicle.front - comfort.gap
     return (
-        torch.stack(uppers), torch.stack([lower, lower]), torch.stack(ids), torch.stack([lower_id, lower_id]),
+        torch.stack(uppers), torch.stack([lower, torch.full_like(lower, -torch.inf)]), torch.stack(ids), torch.stack([lower_id, lower_id]),
         gap_s, headway, speed,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from planner.grid import Grid, make_grid
 from planner.qp.problem import QuadraticProgram
 from planner.result import RowLabel
 
-TAIL_BRAKING = 4.5
+TAIL_BRAKING = 5.5
 """m/s^2: how the tail slows down where it is free to choose."""
 TAIL_WEIGHT = 0.3
 
@@ -111,8 +111,11 @@ def build_longitudinal(
     )
     P = torch.zeros(n + nodes, n + nodes, dtype=torch.float64)
     P = torch.block_diag(P_u, torch.diag(w["gap"] * dt))
-    q_u = w["speed"] * ((v_free[0] - bounds.v_ref) * dt) @ v_n + (
-        w["acceleration"] * (a_free[0] * dt) @ a_n + 0.02 * (a_free[1][tail] * dt[tail]) @ a_t
+    q_u = (
+        w["speed"] * ((v_free[0] - bounds.v_ref) * dt) @ v_n
+        + w["acceleration"] * (a_free[0] * dt) @ a_n
+        + TAIL_WEIGHT * ((v_free[1][tail] - v_stop) * dt[tail]) @ v_t
+        + 0.02 * (a_free[1][tail] * dt[tail]) @ a_t
     )
     q = torch.cat([q_u, torch.zeros(k, nodes, dtype=torch.float64)], 1)
 
@@ -149,13 +152,11 @@ def build_longitudinal(
         upper = bounds.gap_s + room - s_free[:, 0] - gain * v_free[0]
         upper = upper if tangent == 0.0 else torch.where(bounds.gap_speed < tangent, upper, inf)
         add(s_map[:, 0] + gain[..., None] * v_map[:, 0], -inf, upper, "comfortable gap", everywhere, excess)
-    # At rest early where nothing asks for more way, at the end of the tail in any case.
+    # At rest as early as braking firmly allows, at the end of the tail in any case.
     last = torch.zeros_like(tail)
     last[-1] = True
     rest = torch.full_like(inf, 0.02)
-    leaves = torch.isfinite(bounds.s_lower[:, 1]).any(-1, keepdim=True)
-    early = t >= _stop_time(v0, config)
-    speed_rest = torch.where(last | (early & ~leaves), rest, inf)
+    speed_rest = torch.where(last | (t >= _stop_time(v0, config)), rest, inf)
     add(v_map[:, 1], -inf, speed_rest - v_free[1], "rest at the end of the tail", tail)
     add(a_map[:, 1], -0.1 - a_free[1], 0.1 - a_free[1], "rest at the end of the tail", last)
 

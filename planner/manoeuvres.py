@@ -18,7 +18,9 @@ GRID = 1.0
 """Spacing of the s grid on which profiles are given, m."""
 LOOK_AHEAD = 70.0
 NUDGE_SPEED = 2.5
-"""Objects up to this speed (m/s) may be passed beside within the own surface."""
+"""Objects up to this speed (m/s) may be passed beside within the own surface,"""
+NUDGE_ACROSS = 0.4
+"""and those that move across our way slower than this (m/s)."""
 
 
 @dataclass
@@ -169,7 +171,8 @@ def _blockers(
     found = []
     for a in range(len(obstacles)):
         lo_s, hi_s, lo_d, hi_d = _extent(obstacles, a)
-        if float(obstacles.speed[a]) > NUDGE_SPEED or hi_s < front - 3.0 or lo_s > front + LOOK_AHEAD:
+        across = float(obstacles.speed[a] * torch.sin(obstacles.relative_heading[a, 0, 0]).abs())
+        if float(obstacles.speed[a]) > NUDGE_SPEED or across > NUDGE_ACROSS or hi_s < front - 3.0 or lo_s > front + LOOK_AHEAD:
             continue
         near = _range_mask(surface, lo_s - vehicle.front, hi_s + vehicle.rear)
         if bool(((base[near] + half > lo_d) & (base[near] - half < hi_d)).any()):

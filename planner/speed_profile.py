@@ -21,7 +21,7 @@ def allowed_speed(path: ReferencePath, config: PlannerConfig) -> Tensor:
     change = torch.gradient(path.evaluate(s)[2])[0].abs() / SPACING
     v = path.speed_limit * comfort.speed_fraction
     v = torch.minimum(v, (comfort.lateral_acceleration / curvature.clamp(min=1e-4)).sqrt())
-    v = torch.minimum(v, (comfort.curvature_rate / change.clamp(min=1e-4)).clamp(min=1.5))
+    v = torch.minimum(v, (comfort.curvature_rate / change.clamp(min=1e-4)).clamp(min=4.0))
     # Backward pass: v_i^2 = min over j >= i of v_j^2 + 2 b (s_j - s_i), a cumulative minimum from the right.
     ramp = 2 * comfort.braking * s
     lowest = torch.flip(torch.cummin(torch.flip(v**2 + ramp, [0]), 0).values, [0])

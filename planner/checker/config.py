@@ -57,6 +57,10 @@ class OccupancyAssumptions:
     centreline may follow it. lane_joint (m): centrelines whose ends are this close are joined.
     cornering (m/s^2): nobody takes a lane's bend with more lateral acceleration, and brakes for it at
     `ClassBounds.braking` at most; a lane that cannot be followed so is not followed.
+    priority_angle, priority_turn (rad), priority_rate (rad/s), priority_ahead (m): while ego's route goes straight
+    on over this distance, oncoming vehicles (heading against it by more than the angle) do not turn across it by
+    more than the turn: whoever turns gives way. One that already turns faster than the rate has given the
+    assumption up and may go anywhere its lanes lead.
     paths_max: lane paths followed per object. pieces: convex pieces a set along a path is cut into.
     """
 
@@ -67,6 +71,10 @@ class OccupancyAssumptions:
     lane_angle: float = 0.35
     lane_joint: float = 1.0
     cornering: float = 4.0
+    priority_angle: float = 2.5
+    priority_turn: float = 0.6
+    priority_rate: float = 0.1
+    priority_ahead: float = 40.0
     paths_max: int = 4
     pieces: int = 6
 

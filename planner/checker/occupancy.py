@@ -59,11 +59,19 @@ class Occupancy:
 
     objects: those that matter. assumptions: the table. lanes: the scene's centrelines.
     step (s): length of the intervals. reach (m): how far from the origin anything is of interest.
+    yielding ``[A]``: vehicles that do not turn off their way (see `OccupancyAssumptions.priority_angle`).
     """
 
     def __init__(
-        self, objects: Objects, assumptions: OccupancyAssumptions, lanes: LaneGraph, step: float, reach: float
+        self,
+        objects: Objects,
+        assumptions: OccupancyAssumptions,
+        lanes: LaneGraph,
+        step: float,
+        reach: float,
+        yielding: np.ndarray | None = None,
     ) -> None:
+        self._yielding = np.zeros(len(objects), bool) if yielding is None else yielding
         self._objects, self._table, self._step = objects, assumptions, step
         bounds = [assumptions.bounds[AgentClass(int(k))] for k in objects.kind]
         get = lambda name: np.array([getattr(b, name) for b in bounds], dtype=np.float64)  # noqa: E731
@@ -177,6 +185,9 @@ class Occupancy:
                 continue
             heading = float(np.arctan2(o.velocity[i, 1], o.velocity[i, 0]))
             for lane in lanes.paths(o.pose[i, :2], heading, samples, STATION, table):
+                turn = np.abs(lane[:, 2] - lane[0, 2]).max()
+                if self._yielding[i] and turn > table.priority_turn:
+                    continue
                 earliest = self._earliest(lane, self._speed[i], self._braking[i], self._acceleration[i])
                 if earliest is not None:
                     owner.append(i)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.checker.config import CheckerConfig
+from planner.checker.config import CheckerConfig, OccupancyAssumptions
 from planner.checker.footprint import (
     Boxes,
     Sweeps,
@@ -17,7 +17,7 @@ from planner.checker.footprint import (
 )
 from planner.checker.lanes import LaneGraph
 from planner.checker.occupancy import Objects, Occupancy
-from planner.scene import PolylineType, VectorScene, VehicleParameters
+from planner.scene import AgentClass, PolylineType, VectorScene, VehicleParameters
 
 _OBJECT_RANGE = 100.0  # m around ego; what is farther cannot matter within the tail of a 25 m/s vehicle
 
@@ -82,6 +82,7 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
     around = boundary[np.abs(boundary - ego[:2]).max((1, 2)) < 30.0]
     beyond = float(beyond_boundary(around, ego[None, :3], vehicle)[0]) if len(around) else -np.inf
     ok = _array(scene.route.valid)
+    route_xy = _array(scene.route.xy)[ok].astype(np.float64)
     return SceneSets(
         ego=ego,
         objects=objects,
@@ -93,15 +94,30 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
         predicted=predicted,
         predicted_owner=owner,
         predicted_probability=probability,
-        occupancy=Occupancy(objects, config.assumptions, lanes, config.step, reach),
+        occupancy=Occupancy(
+            objects, config.assumptions, lanes, config.step, reach, _gives_way(ego, route_xy, objects, config.assumptions)
+        ),
         boundary=boundary,
         over_edge=bool(_under(still, boundary).any()) or beyond > 0,
         beyond_edge=beyond,
         stop_line=stop_line[~_under(still, stop_line)],
         lane=_segments(xy, count, lane),
-        route_xy=_array(scene.route.xy)[ok].astype(np.float64),
+        route_xy=route_xy,
         route_limit=_array(scene.route.speed_limit)[ok].astype(np.float64),
     )
+
+
+def _gives_way(ego: np.ndarray, route_xy: np.ndarray, objects: Objects, table: OccupancyAssumptions) -> np.ndarray:
+    """``[A]``: oncoming vehicles that may not turn across ego's way, and do not do so yet."""
+    step = np.diff(route_xy, axis=0)
+    heading = np.unwrap(np.arctan2(step[:, 1], step[:, 0]))
+    here = int(np.hypot(*(route_xy[:-1] - ego[:2]).T).argmin())
+    ahead = np.cumsum(np.hypot(*step[here:].T)) < table.priority_ahead
+    if not ahead.any() or np.abs(heading[here:][ahead] - heading[here]).max() > table.priority_turn:
+        return np.zeros(len(objects), bool)
+    against = np.abs(np.angle(np.exp(1j * (objects.pose[:, 2] - heading[here])))) > table.priority_angle
+    vehicle = np.isin(objects.kind, [int(c) for c in AgentClass if c.is_vehicle])
+    return against & vehicle & (np.abs(objects.turn_rate) < table.priority_rate)
 
 
 def _under(still: Sweeps, segments: np.ndarray) -> np.ndarray:
