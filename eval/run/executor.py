@@ -137,6 +137,7 @@ def _receive(worker: _Worker) -> Event:
     try:
         kind, value = worker.pipe.recv()
     except (EOFError, OSError):
+        worker.process.join(timeout=2)  # to learn its own exit code
         _stop(worker)
         code = worker.process.exitcode
         why = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
@@ -156,13 +157,10 @@ def _after_death(worker: _Worker, event: Event, retries: int, waiting: deque[tup
 
 
 def _stop(worker: _Worker) -> None:
+    """End the process at once: what it has finished is stored, what it has not is written atomically or not at all."""
     worker.pipe.close()
-    if worker.task is not None:
-        worker.process.kill()
-    worker.process.join(timeout=5)
-    if worker.process.is_alive():
-        worker.process.kill()
-        worker.process.join()
+    worker.process.kill()
+    worker.process.join()
 
 
 def is_disk_full(error: BaseException) -> bool:
