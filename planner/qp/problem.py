@@ -35,7 +35,10 @@ class QuadraticProgram:
         return self.P, self.q, self.A, self.lower, self.upper, self.x_lower, self.x_upper
 
     def validate(self) -> QuadraticProgram:
-        """Check shapes, NaN and crossed bounds. Raises ValueError naming the datum."""
+        """Check shapes, NaN and bounds that no number meets. Raises ValueError naming the datum.
+
+        Bounds that cross each other are no error: such a member is INFEASIBLE.
+        """
         b, n, m = self.size
         expected = {"P": (b, n, n), "q": (b, n), "lower": (b, m), "upper": (b, m), "x_lower": (b, n), "x_upper": (b, n)}
         for name, shape in expected.items():
@@ -44,6 +47,14 @@ class QuadraticProgram:
                 raise ValueError(f"QuadraticProgram.{name}: expected shape {shape}, got {tuple(value.shape)}")
             if bool(torch.isnan(value).any()):
                 raise ValueError(f"QuadraticProgram.{name}: has NaN")
+        for name, never in (
+            ("lower", torch.inf),
+            ("upper", -torch.inf),
+            ("x_lower", torch.inf),
+            ("x_upper", -torch.inf),
+        ):
+            if bool((getattr(self, name) == never).any()):
+                raise ValueError(f"QuadraticProgram.{name}: no number meets a bound of {never}")
         if not bool(torch.isfinite(self.A).all()):
             raise ValueError("QuadraticProgram.A: has NaN or infinite entries")
         return self
