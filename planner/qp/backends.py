@@ -61,7 +61,7 @@ def clarabel_backend(
     import clarabel
     from scipy import sparse
 
-    n, rows = len(q), np.vstack([A, np.eye(len(q))])
+    rows = np.vstack([A, np.eye(len(q))])
     lo, hi = np.concatenate([lower, x_lower]), np.concatenate([upper, x_upper])
     equal = np.isfinite(lo) & (hi - lo <= 1e-12)
     up, down = np.isfinite(hi) & ~equal, np.isfinite(lo) & ~equal

@@ -10,7 +10,8 @@ so a gradient v = dL/dx pulls back through one linear system,
     [G  0 ] [w] = [ 0],
 
 and dL/dq = u, dL/dg = -w, dL/dP = (u x' + x u') / 2, dL/dG = w x' + l u'  (Amos and Kolter 2017, eq. 8, with the
-inactive rows dropped). Rows that are active with a vanishing multiplier have one-sided derivatives; they count as inactive.
+inactive rows dropped). Rows that are active with a vanishing multiplier have one-sided derivatives; they count as
+inactive.
 """
 
 from __future__ import annotations
