@@ -84,6 +84,7 @@ class Margins:
     side: float = 0.25  # m, to obstacles
     boundary: float = 0.15  # m, to the edge of the drivable area
     zone_time: float = 0.8  # s, kept before and after another road user in a crossing zone
+    zone_time_walking: float = 2.0  # s, before somebody on foot or on a bicycle enters it
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Risk:
     hit_probability: float = 0.25
     sigma_floor: float = 0.05
     longitudinal_max: float = 3.0
-    lateral_max: float = 0.5
+    lateral_max: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class WorstCase:
     vehicle_braking: float = 5.0  # m/s^2
     vehicle_acceleration: float = 1.5  # m/s^2
     pedestrian_acceleration: float = 0.6  # m/s^2
-    lateral: float = 0.3  # m, reached after 1 s
+    lateral: float = 0.3  # m, what a vehicle may stray sideways from its forecast
+    probability: float = 0.04  # of a mode, from which the tail takes it seriously
 
 
 @dataclass(frozen=True)

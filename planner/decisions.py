@@ -22,7 +22,7 @@ from torch import Tensor
 from planner.config import PlannerConfig
 from planner.grid import make_grid
 from planner.lateral import LateralBounds, circle_offsets
-from planner.longitudinal import LongitudinalBounds, LongitudinalMotion
+from planner.longitudinal import LongitudinalBounds, LongitudinalMotion, stop_time
 from planner.manoeuvres import GRID, Manoeuvre, Start, Surface
 from planner.obstacles import Obstacles, risk_quantile
 from planner.scene import AgentClass, VehicleParameters
@@ -31,6 +31,8 @@ CROSSING_ANGLE = 0.6
 """Relative heading (rad) from which an agent in the band crosses rather than leads."""
 ONCOMING_ANGLE = 2.4
 """Relative heading (rad) from which an agent counts as oncoming."""
+WAITING_SPEED, WAITING_OFFSET = 2.0, 2.0
+"""A vehicle slower (m/s) than this and further (m) beside our path waits to enter; nearer or faster it does not."""
 FIRM_BRAKING = 4.5
 EASY_BRAKING = 2.0
 """m/s^2: who stays behind us even when we brake like this has the duty to keep clear."""
@@ -41,6 +43,7 @@ class Longitudinal:
     """Bounds each agent would impose, per manoeuvre. Mv manoeuvres, A agents, N nodes; s in m.
 
     yield_front: upper bound for ego's front; worst_front: the same for the tail, by bounds instead of forecasts;
+    caution_front ``[Mv, A]``: where the tail had better stop short of, whatever the decision about the agent;
     pass_rear: lower bound for ego's rear; infinite where there is none.
     moving ``[Mv, A, N]``: the yield bound belongs to a leader, whose gap grows with speed.
     conflict, passable ``[Mv, A]``: imposes anything; passing it first is worth a candidate. theirs ``[Mv, A]``.
@@ -49,6 +52,7 @@ class Longitudinal:
 
     yield_front: Float[Tensor, "Mv A N"]
     worst_front: Float[Tensor, "Mv A N"]
+    caution_front: Float[Tensor, "Mv A"]
     pass_rear: Float[Tensor, "Mv A N"]
     moving: Bool[Tensor, "Mv A N"]
     conflict: Bool[Tensor, "Mv A"]
@@ -114,9 +118,10 @@ def conflict_bounds(
     passive = passive & ~obstacles.standing[:, None, None, None]
     own_space = crossing[..., None] & (obstacles.s_lo < front - 0.3)
     left_behind = obstacles.s_hi < rear + 0.3
-    not_ours = (behind | contact)[:, None, None, None] | own_space | left_behind
-    ours = touch & ~passive & ~not_ours
-    ours = ours & ~_waits_for_us(obstacles, ours, crossing, overlaps_now, start, surface)[..., None, None]
+    not_ours = (behind | contact)[:, None, None, None] | own_space
+    ours = touch & ~passive & ~not_ours & ~left_behind
+    waits = _waits_for_us(obstacles, ours, crossing, overlaps_now, start, surface)[..., None, None]
+    ours = ours & ~waits
     likely, grow = _likely(obstacles, ours, config)
     theirs = touch.flatten(2).any(-1) & ~ours.flatten(2).any(-1)
     ours = ours & likely[..., None]
@@ -136,7 +141,9 @@ def conflict_bounds(
 
     # Passing first: out of the zone before it is entered; in front of whom merges, for two seconds.
     leave = torch.where(zone, s_hi, -inf).amax((3, 4))
-    due = t >= enter_time[..., None] - config.margins.zone_time
+    margin = config.margins
+    early = torch.where(_vulnerable(obstacles)[:, :, 0, 0], margin.zone_time_walking, margin.zone_time)
+    due = t >= (enter_time - early)[..., None]
     zone_rear = torch.where(due, leave[..., None], -inf).amax(2)
     merge_time = torch.where(follow.any(-1), t, inf).amin((2, 3))
     soon = t <= merge_time[..., None] + 2.0
@@ -145,6 +152,8 @@ def conflict_bounds(
 
     firm = front.detach() + _stopping(start.v.detach(), FIRM_BRAKING, t)
     worst = _worst_front(obstacles, ours, zone, entry, enter_time, overlaps_now, firm, t, config)
+    wary = ~(not_ours | waits | left_behind) & (crossing[..., None] | _vulnerable(obstacles))
+    caution = _caution_front(obstacles, wary, band, half, start, vehicle, config)
     conflict = ours.flatten(2).any(-1)
     reach = _reach(start, config, t)
     needed = pass_rear + config.margins.behind + vehicle.rear
@@ -154,7 +163,7 @@ def conflict_bounds(
     moving = follow_front <= zone_front
     moving = moving & ~obstacles.standing[:, None]
     return Longitudinal(
-        yield_front[..., 1:], worst[..., 1:], pass_rear[..., 1:], moving[..., 1:], conflict, passable, theirs, first
+        yield_front[..., 1:], worst[..., 1:], caution, pass_rear[..., 1:], moving[..., 1:], conflict, passable, theirs, first
     )
 
 
@@ -180,7 +189,8 @@ def _likely(obstacles: Obstacles, ours: Tensor, config: PlannerConfig) -> tuple[
 def _waits_for_us(
     obstacles: Obstacles, ours: Tensor, crossing: Tensor, overlaps_now: Tensor, start: Start, surface: Surface
 ) -> Tensor:
-    """``[Mv, A, M]``: oncoming traffic that would turn across our way, while that is still more than two seconds off."""
+    """``[Mv, A, M]``: who has to give way to us: oncoming traffic that would turn across our way while that is still two
+    seconds off, and vehicles that stand or creep beside our way and point at it."""
     t = obstacles.node_time
     inf = torch.tensor(torch.inf, dtype=torch.float64)
     oncoming = obstacles.relative_heading[:, :, 0].abs() > ONCOMING_ANGLE
@@ -189,7 +199,12 @@ def _waits_for_us(
     first = torch.where(across, t, inf).amin(-1)
     turns = (across & turning).any(-1)
     vehicle = (obstacles.agent_class != AgentClass.PEDESTRIAN)[:, None]
-    return oncoming & vehicle & turns & (first > 2.0) & ~overlaps_now[..., None] & surface.straight
+    turner = oncoming & turns & (first > 2.0) & surface.straight
+    sideways = torch.sin(obstacles.relative_heading[:, :, 0].abs()) > 0.56
+    far = torch.minimum(obstacles.d_lo[:, :, 0].abs(), obstacles.d_hi[:, :, 0].abs()).amin(-1) > WAITING_OFFSET
+    apart = (obstacles.d_lo[:, :, 0].amin(-1) > 0) | (obstacles.d_hi[:, :, 0].amax(-1) < 0)
+    waiting = sideways & (obstacles.speed < WAITING_SPEED)[:, None] & far & apart
+    return (turner | waiting) & vehicle & ~overlaps_now[..., None]
 
 
 def _worst_front(
@@ -215,6 +230,53 @@ def _worst_front(
     soon = enter_time <= 4.0
     stop = torch.where(soon, entry, inf).amin(2)
     return torch.minimum(torch.where(leads[..., None], braking, later), stop[..., None])
+
+
+def _vulnerable(obstacles: Obstacles) -> Tensor:
+    """``[A, 1, 1, 1]``: on foot or on two wheels, free to go anywhere."""
+    kinds = torch.tensor([AgentClass.PEDESTRIAN, AgentClass.BICYCLE])
+    return torch.isin(obstacles.agent_class, kinds)[:, None, None, None]
+
+
+def _caution_front(
+    obstacles: Obstacles,
+    wary: Tensor,
+    band: Tensor,
+    half: float,
+    start: Start,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> Tensor:
+    """``[Mv, A]`` m: begin of what an agent may come to occupy by forecasts of any likelihood, widened by what it could do.
+
+    The tail stops short of it where full braking still can. Where it cannot there is no row: the decision about the
+    agent and the checker have to do.
+    """
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    t = obstacles.node_time
+    bounds = config.worst_case
+    free = (bounds.pedestrian_acceleration * t**2 / 2).clamp(max=1.0)
+    wide = torch.where(_vulnerable(obstacles), free[:, None], bounds.lateral)
+    likely = (obstacles.weight > bounds.probability)[:, :, None, None]
+    soon = (t <= stop_time(start.v, config) + 0.3)[:, None]
+    inside = (obstacles.d_hi + wide > band - half) & (obstacles.d_lo - wide < band + half)
+    inside = inside & obstacles.active[..., None] & likely & soon & wary
+    begin = torch.where(inside, obstacles.s_lo - wide, inf).amin((2, 3, 4))
+    firm = start.s + vehicle.front + _shortest_stop(start, config)
+    return torch.where(begin > firm + 0.2, begin, inf)
+
+
+def _shortest_stop(start: Start, config: PlannerConfig) -> float:
+    """Distance to rest (m), a little rounded up, of the hardest braking the tail can do, its shared first steps included."""
+    limits, step = config.limits, 0.02
+    v, a, t, distance = float(start.v), float(start.a), 0.0, 0.0
+    while v > 0.0:
+        shared = t < config.horizon.shared
+        hardest = limits.braking_max if shared else limits.tail_braking_max
+        a = max(a - (limits.jerk_max if shared else limits.tail_jerk_max) * step, -hardest)
+        distance += max(v * step + a * step**2 / 2, 0.0)
+        v, t = v + a * step, t + step
+    return distance + 0.15
 
 
 def _stopping(speed: Tensor, braking: float, t: Tensor) -> Tensor:
@@ -319,18 +381,19 @@ def _merge(
     inf = torch.tensor(torch.inf, dtype=torch.float64)
     margin, comfort = config.margins, config.comfort
     front = start.s + vehicle.front
-    stop = front.detach() + _full_stop(start, config)
+    stops = (front.detach() + _full_stop(start, config), front.detach() + _shortest_stop(start, config))
     uppers, ids = [], []
-    for bound in (
-        longitudinal.yield_front[index],
-        torch.minimum(longitudinal.worst_front[index], longitudinal.yield_front[index]),
-    ):
-        value, who = torch.where(yields[:, None], bound, inf).min(0)
+    for tail, stop in zip((False, True), stops):
+        bound = torch.where(yields[:, None], longitudinal.yield_front[index], inf)
+        if tail:
+            worst = torch.where(yields[:, None], longitudinal.worst_front[index], inf)
+            bound = torch.minimum(torch.minimum(bound, worst), longitudinal.caution_front[index][:, None])
+        value, who = bound.min(0)
         # The margin, not the object, gives way where even braking could not keep it; standing still is always allowed.
         kept = torch.maximum(value - margin.ahead, torch.minimum(value - 0.05, stop))
         if float(start.v) < 0.3:
             kept = torch.maximum(kept, front + 0.02)
-        kept = torch.minimum(kept, torch.tensor(path_end - 1.0, dtype=torch.float64).clamp(min=float(stop) + 1.0))
+        kept = torch.minimum(kept, torch.tensor(path_end - 1.0, dtype=torch.float64).clamp(min=float(stops[0]) + 1.0))
         uppers.append(kept - vehicle.front)
         ids.append(torch.where(torch.isfinite(value), obstacles.track_id[who], -1))
     value, who = torch.where(~yields[:, None], longitudinal.pass_rear[index], -inf).max(0)

@@ -18,7 +18,7 @@ from planner.grid import Grid, make_grid
 from planner.qp.problem import QuadraticProgram
 from planner.result import RowLabel
 
-TAIL_BRAKING = 5.5
+TAIL_BRAKING = 6.0
 """m/s^2: how the tail slows down where it is free to choose."""
 TAIL_WEIGHT = 0.3
 
@@ -156,7 +156,7 @@ def build_longitudinal(
     last = torch.zeros_like(tail)
     last[-1] = True
     rest = torch.full_like(inf, 0.02)
-    speed_rest = torch.where(last | (t >= _stop_time(v0, config)), rest, inf)
+    speed_rest = torch.where(last | (t >= stop_time(v0, config)), rest, inf)
     add(v_map[:, 1], -inf, speed_rest - v_free[1], "rest at the end of the tail", tail)
     add(a_map[:, 1], -0.1 - a_free[1], 0.1 - a_free[1], "rest at the end of the tail", last)
 
@@ -219,7 +219,7 @@ def _reachable(v0: Tensor, a0: Tensor, grid: Grid, config: PlannerConfig) -> tup
     return v_low, v_brake, a_high.clamp(max=max(accel, 0.0)), a_low.clamp(max=0.0, min=min(accel, 0.0))
 
 
-def _stop_time(v0: Tensor, config: PlannerConfig) -> float:
+def stop_time(v0: Tensor, config: PlannerConfig) -> float:
     """When the tail shall be at rest (s): after the shared part, building up and releasing the brake included."""
     limits, shared = config.limits, config.horizon.shared
     fastest = float(v0.detach()) + limits.acceleration_max * shared

@@ -19,7 +19,7 @@ GRID = 1.0
 LOOK_AHEAD = 70.0
 NUDGE_SPEED = 2.5
 """Objects up to this speed (m/s) may be passed beside within the own surface,"""
-NUDGE_ACROSS = 0.4
+NUDGE_ACROSS = 0.8
 """and those that move across our way slower than this (m/s)."""
 
 

@@ -177,12 +177,12 @@ def _equal_arc_length(path: ReferencePath) -> Tensor:
     """Parameters of the path at which its arc length is a multiple of SPACING."""
     n = len(path.knots)
     dense = torch.linspace(0, path.length, 4 * (n - 1) + 1, dtype=path.knots.dtype)
-    speed = path.derivatives(dense)[1].norm(dim=-1).detach()
+    speed = path.derivatives(dense)[1].norm(dim=-1)
     arc = torch.cat(
         [torch.zeros(1, dtype=dense.dtype), ((speed[1:] + speed[:-1]) / 2 * (dense[1] - dense[0])).cumsum(0)]
     )
-    at = torch.arange(int(float(arc[-1]) / SPACING) + 1, dtype=dense.dtype) * SPACING
-    i = (torch.searchsorted(arc, at, right=True) - 1).clamp(0, len(arc) - 2)
+    at = torch.arange(int(float(arc[-1].detach()) / SPACING) + 1, dtype=dense.dtype) * SPACING
+    i = (torch.searchsorted(arc.detach(), at, right=True) - 1).clamp(0, len(arc) - 2)
     return dense[i] + (at - arc[i]) / (arc[i + 1] - arc[i]) * (dense[1] - dense[0])
 
 

@@ -61,6 +61,9 @@ class OccupancyAssumptions:
     on over this distance, oncoming vehicles (heading against it by more than the angle) do not turn across it by
     more than the turn: whoever turns gives way. One that already turns faster than the rate has given the
     assumption up and may go anywhere its lanes lead.
+    waiting_speed (m/s), waiting_angle (rad), waiting_offset (m), waiting_acceleration (m/s^2): a vehicle slower
+    than this that points at ego's route by more than the angle from further beside it than the offset is
+    waiting to enter: it may creep on, gaining speed at most like this. A faster or nearer one may do anything.
     paths_max: lane paths followed per object. pieces: convex pieces a set along a path is cut into.
     """
 
@@ -75,6 +78,10 @@ class OccupancyAssumptions:
     priority_turn: float = 0.6
     priority_rate: float = 0.1
     priority_ahead: float = 40.0
+    waiting_speed: float = 2.0
+    waiting_angle: float = 0.6
+    waiting_offset: float = 2.5
+    waiting_acceleration: float = 0.3
     paths_max: int = 4
     pieces: int = 6
 

@@ -59,7 +59,8 @@ class Occupancy:
 
     objects: those that matter. assumptions: the table. lanes: the scene's centrelines.
     step (s): length of the intervals. reach (m): how far from the origin anything is of interest.
-    yielding ``[A]``: vehicles that do not turn off their way (see `OccupancyAssumptions.priority_angle`).
+    yielding ``[A]``: vehicles that do not turn off their way (see `OccupancyAssumptions.priority_angle`);
+    waiting ``[A]``: vehicles that wait to enter ego's way (see `OccupancyAssumptions.waiting_speed`).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Occupancy:
         step: float,
         reach: float,
         yielding: np.ndarray | None = None,
+        waiting: np.ndarray | None = None,
     ) -> None:
         self._yielding = np.zeros(len(objects), bool) if yielding is None else yielding
         self._objects, self._table, self._step = objects, assumptions, step
@@ -77,6 +79,8 @@ class Occupancy:
         get = lambda name: np.array([getattr(b, name) for b in bounds], dtype=np.float64)  # noqa: E731
         self._speed = np.hypot(objects.velocity[:, 0], objects.velocity[:, 1])
         self._braking, self._acceleration = get("braking"), get("acceleration")
+        if waiting is not None:
+            self._acceleration = np.where(waiting, assumptions.waiting_acceleration, self._acceleration)
         self._speed_max = get("speed_max")
         self._side = (get("lateral_acceleration"), get("lateral_deviation"))
         self._creep = (get("standing_acceleration"), get("standing_deviation"))

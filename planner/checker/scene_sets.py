@@ -95,7 +95,13 @@ def prepare(scene: VectorScene, vehicle: VehicleParameters, config: CheckerConfi
         predicted_owner=owner,
         predicted_probability=probability,
         occupancy=Occupancy(
-            objects, config.assumptions, lanes, config.step, reach, _gives_way(ego, route_xy, objects, config.assumptions)
+            objects,
+            config.assumptions,
+            lanes,
+            config.step,
+            reach,
+            _gives_way(ego, route_xy, objects, config.assumptions),
+            _waits(route_xy, objects, config.assumptions),
         ),
         boundary=boundary,
         over_edge=bool(_under(still, boundary).any()) or beyond > 0,
@@ -118,6 +124,25 @@ def _gives_way(ego: np.ndarray, route_xy: np.ndarray, objects: Objects, table: O
     against = np.abs(np.angle(np.exp(1j * (objects.pose[:, 2] - heading[here])))) > table.priority_angle
     vehicle = np.isin(objects.kind, [int(c) for c in AgentClass if c.is_vehicle])
     return against & vehicle & (np.abs(objects.turn_rate) < table.priority_rate)
+
+
+def _waits(route_xy: np.ndarray, objects: Objects, table: OccupancyAssumptions) -> np.ndarray:
+    """``[A]``: slow vehicles beside ego's route that point at it."""
+    if len(route_xy) < 2 or not len(objects):
+        return np.zeros(len(objects), bool)
+    gap = objects.pose[:, None, :2] - route_xy[None, :-1]
+    near = np.hypot(gap[..., 0], gap[..., 1]).argmin(1)
+    along = np.diff(route_xy, axis=0)[near]
+    heading = np.arctan2(along[:, 1], along[:, 0])
+    angle = np.angle(np.exp(1j * (objects.pose[:, 2] - heading)))
+    off = gap[np.arange(len(objects)), near]
+    aside = np.cos(heading) * off[:, 1] - np.sin(heading) * off[:, 0]
+    # Nearest corner, not centre: what already reaches into the way no longer waits.
+    reach = np.abs(np.sin(angle)) * objects.size[:, 0] / 2 + np.abs(np.cos(angle)) * objects.size[:, 1] / 2
+    vehicle = np.isin(objects.kind, [int(c) for c in AgentClass if c.is_vehicle])
+    slow = np.hypot(objects.velocity[:, 0], objects.velocity[:, 1]) < table.waiting_speed
+    points_at = (np.abs(np.sin(angle)) > np.sin(table.waiting_angle)) & (np.sin(angle) * aside < 0)
+    return vehicle & slow & points_at & (np.abs(aside) - reach > table.waiting_offset)
 
 
 def _under(still: Sweeps, segments: np.ndarray) -> np.ndarray:

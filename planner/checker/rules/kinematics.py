@@ -55,7 +55,7 @@ def consistency(motion: Motion, config: CheckerConfig, name: str) -> Finding:
     k0, k1 = motion.curvature[:-1], motion.curvature[1:]
     later = motion.time[1:]
     standing = np.maximum(np.abs(v0), np.abs(v1)) <= config.rest_speed  # the brake holds against any a
-    speed_error = np.where(standing, 0.0, np.abs(v1 - v0 - 0.5 * (a0 + a1) * h))
+    speed_error = np.where(standing | _stops(motion, config), 0.0, np.abs(v1 - v0 - 0.5 * (a0 + a1) * h))
     found.limit(f"{name}_consistent_speed", later, config.step_speed - speed_error, "v does not follow from a")
     # Heading inside the step: integral of v * curvature, both polynomials of time.
     t = _NODES * h[:, None]
@@ -96,6 +96,7 @@ def envelope(motion: Motion, vehicle: VehicleParameters, config: CheckerConfig, 
     found.limit(f"{name}_braking", time, slack * vehicle.braking_max + a, "brakes harder than the vehicle can")
     moving = np.maximum(v[1:], v[:-1]) > 0.3
     jerk = np.where(moving, np.abs(np.diff(a)) / h, 0.0)  # the brake may grip or let go at standstill
+    jerk = np.where(_stops(motion, config), 0.0, jerk)
     found.limit(f"{name}_jerk", later, slack * vehicle.jerk_max - jerk, f"{jerk.max():.1f} m/s^3")
     bend_limit = np.maximum(slack * vehicle.curvature_max, np.abs(k[0]) + 1e-6)
     found.limit(f"{name}_curvature", time, bend_limit - np.abs(k), f"{np.abs(k).max():.3f} 1/m")
@@ -114,6 +115,13 @@ def envelope(motion: Motion, vehicle: VehicleParameters, config: CheckerConfig, 
     )
     found.limit(f"{name}_grip", time, np.maximum(slack, use[0] + 1e-6) - use, f"uses {use.max():.2f} of the grip")
     return found
+
+
+def _stops(motion: Motion, config: CheckerConfig) -> np.ndarray:
+    """Steps ``[T - 1]`` within which the vehicle comes to rest under the braking it had: a then ends with the speed."""
+    h = np.diff(motion.time)
+    v0, v1, a0 = motion.v[:-1], motion.v[1:], motion.a[:-1]
+    return (v1 <= config.rest_speed) & (a0 < 0) & (v0 + a0 * h <= config.step_speed)
 
 
 def _from_start(a: np.ndarray) -> np.ndarray:
