@@ -121,7 +121,7 @@ def explain(result: PlanResult, speed: float, free: float) -> str:
         first = objects[0]
         reason = f" Held back by {_phrase(first.label)} (price {first.dual:.2f} per metre)."
     assert chosen.trajectory is not None
-    final = float(chosen.trajectory.v[-1])
+    final = float(chosen.trajectory.v[-1].detach())
     change = "keeps" if abs(final - speed) < 0.5 else ("speeds up to" if final > speed else "slows to")
     return f"{chosen.decision[0].upper()}{chosen.decision[1:]}: {change} {final:.1f} m/s of {free:.1f} m/s allowed.{reason}"
 

@@ -269,7 +269,7 @@ def _caution_front(
 def _shortest_stop(start: Start, config: PlannerConfig) -> float:
     """Distance to rest (m), a little rounded up, of the hardest braking the tail can do, its shared first steps included."""
     limits, step = config.limits, 0.02
-    v, a, t, distance = float(start.v), float(start.a), 0.0, 0.0
+    v, a, t, distance = float(start.v.detach()), float(start.a.detach()), 0.0, 0.0
     while v > 0.0:
         shared = t < config.horizon.shared
         hardest = limits.braking_max if shared else limits.tail_braking_max
@@ -381,7 +381,7 @@ def _merge(
     inf = torch.tensor(torch.inf, dtype=torch.float64)
     margin, comfort = config.margins, config.comfort
     front = start.s + vehicle.front
-    stops = (front.detach() + _full_stop(start, config), front.detach() + _shortest_stop(start, config))
+    stops = (front + _full_stop(start, config), front + _shortest_stop(start, config))
     uppers, ids = [], []
     for tail, stop in zip((False, True), stops):
         bound = torch.where(yields[:, None], longitudinal.yield_front[index], inf)
@@ -391,9 +391,9 @@ def _merge(
         value, who = bound.min(0)
         # The margin, not the object, gives way where even braking could not keep it; standing still is always allowed.
         kept = torch.maximum(value - margin.ahead, torch.minimum(value - 0.05, stop))
-        if float(start.v) < 0.3:
+        if float(start.v.detach()) < 0.3:
             kept = torch.maximum(kept, front + 0.02)
-        kept = torch.minimum(kept, torch.tensor(path_end - 1.0, dtype=torch.float64).clamp(min=float(stops[0]) + 1.0))
+        kept = torch.minimum(kept, torch.tensor(path_end - 1.0, dtype=torch.float64).clamp(min=float(stops[0].detach()) + 1.0))
         uppers.append(kept - vehicle.front)
         ids.append(torch.where(torch.isfinite(value), obstacles.track_id[who], -1))
     value, who = torch.where(~yields[:, None], longitudinal.pass_rear[index], -inf).max(0)
@@ -450,7 +450,8 @@ def lateral_bounds(
 ) -> LateralBounds:
     """Corridor of every candidate at every circle, given where it will be when."""
     grid = make_grid(config.horizon)
-    s = motion.s[:, :, grid.node].detach()  # [K, 2, N]
+    s_exact = motion.s[:, :, grid.node]
+    s = s_exact.detach()  # [K, 2, N]; gates and cells are discrete
     offsets = circle_offsets(vehicle)
     at = s[..., None] + offsets  # [K, 2, N, C]
     index = torch.tensor(candidates.manoeuvre)
@@ -465,8 +466,8 @@ def lateral_bounds(
 
     # A start outside the corridor may return over time instead of emptying the problem.
     d0 = start.d + offsets * start.psi - start.bend * offsets**2 / 2
-    out_low = (lower[:, :, :1] - d0).clamp(min=0).detach() + 0.02
-    out_high = (d0 - upper[:, :, :1]).clamp(min=0).detach() + 0.02
+    out_low = (lower[:, :, :1] - d0).clamp(min=0) + 0.02
+    out_high = (d0 - upper[:, :, :1]).clamp(min=0) + 0.02
     fade = (1 - (grid.node_time - 2.0) / 2.0).clamp(0, 1)[:, None]
     lower, upper = lower - out_low * fade, upper + out_high * fade
 
@@ -480,16 +481,16 @@ def lateral_bounds(
     )
     # Already closer than the margin: do not come closer.
     side = config.margins.side
-    above = torch.minimum(above, torch.maximum(above - side, d0.detach() - 0.01))
-    below = torch.maximum(below, torch.minimum(below + side, d0.detach() + 0.01))
+    above = torch.minimum(above, torch.maximum(above - side, d0 - 0.01))
+    below = torch.maximum(below, torch.minimum(below + side, d0 + 0.01))
     # Where ego has not moved yet, staying is allowed, whoever comes close.
     stays = (s - start.s.detach() < 0.5)[..., None]
-    above = torch.where(stays, torch.minimum(above, d0.detach() - 0.05), above)
-    below = torch.where(stays, torch.maximum(below, d0.detach() + 0.05), below)
+    above = torch.where(stays, torch.minimum(above, d0 - 0.05), above)
+    below = torch.where(stays, torch.maximum(below, d0 + 0.05), below)
     lower_id, upper_id = torch.where(above > lower, who_above, -1), torch.where(below < upper, who_below, -1)
     lower, upper = torch.maximum(lower, above), torch.minimum(upper, below)
 
-    cell = ((s - surface.s[0]) / GRID).clamp(0, len(surface.s) - 2)
+    cell = ((s_exact - surface.s[0]) / GRID).clamp(0, len(surface.s) - 2)
     i, f = cell.long(), cell - cell.long()
     take = lambda j: profile.gather(1, j.flatten(1)).reshape(j.shape)  # noqa: E731
     here, after = take(i), take(i + 1)

@@ -83,7 +83,7 @@ def build_lateral(
     branch_weight = torch.tensor([1.0, 0.1], dtype=torch.float64)[None, :, None]
     scale = branch_weight * dt * torch.stack([torch.ones_like(t), tail.double()])[None]
     # Curvature and its rate cost what the passengers feel: lateral acceleration and jerk, plus a floor at low speed.
-    grow = (1.0 + (v / 4.0) ** 4).detach()
+    grow = 1.0 + (v / 4.0) ** 4
     terms = (
         (m[..., 0, :], c[..., 0] - bounds.d_ref, scale * w_offset),
         (m[..., 1, :], c[..., 1] - bounds.slope_ref, scale * w_heading),
@@ -97,7 +97,7 @@ def build_lateral(
         q = q + torch.einsum("kbti,kbt->ki", weighted, offset)
     first = (grid.first_fine(0), grid.first_fine(1))
     at_input = torch.where(grid.input_branch == 1, first[1], first[0])
-    v_input = motion.v[:, grid.input_branch, at_input].clamp(min=0).detach()
+    v_input = motion.v[:, grid.input_branch, at_input].clamp(min=0)
     own = torch.where(grid.input_branch == 1, 0.1, 1.0)
     P = P + torch.diag_embed(w_rate * own * grid.input_dt * (1.0 + (v_input / 4.0) ** 4))
 
@@ -106,7 +106,7 @@ def build_lateral(
     labels: list[RowLabel] = []
     hard = t <= config.horizon.lateral_hard + 1e-9
     times = [round(x, 2) for x in t.tolist()]
-    kappa0 = start[2].detach()
+    kappa0 = start[2]
     for branch, keep, suffix in ((0, hard, ""), (1, hard & tail, " (tail)")):
         mb, cb, vb = m[:, branch], c[:, branch], v[:, branch]
         index = keep.nonzero()[:, 0]
@@ -118,7 +118,7 @@ def build_lateral(
         upper = bounds.upper[:, branch, index] - base
         blocks.append((rows.flatten(1, 2), lower.flatten(1), upper.flatten(1)))
         labels += row_labels("corridor" + suffix, tuple(x for x in named for _ in range(CIRCLES)))
-        heading = limits.heading_error_max + start[1].abs().detach()
+        heading = limits.heading_error_max + start[1].abs()
         blocks.append((mb[:, index, 1], -heading - cb[:, index, 1], heading - cb[:, index, 1]))
         labels += row_labels("heading" + suffix, tuple(named))
         use = torch.ones_like(tail) if branch == 0 else tail

@@ -74,7 +74,7 @@ class Surface:
 
 def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters, config: PlannerConfig) -> Surface:
     """The corridor of the map along the path, from a little behind ego to the end of what matters."""
-    first = max(float(start.s) - 10.0, 0.0)
+    first = max(float(start.s.detach()) - 10.0, 0.0)
     s = torch.arange(first, min(first + 160.0, path.length), GRID, dtype=torch.float64)
     inside = vehicle.width / 2 + config.margins.boundary
     left, right = path.attribute("left", s), path.attribute("right", s)
@@ -82,7 +82,8 @@ def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters
     right_all = right + path.attribute("right_oncoming", s)
     lower, upper = _ordered(inside - right, left - inside)
     lower_all, upper_all = _ordered(inside - right_all, left_all - inside)
-    ahead = torch.linspace(float(start.s), min(float(start.s) + 40.0, path.length), 9, dtype=torch.float64)
+    here = float(start.s.detach())
+    ahead = torch.linspace(here, min(here + 40.0, path.length), 9, dtype=torch.float64)
     heading = path.evaluate(ahead)[1].detach()
     straight = bool((wrap_angle(heading - heading[0]).abs() < 0.4).all())
     return Surface(s, lower, upper, lower_all, upper_all, straight)
@@ -97,30 +98,33 @@ def enumerate_manoeuvres(
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> list[Manoeuvre]:
-    """Keep first, then the ways round what stands or crawls in the way. Discrete: carries no gradient."""
+    """Keep first, then the ways round what stands or crawls in the way.
+
+    Which sides are tried is discrete; the profiles follow surface and boxes with gradients.
+    """
+    base = _base_profile(surface, start)
+    keep = Manoeuvre("keep", base)
     with torch.no_grad():
-        base = _base_profile(surface, start)
-        keep = Manoeuvre("keep", base)
         blockers = _blockers(obstacles, surface, base, start, vehicle, config)
-        out = [keep]
         preferred: dict[int, int] = {}
         for a in blockers:
             center = _center(obstacles, a)
             natural = 1 if center[1] < float(_at(surface, base, center[0])) else -1
             if _offset_enough(obstacles, a, center[1], surface, base, config):
                 preferred[a] = natural
-        for flip in (False, True) if preferred else ():
-            wish = dict(preferred)
-            if flip:
-                nearest = min(wish, key=lambda a: _center(obstacles, a)[0])
-                wish[nearest] = -wish[nearest]
-            made = _shape(obstacles, surface, base, wish, start, vehicle, config, oncoming=False)
-            if made.side and not any(made.side == other.side for other in out):
-                out.append(made)
-        around = _oncoming(obstacles, surface, base, blockers, standing_time, start, path, vehicle, config)
-        if around is not None:
-            out.append(around)
-        return out
+    out = [keep]
+    for flip in (False, True) if preferred else ():
+        wish = dict(preferred)
+        if flip:
+            nearest = min(wish, key=lambda a: _center(obstacles, a)[0])
+            wish[nearest] = -wish[nearest]
+        made = _shape(obstacles, surface, base, wish, start, vehicle, config, oncoming=False)
+        if made.side and not any(made.side == other.side for other in out):
+            out.append(made)
+    around = _oncoming(obstacles, surface, base, blockers, standing_time, start, path, vehicle, config)
+    if around is not None:
+        out.append(around)
+    return out
 
 
 def _ordered(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,10 +144,10 @@ def _base_profile(surface: Surface, start: Start) -> Tensor:
     inset = torch.clamp(room / 2, max=0.2)
     target = torch.zeros_like(s).clamp(min=surface.lower + inset, max=surface.upper - inset)
     target = _smooth(target, 4)
-    x = ((s - start.s) / max(12.0, 3.0 * float(start.v))).clamp(0, 1)
+    x = ((s - start.s) / (3.0 * start.v).clamp(min=12.0)).clamp(0, 1)
     ease = 1 - x**3 * (10 - 15 * x + 6 * x**2)
-    here = float(_at(surface, target, float(start.s)))
-    return target + (float(start.d) - here) * ease
+    here = _at(surface, target, float(start.s.detach()))
+    return target + (start.d - here) * ease
 
 
 def _smooth(values: Tensor, half: int) -> Tensor:
@@ -221,28 +225,29 @@ def _shape(
     """Offset profile past the wished sides; blockers without room on that side are left out."""
     lower_room = surface.lower_all if oncoming else surface.lower
     upper_room = surface.upper_all if oncoming else surface.upper
-    comfort, speed = config.comfort, float(start.v)
+    comfort, speed = config.comfort, start.v
     hard = vehicle.width / 2 + config.margins.side + 0.05
     soft = vehicle.width / 2 + comfort.side_gap + comfort.side_gap_per_speed * speed
-    ramp = 2.0 / max(9.0, 2.0 * speed)
+    ramp = 2.0 / (2.0 * speed).clamp(min=9.0)
     lower, upper = torch.full_like(base, -1e3), torch.full_like(base, 1e3)
     side: dict[int, int] = {}
     for a, which in sorted(wish.items(), key=lambda item: _center(obstacles, item[0])[0]):
-        lo_s, hi_s, lo_d, hi_d = _extent(obstacles, a)
-        beside = _range_mask(surface, lo_s - vehicle.front - 1.0, hi_s + vehicle.rear + 1.0)
-        away = (torch.maximum(lo_s - vehicle.front - 1.0 - surface.s, surface.s - hi_s - vehicle.rear - 1.0)).clamp(
-            min=0
-        )
+        lo_s, hi_s, lo_d, hi_d = obstacles.extent(a)
+        first, last = lo_s - vehicle.front - 1.0, hi_s + vehicle.rear + 1.0
+        beside = _range_mask(surface, float(first.detach()), float(last.detach()))
+        away = torch.maximum(first - surface.s, surface.s - last).clamp(min=0)
         if which > 0:
-            room = float(torch.minimum(upper_room, upper)[beside].min())
-            if hi_d + hard > room:
+            room = torch.minimum(upper_room, upper)[beside].min()
+            if bool(hi_d + hard > room):
                 continue
-            lower = torch.maximum(lower, min(hi_d + soft, max(room - 0.05, hi_d + hard)) - ramp * away)
+            aim = torch.minimum(hi_d + soft, torch.maximum(room - 0.05, hi_d + hard))
+            lower = torch.maximum(lower, aim - ramp * away)
         else:
-            room = float(torch.maximum(lower_room, lower)[beside].max())
-            if lo_d - hard < room:
+            room = torch.maximum(lower_room, lower)[beside].max()
+            if bool(lo_d - hard < room):
                 continue
-            upper = torch.minimum(upper, max(lo_d - soft, min(room + 0.05, lo_d - hard)) + ramp * away)
+            aim = torch.maximum(lo_d - soft, torch.minimum(room + 0.05, lo_d - hard))
+            upper = torch.minimum(upper, aim + ramp * away)
         side[a] = which
     profile = _smooth(torch.maximum(torch.minimum(base, upper), lower), 2)
     profile = profile.clamp(min=torch.minimum(lower_room, base), max=torch.maximum(upper_room, base))
@@ -275,8 +280,9 @@ def _oncoming(
     group = [a for a in blockers if _extent(obstacles, a)[0] < hi_s + 12.0 and bool(obstacles.standing[a])]
     spare = surface.upper_all - surface.upper, surface.lower - surface.lower_all
     here = _range_mask(surface, lo_s, hi_s)
-    which = 1 if float(spare[0][here].min()) >= float(spare[1][here].min()) else -1
-    if max(float(spare[0][here].min()), float(spare[1][here].min())) < 1.0:
+    room = [float(side[here].min().detach()) for side in spare]
+    which = 1 if room[0] >= room[1] else -1
+    if max(room) < 1.0:
         return None
     made = _shape(obstacles, surface, base, dict.fromkeys(group, which), start, vehicle, config, oncoming=True)
     return made if first in made.side else None

@@ -64,12 +64,19 @@ class Obstacles:
 
         An empty interval (lower above upper) for an agent without active modes. Plain numbers, no gradient.
         """
-        soon = (self.node_time <= 3.0) & ~self.standing[:, None]
+        return [tuple(row) for row in self._extent(slice(None)).detach().tolist()]
+
+    def extent(self, agent: int) -> Float[Tensor, " 4"]:
+        """One row of `extents` as a tensor, with gradients."""
+        return self._extent(slice(agent, agent + 1))[0]
+
+    def _extent(self, agents: slice) -> Float[Tensor, "A 4"]:
+        soon = (self.node_time <= 3.0) & ~self.standing[agents, None]
         soon[:, 0] = True
-        use = (self.active & soon[:, None])[..., None]
-        low = [torch.where(use, x.detach(), 1e9).flatten(1).amin(1) for x in (self.s_lo, self.d_lo)]
-        high = [torch.where(use, x.detach(), -1e9).flatten(1).amax(1) for x in (self.s_hi, self.d_hi)]
-        return [tuple(row) for row in torch.stack([low[0], high[0], low[1], high[1]], 1).tolist()]
+        use = (self.active[agents] & soon[:, None])[..., None]
+        low = [torch.where(use, x[agents], 1e9).flatten(1).amin(1) for x in (self.s_lo, self.d_lo)]
+        high = [torch.where(use, x[agents], -1e9).flatten(1).amax(1) for x in (self.s_hi, self.d_hi)]
+        return torch.stack([low[0], high[0], low[1], high[1]], 1)
 
 
 def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor, config: PlannerConfig) -> Obstacles:

@@ -147,10 +147,10 @@ class ConvexPlanner:
         for number in range(config.solver.passes):
             last = number == config.solver.passes - 1
             lon_problem, lon_labels = build_longitudinal(
-                candidates.bounds, start.s, start.v, start.a, rho.detach(), weights, config
+                candidates.bounds, start.s, start.v, start.a, rho, weights, config
             )
             jerk, lon_report = solve_differentiable(lon_problem, **options)
-            motion = longitudinal_motion(jerk[:, : grid.inputs], start.s, start.v, start.a, rho.detach(), config)
+            motion = longitudinal_motion(jerk[:, : grid.inputs], start.s, start.v, start.a, rho, config)
             bounds = lateral_bounds(candidates, manoeuvres, obstacles, surface, motion, start, vehicle, config)
             s_mid = motion.s - motion.v * grid.step / 2
             bend = path.evaluate(s_mid)[2]
@@ -163,7 +163,7 @@ class ConvexPlanner:
             spent += lon_report["solution"].solve_time + lat_report["solution"].solve_time
             reports += [lon_report, lat_report]
             if not last:
-                _, about, rho = frenet_view(trajectory.detach(), path, motion.s)
+                _, about, rho = frenet_view(trajectory, path, motion.s)
                 about = LateralState(about.d.clamp(-6, 6), about.psi.clamp(-1, 1), about.kappa)
         lon, lat = lon_report["solution"], lat_report["solution"]
         status = [a if a is not SolveStatus.SOLVED else b for a, b in zip(lon.status, lat.status)]
@@ -198,10 +198,10 @@ class ConvexPlanner:
                 candidate.tail = solved.trajectory[i, 1]
             candidate_certificate(candidate, i, solved)
             out.append(candidate)
-        out.sort(key=lambda c: (c.status is not PlanStatus.SOLVED, float(c.cost) if c.cost is not None else 0.0))
+        out.sort(key=lambda c: (c.status is not PlanStatus.SOLVED, _plain(c.cost)))
         found = any(s is SolveStatus.SOLVED for s in solved.status)
         result = PlanResult(PlanStatus.SOLVED if found else PlanStatus.INFEASIBLE, out, path.knots.detach(), 0.0, 0.0)
-        result.explanation = explain(result, float(start.v), float(v_profile[-1]))
+        result.explanation = explain(result, _plain(start.v), _plain(v_profile[-1]))
         return result
 
     def _remember_standing(self, scene: VectorScene) -> None:
@@ -215,6 +215,11 @@ class ConvexPlanner:
         before = self.memory.standing_time
         self.memory.standing_time = {i: before.get(i, 0.0) + elapsed for i in still}
         self.memory.time_us = now
+
+
+def _plain(value: Tensor | float | None) -> float:
+    """A number without history; 0 for none."""
+    return float(value.detach()) if isinstance(value, Tensor) else float(value or 0.0)
 
 
 def _start(scene: VectorScene, path: ReferencePath) -> Start:

@@ -33,7 +33,7 @@ def free_speed(path: ReferencePath, start: Start, config: PlannerConfig, node_ti
     v_allowed = allowed_speed(path, config)
     step, limits = 0.1, config.limits
     allowed = v_allowed.detach().tolist()
-    s, v = float(start.s), float(start.v)
+    s, v = float(start.s.detach()), float(start.v.detach())
     positions = []
     count = round(float(node_time[-1]) / step)
     for _ in range(count):
