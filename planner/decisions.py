@@ -276,7 +276,7 @@ def _shortest_stop(start: Start, config: PlannerConfig) -> float:
         a = max(a - (limits.jerk_max if shared else limits.tail_jerk_max) * step, -hardest)
         distance += max(v * step + a * step**2 / 2, 0.0)
         v, t = v + a * step, t + step
-    return distance + 0.15
+    return distance + 0.4
 
 
 def _stopping(speed: Tensor, braking: float, t: Tensor) -> Tensor:
@@ -346,7 +346,7 @@ def _choose(
     for i, manoeuvre in enumerate(manoeuvres):
         kind = "yield" if manoeuvre.kind == "keep" else manoeuvre.kind
         candidates = longitudinal.passable[i].nonzero()[:, 0].tolist()
-        candidates.sort(key=lambda a, i=i: float(longitudinal.first_time[i, a]))
+        candidates.sort(key=lambda a, i=i: float(longitudinal.first_time[i, a].detach()))
         candidates = candidates[: config.decisions.max_conflicts]
         if i > 0:
             more.append((kind, i, (), False))
@@ -468,7 +468,9 @@ def lateral_bounds(
     d0 = start.d + offsets * start.psi - start.bend * offsets**2 / 2
     out_low = (lower[:, :, :1] - d0).clamp(min=0) + 0.02
     out_high = (d0 - upper[:, :, :1]).clamp(min=0) + 0.02
-    fade = (1 - (grid.node_time - 2.0) / 2.0).clamp(0, 1)[:, None]
+    # Over distance, not time: at standstill nobody returns anywhere.
+    settle = 2.0 * start.v + 2.0
+    fade = (1 - (s_exact - start.s - settle) / settle.clamp(min=6.0)).clamp(0, 1)[..., None]
     lower, upper = lower - out_low * fade, upper + out_high * fade
 
     profile = torch.stack([m.profile for m in manoeuvres])[index]  # [K, S]
