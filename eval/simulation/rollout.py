@@ -52,7 +52,7 @@ def rollout(
     for k in range(log.steps):
         # 1. observe: what perception shows of the world now
         started = perf_counter()
-        scene = observe(world.ego_state(), world.objects(), recording.name)
+        scene = observe(world.ego_state(), world.seen(), recording.name)
         observed = perf_counter()
 
         # 2. drive: the driver decides on a trajectory

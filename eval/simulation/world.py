@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eval.simulation.occlusion import visible
 from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.traffic import Traffic, make_traffic
 from eval.simulation.vehicle import Bicycle, VehicleState
@@ -55,6 +56,14 @@ class World:
         return ObjectStates(
             agents.track_id[there], agents.agent_class[there], agents.size[there], t.pose[there], t.velocity[there]
         )
+
+    def seen(self) -> ObjectStates:
+        """Everybody whom perfect sensors on the ego would see now.
+
+        All of them, or where the recording asks for it (`metadata["occlusion"]`) all that nobody hides.
+        """
+        everybody = self.objects()
+        return visible(everybody, self.ego.pose) if self.recording.metadata.get("occlusion") else everybody
 
     def step(self, command: Command) -> None:
         """One time step: the others react to what they see now, the ego obeys the command."""
