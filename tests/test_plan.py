@@ -1,0 +1,418 @@
+"""plan(): scenes a person could draw, what must hold of every answer, and invariances."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from planner_scenes import F64, Other, agent_rectangles, ego_rectangles, front_bumper, make_scene, rectangle
+
+from planner import ConvexPlanner, PlannerConfig, PlanStatus
+from planner.result import Candidate, PlanResult
+from planner.scene import AgentClass, Trajectory, VectorScene, VehicleParameters
+from planner.scene.frames import wrap_angle
+
+CONFIG = PlannerConfig()
+VEHICLE = VehicleParameters()
+MARGIN = CONFIG.margins.ahead
+WALKER = AgentClass.PEDESTRIAN
+UP, DOWN = math.pi / 2, -math.pi / 2
+
+SCENES: dict[str, VectorScene] = {
+    "free road": make_scene(8.0),
+    "bend": make_scene(8.0, bend=0.03, left=2.0, right=2.0),
+    "setting off": make_scene(0.0),
+    "braking start": make_scene(8.0, a=-2.0),
+    "leader": make_scene(8.0, (Other(22.0, 0.0, v=5.0),)),
+    "cone": make_scene(8.0, (Other(30.0, 0.0, kind=AgentClass.STATIC),)),
+    "standing car": make_scene(8.0, (Other(32.0, 0.0),)),
+    "crossing pedestrian": make_scene(8.0, (Other(25.0, -5.0, UP, 1.4, WALKER),)),
+    "crossing car": make_scene(8.0, (Other(35.0, -18.0, UP, 6.0),)),
+    "parked on the right": make_scene(8.0, (Other(30.0, -1.9),), left=3.5),
+    "parked on the left": make_scene(8.0, (Other(30.0, 1.9),), right=3.5),
+    "two crossing": make_scene(6.0, (Other(22.0, -14.0, UP, 6.0), Other(40.0, 20.0, DOWN, 6.0, track_id=2)), left=3.0),
+    "follower": make_scene(8.0, (Other(-9.0, 0.0, v=8.0),)),
+    "close behind a standing bus": make_scene(0.0, (Other(11.0, 0.0, kind=AgentClass.BUS),)),
+}
+
+
+def plan(scene: VectorScene, config: PlannerConfig = CONFIG) -> PlanResult:
+    return ConvexPlanner(config, VEHICLE).plan(scene)
+
+
+def chosen(scene: VectorScene) -> Candidate:
+    best = plan(scene).chosen
+    assert best is not None
+    assert best.trajectory is not None
+    assert best.tail is not None
+    return best
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, PlanResult]:
+    return {name: plan(scene) for name, scene in SCENES.items()}
+
+
+# --- golden scenes ---
+
+
+def test_a_free_road_is_driven_at_its_limit(results) -> None:
+    best = results["free road"].chosen
+    assert float(best.trajectory.v[-1]) == pytest.approx(10.0 * CONFIG.comfort.speed_fraction, abs=0.2)
+    assert float(best.trajectory.y.abs().amax()) < 1e-6
+    assert best.duties == {}
+
+
+def test_from_standstill_it_sets_off(results) -> None:
+    best = results["setting off"].chosen
+    assert float(best.trajectory.v[-1]) > 7.0
+    assert bool((best.trajectory.v.diff() > -1e-6).all())
+
+
+def test_above_the_limit_it_only_slows_down() -> None:
+    best = chosen(make_scene(13.0, limit=8.0))
+    assert bool((best.trajectory.v <= 13.0 + 1e-6).all())
+    assert float(best.trajectory.v[-1]) < 8.3
+
+
+def test_a_leader_is_followed_with_a_gap_that_grows_with_speed(results) -> None:
+    best = results["leader"].chosen
+    time = best.trajectory.time
+    gap = 22.0 + 5.0 * time - 2.25 - front_bumper(best.trajectory)
+    assert best.duties == {1: "yield"}
+    assert float(gap.amin()) > MARGIN
+    assert float(gap[-1]) > 0.5 * CONFIG.comfort.headway * 5.0
+    assert float(best.trajectory.v[-1]) == pytest.approx(5.0, abs=1.5)
+    alone = results["free road"].chosen.trajectory
+    assert float(alone.x[-1] - best.trajectory.x[-1]) > 5.0
+
+
+@pytest.mark.parametrize(("name", "face"), [("cone", 29.5), ("standing car", 29.75)])
+def test_before_a_standing_obstacle_it_slows_and_the_bumper_never_passes_its_margin(results, name, face) -> None:
+    best = results[name].chosen
+    assert float(front_bumper(best.trajectory).amax()) <= face - MARGIN + 0.02
+    assert float(front_bumper(best.tail).amax()) <= face - MARGIN + 0.02
+    assert float(best.trajectory.v[-1]) < 3.0
+    assert best.duties == {1: "yield"}
+
+
+def test_driven_cycle_by_cycle_it_comes_to_rest_before_the_obstacle() -> None:
+    """Ideal tracking, half a second a cycle: stands in the end, between the hard margin and a few metres."""
+    planner, x, v, a = ConvexPlanner(CONFIG, VEHICLE), 0.0, 8.0, 0.0
+    for cycle in range(40):
+        scene = make_scene(v, (Other(40.0 - x, 0.0),), a=a, time_us=500_000 * cycle)
+        best = planner.plan(scene).chosen
+        assert best is not None, (cycle, x, v)
+        x, v, a = x + float(best.trajectory.x[5]), float(best.trajectory.v[5]), float(best.trajectory.a[5])
+    assert v < 0.1
+    gap = 40.0 - 2.25 - x - VEHICLE.front
+    assert MARGIN - 0.05 < gap < CONFIG.comfort.gap + 3.0
+
+
+def test_a_crossing_pedestrian_is_let_through(results) -> None:
+    scene, best = SCENES["crossing pedestrian"], results["crossing pedestrian"].chosen
+    assert best.duties == {1: "yield"}
+    time = best.trajectory.time.numpy()
+    walker = agent_rectangles(scene, 0, 0, time)
+    band = [p for p in walker if abs(p.centroid.y) < VEHICLE.width / 2 + 0.35]
+    assert len(band) > 10  # really crosses
+    in_band = np.array([abs(p.centroid.y) < VEHICLE.width / 2 + 0.35 for p in walker])
+    assert float(front_bumper(best.trajectory)[torch.from_numpy(in_band)].amax()) < 25.0 - 0.35
+
+
+@pytest.mark.parametrize(("name", "side"), [("parked on the right", 1), ("parked on the left", -1)])
+def test_a_parked_car_is_passed_on_the_side_with_room(results, name: str, side: int) -> None:
+    scene, best = SCENES[name], results[name].chosen
+    assert best.kind == ("left" if side > 0 else "right")
+    assert best.duties[1] == best.kind
+    assert float(best.trajectory.x[-1]) > 35.0  # gets past
+    assert float((side * best.trajectory.y).amax()) > 0.3
+    car = rectangle(*scene.agents.box[0].tolist())
+    for outline in ego_rectangles(best.trajectory):
+        assert outline.distance(car) > CONFIG.margins.side - 0.05
+        assert outline.bounds[1] > -float(scene.route.right[0]) + 0.05
+        assert outline.bounds[3] < float(scene.route.left[0]) - 0.05
+
+
+def test_without_room_it_waits_behind(results) -> None:
+    best = chosen(make_scene(8.0, (Other(32.0, -0.9),)))
+    assert best.duties == {1: "yield"}
+    assert float(front_bumper(best.trajectory).amax()) < 32.0 - 2.25
+
+
+def test_the_oncoming_surface_is_used_only_after_waiting_and_as_a_candidate_of_its_own() -> None:
+    planner = ConvexPlanner(CONFIG, VEHICLE)
+    kinds = []
+    for cycle in range(9):
+        scene = make_scene(0.0, (Other(14.0, 0.0),), left_oncoming=3.5, time_us=500_000 * cycle)
+        kinds.append({c.kind for c in planner.plan(scene).candidates})
+    assert "oncoming" not in kinds[0]
+    waited = next(i for i, k in enumerate(kinds) if "oncoming" in k) * 0.5
+    assert waited == pytest.approx(CONFIG.decisions.standing_time, abs=0.51)
+    planner.reset()
+    assert "oncoming" not in {c.kind for c in planner.plan(scene).candidates}
+
+
+def test_an_obstacle_within_the_braking_distance_is_reported_as_an_empty_problem() -> None:
+    result = plan(make_scene(10.0, (Other(12.0, 0.0, track_id=42),)))
+    assert result.status is PlanStatus.INFEASIBLE
+    assert result.chosen is None
+    for candidate in result.candidates:
+        assert candidate.status is PlanStatus.INFEASIBLE
+        assert candidate.trajectory is candidate.tail is candidate.cost is candidate.certificate is None
+        assert 42 in {label.track_id for label in candidate.blocked_by}
+        assert candidate.blocked_by[0].rule.startswith("obstacle ahead")
+        # From 10 m/s no braking below 8 m/s^2 stops within the 6.3 m that there are: metres are missing.
+        assert candidate.phase1_slack > 0.5
+    assert "42" in result.explanation
+
+
+def test_one_empty_candidate_does_not_harm_the_others() -> None:
+    """Passing before the pedestrian or the car is tried too; whatever is empty says so beside solved ones."""
+    seen = set()
+    for distance in (12.0, 16.0, 20.0, 24.0, 28.0):
+        result = plan(
+            make_scene(9.0, (Other(distance, -4.0, UP, 1.5, WALKER), Other(distance + 25, -22.0, UP, 7.0, track_id=2)))
+        )
+        for c in result.candidates:
+            seen.add(c.status)
+            assert (c.trajectory is not None) == (c.status is PlanStatus.SOLVED)
+            if c.trajectory is not None:
+                assert all(bool(getattr(c.trajectory, n).isfinite().all()) for n in ("x", "y", "yaw", "v", "a"))
+    assert PlanStatus.SOLVED in seen
+
+
+def test_agents_behind_are_nobodys_reason_but_recorded(results) -> None:
+    behind, free = results["follower"].chosen, results["free road"].chosen
+    assert behind.trajectory.x.numpy() == pytest.approx(free.trajectory.x.numpy(), abs=1e-6)
+    assert behind.duties == {1: "ignored: their duty"}
+
+
+def test_the_explanation_names_who_holds_ego_back(results) -> None:
+    result = results["crossing pedestrian"]
+    rows = [r for r in result.chosen.certificate.active if r.label.track_id == 1]
+    assert rows
+    assert all(r.dual > 0 and r.margin < 1e-4 for r in rows)
+    assert "object 1" in result.explanation
+
+
+# --- what must hold of every solved candidate ---
+
+
+def solved(results) -> list[tuple[str, VectorScene, Candidate]]:
+    return [(n, SCENES[n], c) for n, r in results.items() for c in r.candidates if c.status is PlanStatus.SOLVED]
+
+
+def test_all_yield_and_hold_are_always_there(results) -> None:
+    for name, result in results.items():
+        kinds = [c.kind for c in result.candidates]
+        assert "hold" in kinds, name
+        assert "yield" in kinds, name
+        assert result.candidates[0].status is PlanStatus.SOLVED, name
+        costs = [c.cost for c in result.candidates if c.status is PlanStatus.SOLVED]
+        assert costs == sorted(costs), name
+
+
+def test_the_tail_is_the_trajectory_at_first_and_rests_at_last(results) -> None:
+    for name, _, c in solved(results):
+        shared = c.tail.time <= CONFIG.horizon.shared + 1e-9
+        assert int(shared.sum()) == 1 + round(CONFIG.horizon.shared / CONFIG.horizon.step)
+        for field in ("time", "x", "y", "yaw", "v", "a", "curvature"):
+            one, other = getattr(c.trajectory, field)[shared], getattr(c.tail, field)[shared]
+            assert torch.equal(one, other), (name, c.decision, field)
+        assert float(c.tail.v[-1]) == 0.0, (name, c.decision)
+        assert abs(float(c.tail.a[-1])) < 0.15, (name, c.decision)
+        assert bool((c.tail.v >= 0).all() & (c.trajectory.v >= 0).all())
+
+
+def test_trajectories_start_at_the_state_of_now(results) -> None:
+    for name, scene, c in solved(results):
+        for path in (c.trajectory, c.tail):
+            assert float(path.time[0]) == 0.0
+            for field in ("x", "y", "yaw", "v", "a", "curvature"):
+                assert float(getattr(path, field)[0]) == pytest.approx(float(getattr(scene.ego, field)), abs=1e-9), (
+                    name, field,
+                )  # fmt: skip
+
+
+def rates(path: Trajectory) -> dict[str, np.ndarray]:
+    """Recomputed from what the trajectory says, in float64 and with nothing of the planner's."""
+    t, v, a, k = (getattr(path, n).detach().numpy().astype(np.float64) for n in ("time", "v", "a", "curvature"))
+    step = np.diff(t)
+    return {
+        "jerk": np.diff(a) / step,
+        "rate": np.diff(k) / step,
+        "a": a,
+        "v": v,
+        "k": k,
+        "across": v**2 * k,
+        "turn": v * k,
+    }
+
+
+def test_limits_hold_on_every_sample(results) -> None:
+    limits = CONFIG.limits
+    for name, scene, c in solved(results):
+        start = abs(float(scene.ego.a))
+        for path, brake, jerk, across in (
+            (c.trajectory, limits.braking_max, limits.jerk_max, limits.lateral_acceleration_max),
+            (c.tail, limits.tail_braking_max, limits.tail_jerk_max, limits.tail_lateral_acceleration_max),
+        ):
+            r, where = rates(path), (name, c.decision)
+            assert r["a"].max() <= max(limits.acceleration_max, start) + 1e-5, where
+            assert r["a"].min() >= -max(brake, start) - 1e-5, where
+            moving = r["v"][1:] > 0.3  # coming to rest, acceleration ends with the motion
+            assert np.abs(r["jerk"][moving]).max(initial=0) <= jerk + 1e-4, where
+            assert np.abs(r["k"]).max() <= VEHICLE.curvature_max, where
+            assert np.abs(r["rate"]).max() <= VEHICLE.curvature_rate_max, where
+            assert np.abs(r["across"]).max() <= across * 1.02 + 1e-3, where
+            assert np.abs(r["turn"]).max() <= limits.yaw_rate_max * 1.02 + 1e-3, where
+
+
+def test_motion_is_that_of_the_bicycle_it_claims(results) -> None:
+    """Positions and headings follow from v and curvature: integrated here with a hundred steps per sample."""
+    for name, _, c in solved(results):
+        for path in (c.trajectory, c.tail):
+            t = path.time.numpy()
+            fine = np.linspace(0, t[-1], 100 * (len(t) - 1) + 1)
+            step = fine[1] - fine[0]
+            # Constant jerk between samples makes v quadratic: reconstruct it from v and a.
+            a, v, k = (np.interp(fine, t, getattr(path, n).numpy()) for n in ("a", "v", "curvature"))
+            local = fine - t[np.minimum((fine / 0.1 + 1e-9).astype(int), len(t) - 2)]
+            i = np.minimum((fine / 0.1 + 1e-9).astype(int), len(t) - 2)
+            slope = (path.a.numpy()[i + 1] - path.a.numpy()[i]) / 0.1
+            v = np.where(v > 0.3, path.v.numpy()[i] + path.a.numpy()[i] * local + slope * local**2 / 2, v)
+            turn = v * k
+            yaw = np.concatenate([[0], np.cumsum((turn[1:] + turn[:-1]) / 2 * step)])
+            vx, vy = v * np.cos(yaw), v * np.sin(yaw)
+            x = np.concatenate([[0], np.cumsum((vx[1:] + vx[:-1]) / 2 * step)])[::100]
+            y = np.concatenate([[0], np.cumsum((vy[1:] + vy[:-1]) / 2 * step)])[::100]
+            assert np.hypot(x - path.x.numpy(), y - path.y.numpy()).max() < 0.02, (name, c.decision)
+            assert np.abs(yaw[::100] - path.yaw.numpy()).max() < 2e-3, (name, c.decision)
+            assert a.shape == v.shape
+
+
+def test_no_solved_plan_touches_whom_it_yields_to(results) -> None:
+    """Shapely rectangles against the forecasts' mean boxes, at every sample up to where lateral rows are hard."""
+    for name, scene, c in solved(results):
+        time = c.trajectory.time.numpy()
+        ego = ego_rectangles(c.trajectory)
+        for agent, track in enumerate(scene.agents.track_id.tolist()):
+            if c.duties.get(track) not in ("yield", "left", "right", "pass"):
+                continue
+            other = agent_rectangles(scene, agent, 0, time)
+            for t, mine, theirs in zip(time, ego, other):
+                if t <= CONFIG.horizon.lateral_hard:
+                    assert not mine.intersects(theirs), (name, c.decision, track, t)
+
+
+def test_speed_stays_below_the_cap(results) -> None:
+    for name, scene, c in solved(results):
+        cap = max(float(scene.route.speed_limit[0]), float(scene.ego.v))
+        assert float(c.trajectory.v.amax()) <= cap + 0.05, (name, c.decision)
+
+
+def test_certificates_are_tight_and_recomputed(results) -> None:
+    for name, _, c in solved(results):
+        for certificate in (c.certificate, c.tail_certificate):
+            assert certificate.primal_residual < 1e-6, (name, c.decision)
+            assert certificate.dual_residual < 1e-5, (name, c.decision)
+            assert certificate.gap < 1e-5, (name, c.decision)
+
+
+# --- invariances and misuse ---
+
+
+@pytest.mark.parametrize("name", ["bend", "leader", "crossing pedestrian", "parked on the right"])
+@pytest.mark.parametrize("pose", [(100.0, -40.0, 2.5), (-3.0, 7.0, -0.7)])
+def test_a_plan_moves_with_its_scene(results, name: str, pose: tuple[float, float, float]) -> None:
+    new_from_old = torch.tensor(pose, dtype=F64)
+    moved, here = plan(SCENES[name].transformed(new_from_old)), results[name]
+    assert [c.decision for c in moved.candidates] == [c.decision for c in here.candidates]
+    for there, c in zip(moved.candidates, here.candidates):
+        assert there.status is c.status
+        assert there.cost == pytest.approx(c.cost, abs=1e-6)
+        for path, old in ((there.trajectory, c.trajectory), (there.tail, c.tail)):
+            cos, sin = math.cos(pose[2]), math.sin(pose[2])
+            assert path.x.numpy() == pytest.approx((pose[0] + cos * old.x - sin * old.y).numpy(), abs=1e-6)
+            assert path.y.numpy() == pytest.approx((pose[1] + sin * old.x + cos * old.y).numpy(), abs=1e-6)
+            assert wrap_angle(path.yaw - old.yaw - pose[2]).numpy() == pytest.approx(0.0, abs=1e-6)
+            assert path.v.numpy() == pytest.approx(old.v.numpy(), abs=1e-6)
+
+
+def test_the_order_of_agents_does_not_matter() -> None:
+    others = (
+        Other(22.0, 0.0, v=5.0, track_id=5), Other(35.0, -18.0, UP, 6.0, track_id=9),
+        Other(30.0, 4.0, track_id=2), Other(-9.0, 0.0, v=8.0, track_id=7),
+    )  # fmt: skip
+    reference = chosen(make_scene(8.0, others))
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        shuffled = chosen(make_scene(8.0, tuple(others[i] for i in rng.permutation(4))))
+        assert shuffled.decision == reference.decision
+        assert shuffled.duties == reference.duties
+        for field in ("x", "y", "v"):
+            assert getattr(shuffled.trajectory, field).numpy() == pytest.approx(
+                getattr(reference.trajectory, field).numpy(), abs=1e-9
+            )
+
+
+def test_the_same_scene_gives_the_same_bits(results) -> None:
+    for name in ("leader", "two crossing", "parked on the right", "bend"):
+        again = plan(SCENES[name])
+        for a, b in zip(again.candidates, results[name].candidates):
+            assert (a.decision, a.status, a.cost) == (b.decision, b.status, b.cost)
+            assert torch.equal(a.trajectory.xy, b.trajectory.xy)
+            assert torch.equal(a.tail.xy, b.tail.xy)
+
+
+def test_agents_far_away_or_invalid_change_nothing(results) -> None:
+    base = results["leader"].chosen.trajectory
+    far = chosen(make_scene(8.0, (Other(22.0, 0.0, v=5.0), Other(50.0, 60.0, track_id=3)))).trajectory
+    assert torch.allclose(far.xy, base.xy, atol=1e-9)
+    scene = make_scene(8.0, (Other(22.0, 0.0, v=5.0), Other(10.0, 0.0, track_id=3)))
+    scene.agents.valid[1] = False
+    assert torch.allclose(chosen(scene).trajectory.xy, base.xy, atol=1e-9)
+
+
+def single(scene: VectorScene) -> VectorScene:
+    return scene.apply(lambda t: t.float() if t.is_floating_point() else t)
+
+
+def test_a_float32_scene_is_planned_in_float64() -> None:
+    for name in ("leader", "parked on the right", "free road"):
+        best = chosen(single(SCENES[name]))
+        assert best.trajectory.x.dtype == torch.float64
+        expected = chosen(SCENES[name])
+        assert best.decision == expected.decision
+        assert best.trajectory.x.numpy() == pytest.approx(expected.trajectory.x.numpy(), abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda s: s.replace(ego=s.ego.replace(v=torch.tensor(math.nan, dtype=F64))), r"ego\.v"),
+        (lambda s: s.replace(agents=s.agents.replace(velocity=s.agents.velocity[:, :1])), r"agents\.velocity"),
+        (lambda s: s.replace(agents=s.agents.replace(existence=s.agents.existence + 1)), r"agents\.existence"),
+        (lambda s: s.replace(futures=s.futures.replace(mean=s.futures.mean * math.inf)), r"futures\.mean"),
+        (lambda s: s.replace(route=s.route.replace(left=-s.route.left)), r"route\.left"),
+    ],
+)
+def test_a_malformed_scene_is_refused_by_the_name_of_the_field(damage, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        plan(damage(SCENES["leader"]))
+
+
+def test_a_batch_is_refused_with_its_axes() -> None:
+    batch = VectorScene.stack([SCENES["leader"], SCENES["leader"]])
+    with pytest.raises(ValueError, match=r"single scene.*\(2,\)"):
+        plan(batch)
+
+
+def test_a_horizon_that_does_not_fit_together_is_refused() -> None:
+    horizon = replace(CONFIG.horizon, tail=((0.2, 10), (0.5, 9)))
+    with pytest.raises(ValueError, match="same duration"):
+        ConvexPlanner(replace(CONFIG, horizon=horizon))
