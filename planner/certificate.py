@@ -123,7 +123,8 @@ def explain(result: PlanResult, speed: float, free: float) -> str:
     assert chosen.trajectory is not None
     final = float(chosen.trajectory.v[-1].detach())
     change = "keeps" if abs(final - speed) < 0.5 else ("speeds up to" if final > speed else "slows to")
-    return f"{chosen.decision[0].upper()}{chosen.decision[1:]}: {change} {final:.1f} m/s of {free:.1f} m/s allowed.{reason}"
+    what = chosen.decision[0].upper() + chosen.decision[1:]
+    return f"{what}: {change} {final:.1f} m/s of {free:.1f} m/s allowed.{reason}"
 
 
 def _phrase(label: RowLabel) -> str:

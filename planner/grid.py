@@ -17,7 +17,7 @@ class Grid:
     """Constant matrices of the horizon. Branch 0 is nominal, branch 1 the tail; F fine steps, n inputs, N nodes.
 
     step (s). time ``[F]`` s after each fine step. input_index ``[2, F]``: the input held during the fine step.
-    node ``[N]``: fine indices at the ends of the nominal intervals, where rows are stated; node_time, node_dt ``[N]`` s.
+    node ``[N]``: fine indices at the ends of the nominal intervals, where rows stand; node_time, node_dt ``[N]`` s.
     tail_own ``[N]``: the node lies after the shared part. input_dt ``[n]`` s. input_branch ``[n]``: 1 = tail only.
     """
 

@@ -29,8 +29,8 @@ CIRCLES = 5
 class LateralBounds:
     """What the decisions ask of the lateral motion. K candidates, 2 branches, N nodes, C circles.
 
-    lower, upper ``[K, 2, N, C]`` m: interval for the offset of the axis point at each circle, half the width and margins
-    already taken off; infinite where a row is not wanted. lower_id, upper_id: track id that sets them, -1 the map.
+    lower, upper ``[K, 2, N, C]`` m: interval for the offset of the axis point at each circle, half the
+    width and margins already taken off; infinite where a row is not wanted. lower_id, upper_id: track id that sets them, -1 the map.
     d_ref ``[K, 2, N]`` m, slope_ref ``[K, 2, N]`` (rad): offset and heading error to aim for.
     """
 
@@ -74,7 +74,7 @@ def build_lateral(
     grid, limits = make_grid(config.horizon), config.limits
     node, dt, tail, t = grid.node, grid.node_dt, grid.tail_own, grid.node_time
     maps, free = _predict(motion, path_curvature, about, start, config)
-    k, n, nodes = len(free), grid.inputs, len(node)
+    k, n = len(free), grid.inputs
     m, c = maps[:, :, node], free[:, :, node]  # [K, 2, N, 3, n], [K, 2, N, 3]
     v, a = motion.v[:, :, node].clamp(min=0), motion.a[:, :, node]
     bend = path_curvature[:, :, node]

@@ -176,7 +176,12 @@ def _blockers(
     for a in range(len(obstacles)):
         lo_s, hi_s, lo_d, hi_d = _extent(obstacles, a)
         across = float(obstacles.speed[a] * torch.sin(obstacles.relative_heading[a, 0, 0]).abs())
-        if float(obstacles.speed[a]) > NUDGE_SPEED or across > NUDGE_ACROSS or hi_s < front - 3.0 or lo_s > front + LOOK_AHEAD:
+        if (
+            float(obstacles.speed[a]) > NUDGE_SPEED
+            or across > NUDGE_ACROSS
+            or hi_s < front - 3.0
+            or lo_s > front + LOOK_AHEAD
+        ):
             continue
         near = _range_mask(surface, lo_s - vehicle.front, hi_s + vehicle.rear)
         if bool(((base[near] + half > lo_d) & (base[near] - half < hi_d)).any()):

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from planner.certificate import candidate_certificate, explain, row_ids
 from planner.config import PlannerConfig
-from planner.decisions import CandidateSet, assemble, conflict_bounds, lateral_bounds
+from planner.conflicts import conflict_bounds
+from planner.corridor import lateral_bounds
+from planner.decisions import CandidateSet, assemble
 from planner.grid import make_grid
 from planner.kinematics import frenet_view, integrate
 from planner.lateral import LateralState, build_lateral, lateral_state
@@ -32,7 +34,8 @@ from planner.speed_profile import free_speed
 class PlannerMemory:
     """What is carried from one cycle to the next. Discrete choices only; safety never depends on it.
 
-    decision: text of the last preferred decision. standing_time: seconds each track has stood. time_us: of the last scene.
+    decision: text of the last preferred decision. standing_time: seconds each track has stood.
+    time_us: of the last scene.
     """
 
     decision: str = ""

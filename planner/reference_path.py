@@ -29,8 +29,8 @@ class ReferencePath:
     """Cubic spline through ``n`` knots, SPACING apart in s.
 
     knots ``[n, 2]`` m; moments ``[n, 2]``: second derivatives at the knots.
-    Attributes along the path, per knot ``[n]``: left, right, left_oncoming, right_oncoming (m, >= 0, from the path to the
-    end of the surface), speed_limit (m/s), junction (bool).
+    Attributes along the path, per knot ``[n]``: left, right, left_oncoming, right_oncoming (m, >= 0, from the path to
+    the end of the surface), speed_limit (m/s), junction (bool).
     """
 
     knots: Float[Tensor, "n 2"]
