@@ -17,11 +17,12 @@ ACTIVE_DUAL = 1e-4
 """Multipliers above this are reported."""
 MOST_ACTIVE = 12
 
+RowNames = tuple[list[RowLabel], Tensor, Tensor]
+"""Labels of the rows, and the track ids behind their lower and their upper sides."""
 
-def row_ids(
-    labels: list[RowLabel], bounds: LongitudinalBounds | LateralBounds, grid: Grid
-) -> list[tuple[Tensor, Tensor]]:
-    """Per candidate, the track ids behind the lower and the upper side of every row (-1: nobody)."""
+
+def row_ids(labels: list[RowLabel], bounds: LongitudinalBounds | LateralBounds, grid: Grid) -> list[RowNames]:
+    """Per candidate, the labels and the track ids behind the lower and the upper side of every row (-1: nobody)."""
     longitudinal = isinstance(bounds, LongitudinalBounds)
     rule = "obstacle ahead" if longitudinal else "corridor"
     k = len(bounds.upper_id)
@@ -40,7 +41,7 @@ def row_ids(
             seen[branch, label.time] = circle + 1
             lower[:, row] = bounds.lower_id[:, branch, node, circle]
             upper[:, row] = bounds.upper_id[:, branch, node, circle]
-    return [(labels, lower[i], upper[i]) for i in range(k)]  # type: ignore[misc]
+    return [(labels, lower[i], upper[i]) for i in range(k)]
 
 
 def candidate_certificate(candidate: Candidate, i: int, solved: Any) -> None:

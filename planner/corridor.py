@@ -71,9 +71,9 @@ def lateral_bounds(
     lower, upper = torch.maximum(lower, above), torch.minimum(upper, below)
 
     cell = ((s_exact - surface.s[0]) / GRID).clamp(0, len(surface.s) - 2)
-    i, f = cell.long(), cell - cell.long()
+    index, f = cell.long(), cell - cell.long()
     take = lambda j: profile.gather(1, j.flatten(1)).reshape(j.shape)  # noqa: E731
-    here, after = take(i), take(i + 1)
+    here, after = take(index), take(index + 1)
     slope = torch.atan((after - here) / GRID)
     return LateralBounds(lower, upper, lower_id, upper_id, here + (after - here) * f, slope)
 

@@ -57,9 +57,8 @@ def assemble(
         for _, index, passed, _ in choices
     ]
     v_ref = torch.stack([torch.zeros_like(v_profile) if hold else v_profile for *_, hold in choices])
-    bounds = LongitudinalBounds(
-        *(torch.stack(column) for column in zip(*rows)), v_ref=v_ref, v_cap=v_profile.expand(len(choices), -1) + 0.3
-    )
+    merged = [torch.stack(column) for column in zip(*rows)]
+    bounds = LongitudinalBounds(*merged, v_ref, v_profile.expand(len(choices), -1) + 0.3)
     texts, duties = zip(*(_describe(choice, longitudinal, manoeuvres, obstacles) for choice in choices))
     return CandidateSet(
         [kind for kind, *_ in choices],
@@ -82,8 +81,9 @@ def _choose(
     more: list[Choice] = []
     for i, manoeuvre in enumerate(manoeuvres):
         kind = "yield" if manoeuvre.kind == "keep" else manoeuvre.kind
+        when = longitudinal.first_time[i].tolist()
         candidates = longitudinal.passable[i].nonzero()[:, 0].tolist()
-        candidates.sort(key=lambda a, i=i: float(longitudinal.first_time[i, a].detach()))
+        candidates.sort(key=when.__getitem__)
         candidates = candidates[: config.decisions.max_conflicts]
         if manoeuvre.oncoming and _opposed(longitudinal, i, obstacles):
             continue

@@ -29,8 +29,9 @@ CIRCLES = 5
 class LateralBounds:
     """What the decisions ask of the lateral motion. K candidates, 2 branches, N nodes, C circles.
 
-    lower, upper ``[K, 2, N, C]`` m: interval for the offset of the axis point at each circle, half the
-    width and margins already taken off; infinite where a row is not wanted. lower_id, upper_id: track id that sets them, -1 the map.
+    lower, upper ``[K, 2, N, C]`` m: interval for the offset of the axis point at each circle, half the width and
+    margins already taken off; infinite where a row is not wanted. lower_id, upper_id: track id that sets
+    them, -1 the map.
     d_ref ``[K, 2, N]`` m, slope_ref ``[K, 2, N]`` (rad): offset and heading error to aim for.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planner.certificate import candidate_certificate, explain, row_ids
+from planner.certificate import RowNames, candidate_certificate, explain, row_ids
 from planner.config import PlannerConfig
 from planner.conflicts import conflict_bounds
 from planner.corridor import lateral_bounds
@@ -51,8 +51,8 @@ class _Solved:
     status: list[SolveStatus]
     longitudinal: QPSolution
     lateral: QPSolution
-    longitudinal_labels: list[list[RowLabel]]
-    lateral_labels: list[list[RowLabel]]
+    longitudinal_labels: list[RowNames]
+    lateral_labels: list[RowNames]
     residuals: tuple[Any, Any]
     solve_time: float
     trusted: list[dict[str, Any]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import torch
+from torch import Tensor
 
 from planner.scene import Trajectory
 
@@ -64,7 +65,8 @@ class Candidate:
     decision: for people, e.g. "yield to 12, pass 7 on the left". kind: its main manoeuvre
     ("yield", "hold", "pass", "left", "right", "oncoming", "stop").
     duties: track_id -> what this candidate does about it ("yield", "pass", "left", "right", "ignored: behind ego").
-    status, cost: cost is comparable between candidates of a scene; None unless solved.
+    status, cost: cost is comparable between candidates of a scene; None unless solved; a scalar tensor with history
+    from `plan_differentiable`.
     trajectory: the intended motion, time[0] = 0. tail: shares its first steps with the trajectory and
     then comes to rest; time[0] = 0 as well. Both None unless solved.
     blocked_by: for INFEASIBLE, the rows that cause it, worst first; phase1_slack (m) how far off.
@@ -74,7 +76,7 @@ class Candidate:
     kind: str
     duties: dict[int, str]
     status: PlanStatus
-    cost: float | None = None
+    cost: float | Tensor | None = None
     trajectory: Trajectory | None = None
     tail: Trajectory | None = None
     certificate: Certificate | None = None
