@@ -58,7 +58,8 @@ def assemble(
     ]
     v_ref = torch.stack([torch.zeros_like(v_profile) if hold else v_profile for *_, hold in choices])
     merged = [torch.stack(column) for column in zip(*rows)]
-    bounds = LongitudinalBounds(*merged, v_ref, v_profile.expand(len(choices), -1) + 0.3)
+    v_cap = v_profile.expand(len(choices), -1) + 0.3
+    bounds = LongitudinalBounds(*merged, v_ref, v_cap)  # type: ignore[call-arg]  # seven columns of seven fields
     texts, duties = zip(*(_describe(choice, longitudinal, manoeuvres, obstacles) for choice in choices))
     return CandidateSet(
         [kind for kind, *_ in choices],

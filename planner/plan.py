@@ -24,7 +24,7 @@ from planner.preference import candidate_costs
 from planner.qp.layer import solve_differentiable
 from planner.qp.problem import QPSolution, SolveStatus
 from planner.reference_path import ReferencePath, build_reference_path
-from planner.result import Candidate, PlanResult, PlanStatus, RowLabel
+from planner.result import Candidate, PlanResult, PlanStatus
 from planner.scene import Trajectory, VectorScene, VehicleParameters
 from planner.scene.frames import wrap_angle
 from planner.speed_profile import free_speed
