@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from planner_scenes import F64, Other, agent_rectangles, ego_rectangles, front_bumper, make_scene, rectangle
 
 from planner import ConvexPlanner, PlannerConfig, PlanStatus
@@ -416,3 +418,11 @@ def test_a_horizon_that_does_not_fit_together_is_refused() -> None:
     horizon = replace(CONFIG.horizon, tail=((0.2, 10), (0.5, 9)))
     with pytest.raises(ValueError, match="same duration"):
         ConvexPlanner(replace(CONFIG, horizon=horizon))
+
+
+def test_the_example_of_the_planner_page_is_the_one_that_the_readme_test_runs() -> None:
+    [shown], [tested] = (
+        re.findall(r"^```python\n(.*?)^```", (REPOSITORY / name).read_text(), re.MULTILINE | re.DOTALL)
+        for name in ("docs/planner.md", "README.md")
+    )
+    assert shown == tested

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -317,11 +318,14 @@ def test_certify_measures_each_kind_of_error() -> None:
     y = s.y.clone()
     y[0, loose] += 1.0
     assert float(certify(problem, s.x, y, s.z)[2]) > 1e-3
-    # One that pushes against a bound that does not exist: sign.
+    # One that pushes against a bound that does not exist, with a cost that makes everything else fit: sign.
     open_row = int(problem.upper[0].isinf().nonzero()[0])
     y = s.y.clone()
-    y[0, open_row] = 1.0
-    assert float(certify(problem, s.x, y, s.z)[1]) > 1e-2
+    y[0, open_row] += 1.0
+    fitting = replace(problem, q=problem.q - problem.A[:, open_row])
+    primal, dual, _ = certify(fitting, s.x, y, s.z)
+    assert float(primal) < 1e-8
+    assert float(dual) > 1e-2
 
 
 def test_bad_scaling_is_solved_or_admitted() -> None:
