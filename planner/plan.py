@@ -18,7 +18,7 @@ from planner.grid import make_grid
 from planner.kinematics import frenet_view, integrate
 from planner.lateral import LateralState, build_lateral, lateral_state
 from planner.longitudinal import build_longitudinal, longitudinal_motion
-from planner.manoeuvres import Manoeuvre, Start, enumerate_manoeuvres, usable_surface
+from planner.manoeuvres import Manoeuvre, Start, Surface, enumerate_manoeuvres, usable_surface
 from planner.obstacles import Obstacles, project_obstacles
 from planner.preference import candidate_costs
 from planner.qp.layer import solve_differentiable
@@ -85,16 +85,16 @@ class ConvexPlanner:
         the status INFEASIBLE and no `chosen`.
         """
         with torch.no_grad():
-            return self._plan(scene, differentiable=False)
+            return self._plan(scene)
 
     def plan_differentiable(self, scene: VectorScene) -> PlanResult:
         """As `plan`, with autograd history: gradients of trajectories and costs reach the scene's tensors.
 
         Discrete choices (which decisions exist, which is preferred) carry none.
         """
-        return self._plan(scene, differentiable=True)
+        return self._plan(scene)
 
-    def _plan(self, scene: VectorScene, differentiable: bool) -> PlanResult:
+    def _plan(self, scene: VectorScene) -> PlanResult:
         began = time.perf_counter()
         scene = scene.validate().double()
         if scene.batch_shape:
@@ -119,7 +119,7 @@ class ConvexPlanner:
             vehicle, config,
         )  # fmt: skip
 
-        # Solve all; candidates whose steering fails get a second chance at lower speed.
+        # Solve all, certify, put in order of preference.
         solved = self._solve(scene, path, start, candidates, manoeuvres, obstacles, surface)
         result = self._rank(scene, path, start, candidates, manoeuvres, obstacles, surface, solved, v_profile)
         result.total_time = time.perf_counter() - began
@@ -136,15 +136,16 @@ class ConvexPlanner:
         candidates: CandidateSet,
         manoeuvres: list[Manoeuvre],
         obstacles: Obstacles,
-        surface: Any,
+        surface: Surface,
     ) -> _Solved:
         config, vehicle = self.config, self.vehicle
         grid = make_grid(config.horizon)
         k, fine = len(candidates.kind), len(grid.time)
         weights = _weights(scene, config)
         options = {"backend": config.solver.backend, "second_opinion": config.solver.second_opinion}
+        # Longitudinal, then lateral; the second pass linearises about what the first one would drive.
         rho = torch.ones(k, 2, fine, dtype=torch.float64)
-        about = _about_profile(candidates, manoeuvres, surface, start, k, fine)
+        about = LateralState(*torch.zeros(3, k, 2, fine, dtype=torch.float64))  # straight along the path
         ego = torch.stack([scene.ego.x, scene.ego.y, scene.ego.yaw, start.v, start.a, start.kappa])
         spent, reports = 0.0, []
         for number in range(config.solver.passes):
@@ -184,7 +185,7 @@ class ConvexPlanner:
         candidates: CandidateSet,
         manoeuvres: list[Manoeuvre],
         obstacles: Obstacles,
-        surface: Any,
+        surface: Surface,
         solved: _Solved,
         v_profile: Tensor,
     ) -> PlanResult:
@@ -240,11 +241,3 @@ def _weights(scene: VectorScene, config: PlannerConfig) -> Tensor:
     )
     proposal = scene.proposal
     return base if proposal is None or proposal.cost_weight is None else base * proposal.cost_weight
-
-
-def _about_profile(
-    candidates: CandidateSet, manoeuvres: list[Manoeuvre], surface: Any, start: Start, k: int, fine: int
-) -> LateralState:
-    """First linearisation point: straight along the path."""
-    zero = torch.zeros(k, 2, fine, dtype=torch.float64)
-    return LateralState(zero, zero, zero)
