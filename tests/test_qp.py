@@ -319,7 +319,7 @@ def test_certify_measures_each_kind_of_error() -> None:
     y[0, loose] += 1.0
     assert float(certify(problem, s.x, y, s.z)[2]) > 1e-3
     # One that pushes against a bound that does not exist, with a cost that makes everything else fit: sign.
-    open_row = int(problem.upper[0].isinf().nonzero()[0])
+    open_row = int((problem.upper[0].isinf() & (s.y[0] == 0)).nonzero()[0])
     y = s.y.clone()
     y[0, open_row] += 1.0
     fitting = replace(problem, q=problem.q - problem.A[:, open_row])
