@@ -97,7 +97,7 @@ def _choose(
     others = [c for c in more if c[1] > 0 and not c[2]]
     rest = [c for c in more if c not in others]
     ordered = more[:1] + [c for pair in _interleave(others, rest) for c in pair if c != more[0]] if more else []
-    return (choices + ordered)[: config.decisions.max_candidates]
+    return choices + ordered[: max(config.decisions.max_candidates - len(choices), 0)]
 
 
 def _opposed(longitudinal: Longitudinal, index: int, obstacles: Obstacles) -> bool:

@@ -192,14 +192,14 @@ CROWD = make_scene(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("most", [2, 3, 5, 12])
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
 def test_all_yield_and_hold_keep_the_first_two_slots_however_few_there_are(most: int, monkeypatch) -> None:
     config = with_limits(max_candidates=most, max_conflicts=6)
     found = candidate_set(CROWD, config, monkeypatch)
     assert found.kind[:2] == ["yield", "hold"]
     assert found.hold[:2] == [False, True]
     assert set(found.duties[0].values()) == {"yield"}
-    assert len(found.kind) == most  # and the rest is used
+    assert len(found.kind) == max(most, 2)  # and the rest is used
 
 
 def test_the_last_decision_keeps_a_slot(monkeypatch) -> None:
