@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from planner_scenes import F64, Other, agent_rectangles, ego_rectangles, front_bumper, make_scene, rectangle
+from scipy.stats import norm
 
 from planner import ConvexPlanner, PlannerConfig, PlanStatus
 from planner.result import Candidate, PlanResult
@@ -101,6 +102,26 @@ def test_before_a_standing_obstacle_it_slows_and_the_bumper_never_passes_its_mar
     assert best.duties == {1: "yield"}
 
 
+@pytest.mark.parametrize(("v", "x"), [(6.0, 18.0), (6.0, 22.0), (8.0, 20.0), (8.0, 26.0)])
+def test_where_the_hard_row_holds_ego_back_the_gap_is_the_margin_and_not_more(v: float, x: float) -> None:
+    """A certain obstacle: its covariance is the floor alone, so the gap is known to the millimetre."""
+    best = chosen(make_scene(v, (Other(x, 0.0, kind=AgentClass.STATIC, sigma=0.0, spread=0.0),)))
+    rows = [r.label for r in best.certificate.active if r.label.rule == "obstacle ahead"]
+    assert rows
+    assert rows[0].track_id == 1
+    grown = float(norm.ppf(1 - CONFIG.risk.hit_probability)) * CONFIG.risk.sigma_floor
+    assert x - 0.5 - float(front_bumper(best.trajectory).amax()) == pytest.approx(MARGIN + grown, abs=2e-3)
+
+
+@pytest.mark.parametrize("v", [4.0, 8.0, 12.0])
+def test_the_tail_rests_as_early_as_firm_braking_allows(v: float) -> None:
+    """Not merely at its end: the longer it moves, the more the worst case of others takes up."""
+    tail = chosen(make_scene(v, limit=14.0)).tail
+    late = tail.time > CONFIG.horizon.shared + (v + 2.0 * CONFIG.horizon.shared) / 5.5 + 1.6
+    assert int(late.sum()) > 5
+    assert float(tail.v[late].amax()) <= 0.021
+
+
 def test_driven_cycle_by_cycle_it_comes_to_rest_before_the_obstacle() -> None:
     """Ideal tracking, half a second a cycle: stands in the end, between the hard margin and a few metres."""
     planner, x, v, a = ConvexPlanner(CONFIG, VEHICLE), 0.0, 8.0, 0.0
@@ -137,6 +158,35 @@ def test_a_parked_car_is_passed_on_the_side_with_room(results, name: str, side: 
         assert outline.distance(car) > CONFIG.margins.side - 0.05
         assert outline.bounds[1] > -float(scene.route.right[0]) + 0.05
         assert outline.bounds[3] < float(scene.route.left[0]) - 0.05
+
+
+def nearest_beside(scene: VectorScene, candidate: Candidate) -> float:
+    """Smallest distance (m) to the first agent's box of now, while lateral rows are hard."""
+    other = rectangle(*scene.agents.box[0].tolist())
+    hard = candidate.trajectory.time <= CONFIG.horizon.lateral_hard
+    return min(o.distance(other) for o, keep in zip(ego_rectangles(candidate.trajectory), hard) if keep)
+
+
+CARELESS = replace(CONFIG, comfort=replace(CONFIG.comfort, side_gap=-0.3, side_gap_per_speed=0.0))
+"""Aims to scrape along, so that only the hard rows keep it off."""
+SCRAPE = make_scene(6.0, (Other(26.0, -1.9, sigma=0.0, spread=0.0),), left=3.5)
+
+
+def test_beside_an_object_the_row_holds_where_comfort_would_scrape_along() -> None:
+    best = next(c for c in plan(SCRAPE, CARELESS).candidates if c.kind == "left")
+    assert best.status is PlanStatus.SOLVED
+    held = [r.label for r in best.certificate.active if r.label.rule == "corridor"]
+    assert {label.track_id for label in held} == {1}
+    assert nearest_beside(SCRAPE, best) > 0.0
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the margin is waived wherever ego's present offset lies within it, even for an object far ahead",
+)
+def test_beside_an_object_ahead_the_whole_hard_margin_is_kept() -> None:
+    best = next(c for c in plan(SCRAPE, CARELESS).candidates if c.kind == "left")
+    assert nearest_beside(SCRAPE, best) > CONFIG.margins.side - 0.05
 
 
 def test_without_room_it_waits_behind(results) -> None:

@@ -107,6 +107,7 @@ CASES = {
     "reference to the left": (NARROW, "route.xy", (..., Y), {}),
     "left edge further out in a bend": (CURVED, "route.left", (...,), {}),
     "reference across in a bend": (CURVED, "route.xy", (..., Y), {}),
+    "speed limit, which changes what steering costs": (PARKED, "route.speed_limit", (...,), {}),
     "speed limit": (CURVED, "route.speed_limit", (...,), {}),
 }
 
