@@ -10,6 +10,8 @@ import torch
 from shapely import affinity
 from shapely.geometry import Polygon, box
 
+from planner import ConvexPlanner, PlannerConfig
+from planner.result import Candidate, PlanResult
 from planner.scene import (
     AgentClass,
     AgentFutures,
@@ -153,3 +155,41 @@ def front_bumper(trajectory: Trajectory, vehicle: VehicleParameters | None = Non
     """x (m) of the front bumper's middle along a road in x."""
     p = vehicle or VehicleParameters()
     return trajectory.x + p.front * torch.cos(trajectory.yaw)
+
+
+CONFIG = PlannerConfig()
+VEHICLE = VehicleParameters()
+WALKER = AgentClass.PEDESTRIAN
+UP, DOWN = math.pi / 2, -math.pi / 2
+"""Headings (rad) across the road."""
+
+SCENES: dict[str, VectorScene] = {
+    "free road": make_scene(8.0),
+    "bend": make_scene(8.0, bend=0.03, left=2.0, right=2.0),
+    "setting off": make_scene(0.0),
+    "braking start": make_scene(8.0, a=-2.0),
+    "leader": make_scene(8.0, (Other(22.0, 0.0, v=5.0),)),
+    "cone": make_scene(8.0, (Other(30.0, 0.0, kind=AgentClass.STATIC),)),
+    "standing car": make_scene(8.0, (Other(32.0, 0.0),)),
+    "crossing pedestrian": make_scene(8.0, (Other(25.0, -5.0, UP, 1.4, WALKER),)),
+    "crossing car": make_scene(8.0, (Other(35.0, -18.0, UP, 6.0),)),
+    "parked on the right": make_scene(8.0, (Other(30.0, -1.9),), left=3.5),
+    "parked on the left": make_scene(8.0, (Other(30.0, 1.9),), right=3.5),
+    "two crossing": make_scene(6.0, (Other(22.0, -14.0, UP, 6.0), Other(40.0, 20.0, DOWN, 6.0, track_id=2)), left=3.0),
+    "follower": make_scene(8.0, (Other(-9.0, 0.0, v=8.0),)),
+    "close behind a standing bus": make_scene(0.0, (Other(11.0, 0.0, kind=AgentClass.BUS),)),
+}
+
+
+def plan(scene: VectorScene, config: PlannerConfig = CONFIG) -> PlanResult:
+    """By a planner without a past."""
+    return ConvexPlanner(config, VEHICLE).plan(scene)
+
+
+def chosen(scene: VectorScene) -> Candidate:
+    """The preferred candidate, which has to exist."""
+    best = plan(scene).chosen
+    assert best is not None
+    assert best.trajectory is not None
+    assert best.tail is not None
+    return best
