@@ -70,7 +70,7 @@ class Recording:
     route: lane ids in order, along the ego's way and on beyond the end of the recording.
     route_xy ``[n, 2]``: centreline of the route, global frame.
     keyframe: bool ``[T]``, true at annotated key frames (all of them for generated scenes).
-    metadata: family, seed, parameters, `unavoidable` with its argument, notes on data quality.
+    metadata: family, seed, parameters, `avoidable` with its argument, notes on data quality.
     """
 
     name: str

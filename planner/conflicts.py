@@ -123,7 +123,9 @@ def conflict_bounds(
     # Passing first: out of the zone before it is entered; in front of whom merges, for two seconds.
     leave = torch.where(zone, s_hi, -inf).amax((3, 4))
     margin = config.margins
-    early = torch.where(_vulnerable(obstacles)[:, :, 0, 0], margin.zone_time_walking, margin.zone_time)
+    # Whoever walks gets more time, unless ego can no longer stop for them anyhow: then going first is the kinder way.
+    can_stop = entry.detach() - margin.ahead > front.detach() + full_stop(start, config)
+    early = torch.where(_vulnerable(obstacles)[:, :, 0, 0] & can_stop, margin.zone_time_walking, margin.zone_time)
     due = t >= (enter_time - early)[..., None]
     zone_rear = torch.where(due, leave[..., None], -inf).amax(2)
     merge_time = torch.where(follow.any(-1), t, inf).amin((2, 3))
@@ -275,6 +277,13 @@ def _stopping(speed: Tensor, braking: float, t: Tensor) -> Tensor:
     """Distance covered after t when braking from `speed` to rest."""
     until = torch.minimum(t + 0 * speed, speed / braking)
     return speed * until - braking * until**2 / 2
+
+
+def full_stop(start: Start, config: PlannerConfig) -> Tensor:
+    """Distance to rest (m) under the hardest braking of the intended motion, its build-up included."""
+    limits, v = config.limits, start.v.detach()
+    build_up = (limits.braking_max + start.a.detach().clamp(-limits.braking_max, 3.0)) / limits.jerk_max
+    return v * build_up / 2 + v**2 / (2 * limits.braking_max)
 
 
 def _reach(start: Start, config: PlannerConfig, t: Tensor) -> Tensor:

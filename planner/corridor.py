@@ -15,6 +15,9 @@ from planner.manoeuvres import GRID, Manoeuvre, Start, Surface
 from planner.obstacles import Obstacles
 from planner.scene import VehicleParameters
 
+NEAR = 8.0
+"""Within this distance driven (m), a hard side margin that does not hold now gives way; further on it holds."""
+
 
 def lateral_bounds(
     candidates: CandidateSet,
@@ -59,10 +62,11 @@ def lateral_bounds(
     above, below, who_above, who_below = _beside(
         candidates, profile, sides[index], obstacles, surface, at, reach, vehicle, config
     )
-    # Already closer than the margin: do not come closer.
+    # Already closer than the margin to what is right here: do not come closer.
+    here_still = (s - start.s.detach() < NEAR)[..., None]
     side = config.margins.side
-    above = torch.minimum(above, torch.maximum(above - side, d0 - 0.01))
-    below = torch.maximum(below, torch.minimum(below + side, d0 + 0.01))
+    above = torch.where(here_still, torch.minimum(above, torch.maximum(above - side, d0 - 0.01)), above)
+    below = torch.where(here_still, torch.maximum(below, torch.minimum(below + side, d0 + 0.01)), below)
     # Where ego has not moved yet, staying is allowed, whoever comes close.
     stays = (s - start.s.detach() < 0.5)[..., None]
     above = torch.where(stays, torch.minimum(above, d0 - 0.05), above)

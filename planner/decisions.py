@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from planner.config import PlannerConfig
-from planner.conflicts import ONCOMING_ANGLE, Longitudinal, shortest_stop
+from planner.conflicts import ONCOMING_ANGLE, Longitudinal, full_stop, shortest_stop
 from planner.longitudinal import LongitudinalBounds
 from planner.manoeuvres import Manoeuvre, Start
 from planner.obstacles import Obstacles
@@ -130,7 +130,7 @@ def _merge(
     inf = torch.tensor(torch.inf, dtype=torch.float64)
     margin, comfort = config.margins, config.comfort
     front = start.s + vehicle.front
-    stops = (front + _full_stop(start, config), front + shortest_stop(start, config))
+    stops = (front + full_stop(start, config), front + shortest_stop(start, config))
     uppers, ids = [], []
     for tail, stop in zip((False, True), stops):
         bound = torch.where(yields[:, None], longitudinal.yield_front[index], inf)
@@ -160,13 +160,6 @@ def _merge(
     gap_s = nearest - vehicle.front - comfort.gap
     lowers = torch.stack([lower, torch.full_like(lower, -torch.inf)])
     return torch.stack(uppers), lowers, torch.stack(ids), torch.stack([lower_id, lower_id]), gap_s, headway, speed
-
-
-def _full_stop(start: Start, config: PlannerConfig) -> Tensor:
-    """Distance to rest (m) under the hardest braking of the intended motion, its build-up included."""
-    limits, v = config.limits, start.v.detach()
-    build_up = (limits.braking_max + start.a.detach().clamp(-limits.braking_max, 3.0)) / limits.jerk_max
-    return v * build_up / 2 + v**2 / (2 * limits.braking_max)
 
 
 def _describe(

@@ -19,6 +19,8 @@ GRID = 1.0
 LOOK_AHEAD = 70.0
 NUDGE_SPEED = 2.5
 """Objects up to this speed (m/s) may be passed beside within the own surface,"""
+WALKING_BERTH = 0.6
+"""m beyond the hard margin: people closer than this to our way are given a wider berth where there is room."""
 NUDGE_ACROSS = 0.8
 """and those that move across our way slower than this (m/s)."""
 
@@ -184,7 +186,8 @@ def _blockers(
         ):
             continue
         near = _range_mask(surface, lo_s - vehicle.front, hi_s + vehicle.rear)
-        if bool(((base[near] + half > lo_d) & (base[near] - half < hi_d)).any()):
+        reach = half + (WALKING_BERTH if _walks(obstacles, a) else 0.0)
+        if bool(((base[near] + reach > lo_d) & (base[near] - reach < hi_d)).any()):
             found.append((lo_s, a))
     return [a for _, a in sorted(found)]
 
@@ -192,6 +195,10 @@ def _blockers(
 def _extent(obstacles: Obstacles, a: int) -> tuple[float, float, float, float]:
     """Interval the agent takes up now, and within the next 3 s for slow movers: s and d, lower and upper."""
     return obstacles.extents[a]
+
+
+def _walks(obstacles: Obstacles, a: int) -> bool:
+    return int(obstacles.agent_class[a]) in (AgentClass.PEDESTRIAN, AgentClass.BICYCLE)
 
 
 def _center(obstacles: Obstacles, a: int) -> tuple[float, float]:
@@ -240,18 +247,19 @@ def _shape(
         lo_s, hi_s, lo_d, hi_d = obstacles.extent(a)
         first, last = lo_s - vehicle.front - 1.0, hi_s + vehicle.rear + 1.0
         beside = _range_mask(surface, float(first.detach()), float(last.detach()))
+        wish_gap = soft + (WALKING_BERTH if _walks(obstacles, a) else 0.0)
         away = torch.maximum(first - surface.s, surface.s - last).clamp(min=0)
         if which > 0:
             room = torch.minimum(upper_room, upper)[beside].min()
             if bool(hi_d + hard > room):
                 continue
-            aim = torch.minimum(hi_d + soft, torch.maximum(room - 0.05, hi_d + hard))
+            aim = torch.minimum(hi_d + wish_gap, torch.maximum(room - 0.05, hi_d + hard))
             lower = torch.maximum(lower, aim - ramp * away)
         else:
             room = torch.maximum(lower_room, lower)[beside].max()
             if bool(lo_d - hard < room):
                 continue
-            aim = torch.maximum(lo_d - soft, torch.minimum(room + 0.05, lo_d - hard))
+            aim = torch.maximum(lo_d - wish_gap, torch.minimum(room + 0.05, lo_d - hard))
             upper = torch.minimum(upper, aim + ramp * away)
         side[a] = which
     profile = _smooth(torch.maximum(torch.minimum(base, upper), lower), 2)

@@ -294,10 +294,6 @@ def test_existence_scales_modes_that_agree_add_up() -> None:
     assert float(ConvexPlanner(CONFIG, VEHICLE).plan(ghost).chosen.trajectory.x[-1]) > 50.0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the time kept to people on foot rules out passing first even where ego can no longer stop before them",
-)
 def test_who_can_no_longer_stop_before_a_pedestrian_far_off_passes_before_them() -> None:
     """At 9 m/s, 12 m before their line: stopping takes 14 m, passing takes 2.1 s, and they need 3.9 s to the lane."""
     walker = Other(16.0, -9.0, UP, 2.0, WALKER)

@@ -159,10 +159,6 @@ def test_beside_an_object_the_row_holds_where_comfort_would_scrape_along() -> No
     assert nearest_beside(SCRAPE, best) > 0.0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the margin is waived wherever ego's present offset lies within it, even for an object far ahead",
-)
 def test_beside_an_object_ahead_the_whole_hard_margin_is_kept() -> None:
     best = next(c for c in plan(SCRAPE, CARELESS).candidates if c.kind == "left")
     assert nearest_beside(SCRAPE, best) > CONFIG.margins.side - 0.05

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from eval.simulation.occlusion import visible
@@ -11,6 +13,9 @@ from eval.simulation.vehicle import Bicycle, VehicleState
 from perception.recording import ObjectStates, Recording
 from planner.limiter import Command
 from planner.scene import EgoState
+
+PAST = 5
+"""Steps over which the velocity of an annotated object is measured: the distance between two key frames."""
 
 
 class World:
@@ -60,10 +65,27 @@ class World:
     def seen(self) -> ObjectStates:
         """Everybody whom perfect sensors on the ego would see now.
 
-        All of them, or where the recording asks for it (`metadata["occlusion"]`) all that nobody hides.
+        All of them, or where the recording asks for it (`metadata["occlusion"]`) all that nobody hides. Velocities of
+        annotated objects are those of the last half second: the annotations' own know half a second of the future.
         """
         everybody = self.objects()
+        if self.recording.source == "nuscenes":
+            everybody = replace(everybody, velocity=self._past_velocity())
         return visible(everybody, self.ego.pose) if self.recording.metadata.get("occlusion") else everybody
+
+    def _past_velocity(self) -> np.ndarray:
+        """``[present, 2]`` m/s: difference over `PAST` steps, or fewer for newcomers.
+
+        As given for who is simulated, and in somebody's first moment, when there is no past.
+        """
+        k, agents, t = self.index, self.recording.agents, self.traffic
+        velocity = t.velocity.copy()
+        replayed = t.present & (velocity == agents.velocity[:, k]).all(1)
+        for back in range(1, min(PAST, k) + 1):
+            known = replayed & agents.valid[:, k] & agents.valid[:, k - back]
+            moved = agents.pose[known, k, :2] - agents.pose[known, k - back, :2]
+            velocity[known] = moved / (back * self.dt)
+        return velocity[t.present]
 
     def step(self, command: Command) -> None:
         """One time step: the others react to what they see now, the ego obeys the command."""
