@@ -39,7 +39,7 @@ def turning_lane() -> tuple:
 
 @pytest.mark.parametrize(("rate", "crosses"), [(0.03, False), (0.01, True)])
 def test_oncoming_traffic_waits_until_it_turns(rate: float, crosses: bool) -> None:
-    """Turning at 0.02 rad/s: below the rate that gives the assumption up it stays on its way, above it may go across."""
+    """Turning at 0.02 rad/s: below the rate that ends the assumption it stays on its way, above it may go across."""
     config = dataclasses.replace(CONFIG, assumptions=dataclasses.replace(CONFIG.assumptions, priority_rate=rate))
     scene = make_scene(agents=(agent(36.0, 3.5, np.pi, 7.0, track_id=4),), lines=turning_lane())
     futures = scene.futures
