@@ -23,8 +23,8 @@ class EgoProposal(TensorData):
 
     reference: a trajectory to stay close to. cost_weight: positive factors on the planner's
     cost terms, in the order of `planner.config.CostWeights`, ``W`` of them.
-    decision_logit: preference per kind of decision, in the order of
-    `planner.decisions.DecisionKind`, ``D`` of them.
+    decision_logit: preference per kind of decision, in the order yield, hold, pass, left, right,
+    oncoming. The planner reads cost_weight only, so far.
     """
 
     reference: Trajectory | None = None
