@@ -104,7 +104,7 @@ class SceneMaker:
         there = r.agents.valid[:, k]
         objects = ObjectStates(
             r.agents.track_id[there], r.agents.agent_class[there], r.agents.size[there],
-            r.agents.pose[there, k], r.agents.velocity[there, k],
+            r.agents.pose[there, k], r.agents.past_velocity(k, r.dt)[there],
         )  # fmt: skip
         return self._perception.observe(ego, objects, name=r.name)
 

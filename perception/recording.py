@@ -14,6 +14,9 @@ import numpy as np
 from perception.road_map import RoadMap
 from planner.scene import AgentClass, VehicleParameters
 
+PAST = 5
+"""Steps over which the velocity of an annotated object is measured: the distance between two key frames at 10 Hz."""
+
 
 @dataclass
 class EgoTrack:
@@ -51,6 +54,18 @@ class AgentLog:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def past_velocity(self, k: int, dt: float) -> np.ndarray:
+        """``[N, 2]`` m/s at time index k, from positions up to then: over `PAST` steps of dt (s), newcomers over fewer.
+
+        `velocity` itself where there is no past. What a sensor could know: `velocity` of annotated data is a central
+        difference and knows half a second of the future.
+        """
+        velocity = self.velocity[:, k].copy()
+        for back in range(1, min(PAST, k) + 1):
+            known = self.valid[:, k] & self.valid[:, k - back]
+            velocity[known] = (self.pose[known, k, :2] - self.pose[known, k - back, :2]) / (back * dt)
+        return velocity
 
     @classmethod
     def empty(cls, times: int) -> AgentLog:

@@ -8,7 +8,8 @@ import numpy as np
 from sim_scenes import DT, agent, recording, straight_track
 
 from eval.simulation.simulation_config import SimulationConfig
-from eval.simulation.world import PAST, World
+from eval.simulation.world import World
+from perception.recording import PAST
 from planner.limiter import Command
 from planner.scene import AgentClass
 

@@ -14,9 +14,6 @@ from perception.recording import ObjectStates, Recording
 from planner.limiter import Command
 from planner.scene import EgoState
 
-PAST = 5
-"""Steps over which the velocity of an annotated object is measured: the distance between two key frames."""
-
 
 class World:
     """One recording brought to life. Global frame, 10 Hz.
@@ -74,18 +71,10 @@ class World:
         return visible(everybody, self.ego.pose) if self.recording.metadata.get("occlusion") else everybody
 
     def _past_velocity(self) -> np.ndarray:
-        """``[present, 2]`` m/s: difference over `PAST` steps, or fewer for newcomers.
-
-        As given for who is simulated, and in somebody's first moment, when there is no past.
-        """
-        k, agents, t = self.index, self.recording.agents, self.traffic
-        velocity = t.velocity.copy()
-        replayed = t.present & (velocity == agents.velocity[:, k]).all(1)
-        for back in range(1, min(PAST, k) + 1):
-            known = replayed & agents.valid[:, k] & agents.valid[:, k - back]
-            moved = agents.pose[known, k, :2] - agents.pose[known, k - back, :2]
-            velocity[known] = moved / (back * self.dt)
-        return velocity[t.present]
+        """``[present, 2]`` m/s: `AgentLog.past_velocity` for who is replayed, the simulated one for the others."""
+        agents, t = self.recording.agents, self.traffic
+        replayed = (t.velocity == agents.velocity[:, self.index]).all(1, keepdims=True)
+        return np.where(replayed, agents.past_velocity(self.index, self.dt), t.velocity)[t.present]
 
     def step(self, command: Command) -> None:
         """One time step: the others react to what they see now, the ego obeys the command."""
