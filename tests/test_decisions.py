@@ -302,3 +302,16 @@ def test_who_can_no_longer_stop_before_a_pedestrian_far_off_passes_before_them()
     )
     assert result.chosen is not None
     assert result.chosen.duties == {1: "pass"}
+
+
+def test_the_oncoming_surface_is_not_used_while_somebody_comes() -> None:
+    """A car coming towards us on it within the horizon takes the candidate away; one that has passed does not."""
+    offered = {}
+    for name, x in (("coming", 60.0), ("passed", -20.0)):
+        planner = ConvexPlanner()
+        coming = Other(x, 3.5, yaw=float(np.pi), v=8.0, track_id=2)
+        for cycle in range(9):
+            scene = make_scene(0.0, (Other(14.0, 0.0), coming), left_oncoming=3.5, time_us=500_000 * cycle)
+            kinds = {c.kind for c in planner.plan(scene).candidates}
+        offered[name] = "oncoming" in kinds
+    assert offered == {"coming": False, "passed": True}
