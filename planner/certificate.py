@@ -10,7 +10,7 @@ from torch import Tensor
 from planner.grid import Grid
 from planner.lateral import LateralBounds
 from planner.longitudinal import LongitudinalBounds
-from planner.qp.problem import QPSolution, QuadraticProgram, SolveStatus
+from planner.qp.dense import QPSolution, QuadraticProgram, SolveStatus
 from planner.result import ActiveRow, Candidate, Certificate, PlanResult, PlanStatus, RowLabel
 
 ACTIVE_DUAL = 1e-4

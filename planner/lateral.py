@@ -18,7 +18,7 @@ from torch import Tensor
 from planner.config import PlannerConfig
 from planner.grid import make_grid
 from planner.longitudinal import LongitudinalMotion, row_labels
-from planner.qp.problem import QuadraticProgram
+from planner.qp.dense import QuadraticProgram
 from planner.result import RowLabel
 from planner.scene import VehicleParameters
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from planner.config import Horizon, PlannerConfig
 from planner.grid import Grid, make_grid
-from planner.qp.problem import QuadraticProgram
+from planner.qp.dense import QuadraticProgram
 from planner.result import RowLabel
 
 TAIL_BRAKING = 6.0

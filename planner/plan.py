@@ -21,8 +21,8 @@ from planner.longitudinal import build_longitudinal, longitudinal_motion
 from planner.manoeuvres import Manoeuvre, Start, Surface, enumerate_manoeuvres, usable_surface
 from planner.obstacles import Obstacles, project_obstacles
 from planner.preference import candidate_costs
-from planner.qp.layer import solve_differentiable
-from planner.qp.problem import QPSolution, SolveStatus
+from planner.qp.dense import QPSolution, SolveStatus
+from planner.qp.dense_layer import solve_differentiable
 from planner.reference_path import ReferencePath, build_reference_path
 from planner.result import Candidate, PlanResult, PlanStatus
 from planner.scene import Trajectory, VectorScene, VehicleParameters

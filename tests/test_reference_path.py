@@ -150,7 +150,7 @@ def test_heading_and_curvature_are_the_derivatives_they_claim_to_be() -> None:
     assert turn.numpy() == pytest.approx(path.evaluate(s)[2].numpy(), abs=1e-4)
 
 
-def test_gradients_of_the_projection_are_those_of_the_implicit_function() -> None:
+def test_dense_gradients_of_the_projection_are_those_of_the_implicit_function() -> None:
     """With respect to the point, and to the route's points, against central differences."""
     # Points 0.73 m apart: none lies where the resampling cuts, which is at every metre and has a kink there.
     xy = torch.from_numpy(winding([0.0, 0.06, 0.06, -0.04], step=0.73)).requires_grad_(True)

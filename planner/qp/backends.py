@@ -2,7 +2,7 @@
 
 Each takes numpy float64 arrays ``(P, q, A, lower, upper, x_lower, x_upper)`` and returns
 ``(outcome, x, y, z)`` with outcome "solved", "infeasible", "iteration_limit" or "numerical" and
-multipliers signed as in `planner.qp.problem.QPSolution`. What they claim is checked by the caller.
+multipliers signed as in `planner.qp.dense.QPSolution`. What they claim is checked by the caller.
 """
 
 from __future__ import annotations

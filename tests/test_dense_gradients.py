@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_qp import batch_of, emptied, random_program
+from test_dense_qp import batch_of, emptied, random_program
 
-from planner.qp.layer import solve_differentiable
-from planner.qp.problem import QuadraticProgram, SolveStatus
-from planner.qp.solver import solve
+from planner.qp.dense import QuadraticProgram, SolveStatus
+from planner.qp.dense_layer import solve_differentiable
+from planner.qp.dense_solver import solve
 
 F64 = torch.float64
 NAMES = ("P", "q", "A", "lower", "upper", "x_lower", "x_upper")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from planner.qp import solver as solver_module
+from planner.qp import dense_solver as solver_module
 from planner.qp.backends import BACKENDS, clarabel_backend
-from planner.qp.problem import QuadraticProgram, SolveStatus, certify
-from planner.qp.solver import solve
+from planner.qp.dense import QuadraticProgram, SolveStatus, certify
+from planner.qp.dense_solver import solve
 
 F64 = torch.float64
 

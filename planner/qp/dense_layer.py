@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from planner.qp.problem import QPSolution, QuadraticProgram, SolveStatus
-from planner.qp.solver import solve
+from planner.qp.dense import QPSolution, QuadraticProgram, SolveStatus
+from planner.qp.dense_solver import solve
 
 MULTIPLIER_THRESHOLD = 1e-7
 """Multipliers below this times the largest one do not count as active."""
@@ -85,7 +85,7 @@ def _backward_member(P: Tensor, A: Tensor, x: Tensor, y: Tensor, z: Tensor, v: T
 def solve_differentiable(problem: QuadraticProgram, **options: Any) -> tuple[Tensor, dict[str, Any]]:
     """x ``[B, n]`` with gradients to every datum of the problem, and a report.
 
-    options: those of `planner.qp.solver.solve`. The report holds "solution" (QPSolution) and, after a backward
+    options: those of `planner.qp.dense_solver.solve`. The report holds "solution" (QPSolution) and, after a backward
     pass, "trusted" ``[B]``: False for members whose gradient was set to zero (not solved, or a singular
     system). Differentiating twice raises RuntimeError.
     """

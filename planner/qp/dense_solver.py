@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from planner.qp.backends import BACKENDS, Backend
-from planner.qp.problem import QPSolution, QuadraticProgram, SolveStatus, certify
+from planner.qp.dense import QPSolution, QuadraticProgram, SolveStatus, certify
 
 PRIMAL_TOLERANCE = 1e-6
 """Largest violation (in the row's unit, after recomputation) of an answer that counts as solved."""
