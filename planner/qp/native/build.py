@@ -1,0 +1,83 @@
+"""Compiles the solver into this folder: ``python -m planner.qp.native.build`` (a C++17 compiler is all it needs).
+
+The same source is compiled once per instruction set; the library takes the widest that the CPU has. Fast-math stays
+off: it would change how the whole process treats denormal numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+LIBRARY = "libdualdrive_qp.so"
+SOURCES = ("dispatch.cpp", "kernel.cpp", "kernel.hpp", "stage_block.hpp", "riccati_ipm.hpp", "lanes.hpp", "dualdrive_qp.h")
+
+FLAGS = "-std=c++17 -O3 -fPIC -fno-math-errno -fno-trapping-math -ffp-contract=fast -fvisibility=hidden -Wall -Wextra"
+LEVELS = {
+    "dd_kernel_baseline": "",
+    "dd_kernel_avx2": "-mavx2 -mfma",
+    "dd_kernel_avx512": "-mavx512f -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512",
+}
+"""Name of each compiled copy and what it may use; x86-64 has all, other processors the first."""
+
+
+class BuildError(RuntimeError):
+    """No compiler, or it failed; the message says which and how."""
+
+
+def compiler() -> list[str] | None:
+    """The command of the C++ compiler: $CXX, else the first of c++, g++, clang++ that is installed."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    if named:
+        return named if shutil.which(named[0]) else None
+    found = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    return [found] if found else None
+
+
+def build(target: Path | None = None) -> Path:
+    """Compile and put the library at `target`, whole or not at all. Raises BuildError."""
+    target = target or FOLDER / LIBRARY
+    cxx = compiler()
+    if cxx is None:
+        raise BuildError("no C++ compiler: $CXX, c++, g++ and clang++ are all missing")
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    levels = LEVELS if x86 else {"dd_kernel_baseline": ""}
+    flags = [*shlex.split(FLAGS), *(["-DDD_X86"] if x86 else []), f"-I{FOLDER}"]
+    with tempfile.TemporaryDirectory() as temporary:
+        jobs = [([*cxx, *flags, "-c", str(FOLDER / "dispatch.cpp")], Path(temporary) / "dispatch.o")]
+        for name, extra in levels.items():
+            command = [*cxx, *flags, *extra.split(), f"-DDD_LEVEL={name}", "-c", str(FOLDER / "kernel.cpp")]
+            jobs.append((command, Path(temporary) / f"{name}.o"))
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            list(pool.map(lambda job: _run([*job[0], "-o", str(job[1])]), jobs))
+        fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            _run([*cxx, "-shared", "-pthread", *(str(out) for _, out in jobs), "-o", str(fresh)])
+            os.replace(fresh, target)
+        finally:
+            fresh.unlink(missing_ok=True)
+    return target
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise BuildError(f"{command[0]}: {error}") from error
+    if done.returncode != 0:
+        raise BuildError(f"{shlex.join(command)}\n{done.stderr.strip()[-2000:]}")
+
+
+if __name__ == "__main__":
+    try:
+        print(build())
+    except BuildError as error:
+        sys.exit(f"the solver was not compiled: {error}")

@@ -1,0 +1,31 @@
+// What one compilation of the solver offers to the dispatcher.
+#pragma once
+
+#include <stdint.h>
+
+#include "dualdrive_qp.h"
+
+struct Job {
+  const dd_problem* problem;
+  const dd_options* options;
+  const dd_point* start;  // where to begin (solve) or to differentiate (adjoint)
+  dd_solution* solution;
+  const dd_tensor* grad_z;
+  dd_gradient* gradient;
+  double stop_at;  // monotonic clock, s
+};
+
+// Blocks of members, handed out one at a time to whoever asks.
+struct BlockQueue {
+  int64_t (*next)(void* state);  // first member of the next block; at or beyond `last` when there is none
+  void* state;
+  int64_t last;
+};
+
+struct KernelTable {
+  int width;  // instances side by side
+  int (*solve)(const Job& job, const BlockQueue& queue);
+  int (*solve_single)(const Job& job, const BlockQueue& queue);  // blocks of one instance
+};
+
+extern const KernelTable dd_kernel_baseline, dd_kernel_avx2, dd_kernel_avx512;

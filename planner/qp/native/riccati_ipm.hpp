@@ -1,0 +1,421 @@
+// Primal-dual interior point with Mehrotra's predictor and corrector; Newton steps by a Riccati recursion over the tree.
+//
+// A block holds W instances side by side. Every limit v <= b or v >= b of a stage becomes a side with sign +1 or -1,
+// slack s, multiplier l and compliance r:   s = sign (b - v) + r l,   s l -> tau.   With inv = 1 / (s + r l) and
+// e = sign (b - v) + r l  Newton's step is
+//     dl = inv (l (sign dv - e) + tau),   ds = e - s - sign dv + r dl,   weight in the Hessian  w = l inv,
+// and for the predictor (tau = 0) both relative changes follow from one number, rho = dl / l = inv (sign dv - e),
+// ds / s = -1 - rho. Limits whose two sides meet are equations, kept by a proximal method of multipliers.
+// The dynamics hold at all times: states are rolled out from the inputs.
+#pragma once
+
+#include "stage_block.hpp"
+
+namespace {
+
+template <int W, int NX, int NU>
+class InteriorPoint : public StageBlock<W, NX, NU> {
+  using Base = StageBlock<W, NX, NU>;
+  using typename Base::Equations;
+  using typename Base::Lane;
+  using typename Base::S;
+  using typename Base::Sides;
+  using typename Base::Stage;
+  using typename Base::T;
+  using Base::K;
+  using Base::alpha_;
+  using Base::at;
+  using Base::broadcast;
+  using Base::count_;
+  using Base::job_;
+  using Base::lane_;
+  using Base::limits_;
+  using Base::member_;
+  using Base::most;
+  using Base::n_;
+  using Base::pick;
+  using Base::stage_;
+  using Base::sum;
+  using Base::taken;
+
+ public:
+  using Base::Base;
+
+  // Solve members first .. first + count - 1; 1 <= count <= W.
+  void solve(int64_t first, int count) {
+    this->load(first, count);
+    begin();
+    iterate();
+    store(count);
+  }
+
+ private:
+  struct Totals {
+    T product{}, primal{}, dual_sum{};
+  };
+
+  double tolerance() const { return job_.options->tolerance; }
+
+  // Inputs at zero, or at the start's, inside their bounds; slacks off the boundary; products at mu.
+  void begin() {
+    const int nx = this->nx(), nz = this->nz();
+    const bool warm = job_.start != nullptr;
+    const double mu = warm ? larger(kWarmProduct, job_.options->smoothing) : larger(1.0, job_.options->smoothing);
+    typename Base::Source z0{}, l0{}, u0{};
+    if (warm) z0 = this->source(job_.start->z), l0 = this->source(job_.start->dual_lower), u0 = this->source(job_.start->dual_upper);
+    const auto zl = this->source(job_.problem->z_lower), zu = this->source(job_.problem->z_upper);
+    for (int t = 0; t < n_; ++t)
+      for (int i = nx; i < nz; ++i) {
+        const int64_t k = int64_t(t) * nz + i;
+        stage_[t].val[i] = smaller(larger(warm ? z0(k) : T{}, zl(k)), zu(k));
+      }
+    roll_out(false);
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      Sides& sd = st.sides;
+      const T *sign = reinterpret_cast<const T*>(sd.sign);
+      T *s = reinterpret_cast<T*>(sd.s), *l = reinterpret_cast<T*>(sd.l);
+      const T *bound = reinterpret_cast<const T*>(sd.bound), *comply = reinterpret_cast<const T*>(sd.comply);
+      for (int k = 0; k < sd.n * K; ++k) {
+        const int limit = sd.limit[k];
+        const T distance = bound[k] - sign[k] * st.val[limit];
+        if (warm) {
+          const int64_t i = int64_t(t) * limits_ + (limit < nz ? limit : nz + st.row[limit - nz].id);
+          const T known = sign[k] > 0 ? u0(i) : sign[k] < 0 ? l0(i) : T{};
+          s[k] = larger(distance + comply[k] * known, broadcast(kWarmSlack));
+          l[k] = larger(known, mu / s[k]);
+          s[k] = larger(s[k], mu / l[k]);
+        } else {
+          s[k] = larger(distance, s[k]);
+          l[k] = mu / s[k];
+        }
+      }
+      if (warm)
+        for (int k = 0; k < st.equal.n; ++k) {
+          const int limit = st.equal.limit[k];
+          const int64_t i = int64_t(t) * limits_ + (limit < nz ? limit : nz + st.row[limit - nz].id);
+          st.equal.y[k] = st.equal.on[k] * (u0(i) - l0(i));
+        }
+    }
+  }
+
+  // States and rows from the inputs; with the pending step of inputs, slacks and multipliers if `step`.
+  void roll_out(bool step) {
+    const int nx = this->nx(), nz = this->nz();
+    const auto x0 = this->source(job_.problem->x0);
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      T* z = st.val;
+      if (step)
+        for (int i = nx; i < nz; ++i) z[i] += taken(st.dval[i]);
+      for (int i = 0; i < nx; ++i) {
+        T v = st.c[i];
+        for (int j = 0; j < nx; ++j) v += st.F[i * nz + j] * (st.parent < 0 ? x0(j) : stage_[st.parent].val[j]);
+        for (int j = nx; j < nz; ++j) v += st.F[i * nz + j] * z[j];
+        z[i] = v;
+      }
+      this->apply_rows(st, z);
+      if (!step) continue;
+      Sides& sd = st.sides;
+      for (int k = 0; k < sd.n; ++k) sd.s[k] += taken(sd.e[k]), sd.l[k] += taken(sd.x[k]);
+      for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(st.equal.dy[k]);
+    }
+  }
+
+  // The true residuals of every lane, with the costates: roll-out, slacks, stationarity by the adjoint recursion.
+  void measure(bool step) {
+    const int nz = this->nz();
+    roll_out(step);
+    T primal{}, product{}, worst{}, dual{}, scale{};
+    S primal_s{}, product_s{}, worst_s{};
+    const double tol = tolerance(), goal = job_.options->smoothing;
+    T* y = this->scratch_l_;
+    T* gradient = this->scratch_w_;
+    for (int t = n_ - 1; t >= 0; --t) {
+      Stage& st = stage_[t];
+      Sides& sd = st.sides;
+      for (int i = 0; i < nz + st.rows; ++i) y[i] = T{};
+      for (int k = 0; k < sd.n; ++k) {
+        const S on = sd.sign[k] * sd.sign[k];
+        const S e = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k) + sd.comply[k] * sd.l[k];
+        primal_s = larger(primal_s, on * (magnitude(e - sd.s[k]) - tol * magnitude(sd.bound[k])));
+        const S p = sd.s[k] * sd.l[k];
+        product_s += on * p;
+        worst_s = larger(worst_s, on * magnitude(p - goal));
+        this->add_to(y, sd.limit, k, sd.sign[k] * sd.l[k]);
+      }
+      for (int k = 0; k < st.equal.n; ++k) {
+        const Equations& eq = st.equal;
+        y[eq.limit[k]] += eq.y[k];
+        const T off = st.val[eq.limit[k]] - eq.b[k] - eq.comply[k] * eq.y[k];
+        primal = larger(primal, eq.on[k] * (magnitude(off) - tol * magnitude(eq.b[k])));
+      }
+      this->cost_gradient(st);
+      for (int i = 0; i < nz; ++i) gradient[i] = y[i];
+      this->pull_rows(st, y, gradient);
+      for (int i = 0; i < nz; ++i) {
+        scale = larger(scale, larger(magnitude(gradient[i]), larger(magnitude(st.hz[i]), magnitude(st.g[i]))));
+        gradient[i] += st.hz[i];
+      }
+      this->costate_stage(st, gradient, dual);
+    }
+    primal = larger(primal, most(primal_s));
+    product = sum(product_s), worst = most(worst_s);
+    for (int w = 0; w < W; ++w) {
+      Lane& lane = lane_[w];
+      const double n = at(count_, w);
+      lane.mu = n > 0 ? at(product, w) / n : 0;
+      lane.primal = at(primal, w), lane.dual = at(dual, w), lane.scale = 1 + at(scale, w), lane.worst = at(worst, w);
+    }
+  }
+
+  // Take the pending step, weigh the limits, factor, and prepare the predictor.
+  Totals factor(bool step) {
+    const int nz = this->nz();
+    Totals total;
+    S product_s{}, primal_s{}, dual_s{};
+    const double tol = tolerance();
+    T* weight = this->scratch_w_;
+    T* linear = this->scratch_l_;
+    for (int t = n_ - 1; t >= 0; --t) {
+      Stage& st = stage_[t];
+      const int limits = nz + st.rows;
+      if (step)
+        for (int i = 0; i < limits; ++i) st.val[i] += taken(st.dval[i]);
+      for (int i = 0; i < limits; ++i) weight[i] = linear[i] = T{};
+      Sides& sd = st.sides;
+      for (int k = 0; k < sd.n; ++k) {
+        if (step) sd.s[k] += taken(sd.e[k]), sd.l[k] += taken(sd.x[k]);
+        const S s = sd.s[k], l = sd.l[k], sign = sd.sign[k], on = sign * sign;
+        const S e = sd.bound[k] - sign * pick(st.val, sd.limit, k) + sd.comply[k] * l;
+        primal_s = larger(primal_s, on * (magnitude(e - s) - tol * magnitude(sd.bound[k])));
+        product_s += on * s * l;
+        dual_s += on * l;
+        const S isl = 1.0 / (s * l);
+        const S inv = sd.soft ? 1.0 / (s + sd.comply[k] * l) : l * isl;
+        sd.e[k] = e, sd.isl[k] = isl, sd.inv[k] = inv;
+        this->add_to(weight, sd.limit, k, on * l * inv);
+        this->add_to(linear, sd.limit, k, sign * l * (1.0 - e * inv));
+      }
+      Equations& eq = st.equal;
+      for (int k = 0; k < eq.n; ++k) {
+        if (step) eq.y[k] += taken(eq.dy[k]);
+        const int i = eq.limit[k];
+        const T off = st.val[i] - eq.b[k] - eq.comply[k] * eq.y[k];
+        total.primal = larger(total.primal, eq.on[k] * (magnitude(off) - tol * magnitude(eq.b[k])));
+        total.dual_sum += magnitude(eq.y[k]);
+        weight[i] += eq.w[k];
+        linear[i] += eq.y[k] + eq.w[k] * off;
+      }
+      T local[NX ? (NX + NU) * (NX + NU) : 1];
+      T* q = NX ? local : this->scratch_q_;
+      this->hessian(st, weight, q);
+      this->factor_stage(st, q);
+      this->cost_gradient(st);
+      newton_gradient(st, linear);
+    }
+    total.primal = larger(total.primal, most(primal_s));
+    total.product = sum(product_s);
+    total.dual_sum += sum(dual_s);
+    return total;
+  }
+
+  void newton_gradient(Stage& st, const T* linear) {
+    const int nz = this->nz();
+    T local[NX ? NX + NU : 1];
+    T* gradient = NX ? local : this->scratch_g_;
+    for (int i = 0; i < nz; ++i) gradient[i] = st.hz[i] + linear[i];
+    this->pull_rows(st, linear, gradient);
+    this->backward_stage(st, gradient);
+  }
+
+  // Predictor: the largest relative decrease, and the sum of ds dl; leaves ds dl in x.
+  void predict(T& ratio, T& second) {
+    S ratio_s{}, second_s{};
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      this->forward_stage(st);
+      Sides& sd = st.sides;
+      for (int k = 0; k < sd.n; ++k) {
+        const S sign = sd.sign[k], on = sign * sign;
+        const S rho = sd.inv[k] * (sign * pick(st.dval, sd.limit, k) - sd.e[k]);
+        ratio_s = larger(ratio_s, on * larger(-rho, 1.0 + rho));
+        const S x = -on * sd.s[k] * sd.l[k] * rho * (1.0 + rho);
+        second_s += x;
+        sd.x[k] = x;
+      }
+    }
+    ratio = most(ratio_s), second = sum(second_s);
+  }
+
+  // Corrector towards products of tau, less the predictor's second-order term scaled by `share`.
+  void correct(T tau, T share, T& ratio, T& second, T& target, T& check) {
+    const int nx = this->nx(), nz = this->nz();
+    T* linear = this->scratch_l_;
+    S target_s{};
+    for (int t = n_ - 1; t >= 0; --t) {
+      Stage& st = stage_[t];
+      Sides& sd = st.sides;
+      for (int i = 0; i < nz + st.rows; ++i) linear[i] = T{};
+      for (int k = 0; k < sd.n; ++k) {
+        const S goal = tau - share * sd.x[k], l = sd.l[k];
+        sd.x[k] = goal;
+        target_s += sd.sign[k] * sd.sign[k] * goal;
+        this->add_to(linear, sd.limit, k, sd.sign[k] * (l + sd.inv[k] * (goal - l * sd.e[k])));
+      }
+      Equations& eq = st.equal;
+      for (int k = 0; k < eq.n; ++k) {
+        const int i = eq.limit[k];
+        linear[i] += eq.y[k] + eq.w[k] * (st.val[i] - eq.b[k] - eq.comply[k] * eq.y[k]);
+      }
+      newton_gradient(st, linear);
+    }
+    S ratio_s{}, second_s{};
+    check = T{};
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      this->forward_stage(st);
+      for (int i = nx; i < nz; ++i) check += st.dval[i] * st.dval[i];
+      Sides& sd = st.sides;
+      for (int k = 0; k < sd.n; ++k) {
+        const S s = sd.s[k], l = sd.l[k], sign = sd.sign[k], on = sign * sign, e = sd.e[k];
+        const S dv = sign * pick(st.dval, sd.limit, k);
+        const S dl = sd.inv[k] * (l * (dv - e) + sd.x[k]);
+        const S ds = e - s - dv + sd.comply[k] * dl;
+        ratio_s = larger(ratio_s, on * larger(-dl * s, -ds * l) * sd.isl[k]);
+        second_s += on * ds * dl;
+        sd.x[k] = dl, sd.e[k] = ds;
+      }
+      Equations& eq = st.equal;
+      for (int k = 0; k < eq.n; ++k) {
+        const int i = eq.limit[k];
+        eq.dy[k] = eq.w[k] * (st.val[i] + st.dval[i] - eq.b[k] - eq.comply[k] * eq.y[k]);
+      }
+    }
+    ratio = most(ratio_s), second = sum(second_s), target = sum(target_s);
+    check += second;
+  }
+
+  bool good(const Lane& lane) const {
+    const double tol = tolerance(), goal = job_.options->smoothing;
+    if (!(lane.primal <= tol && lane.dual <= tol * lane.scale)) return false;
+    return goal > 0 ? lane.worst <= kSmoothingError * goal : lane.mu <= tol;
+  }
+
+  void iterate() {
+    const double tol = tolerance(), goal = job_.options->smoothing;
+    measure(false);
+    bool pending = false;
+    for (int w = 0; w < W; ++w) lane_[w].resting = lane_[w].outcome >= 0 || good(lane_[w]);
+    for (int it = 0; it <= job_.options->iterations; ++it) {
+      bool all_rest = true;
+      for (int w = 0; w < W; ++w) all_rest &= lane_[w].resting || lane_[w].outcome >= 0;
+      if (all_rest) {
+        // Those that rest are believed to have arrived; what counts is the measurement.
+        measure(pending);
+        pending = false;
+        alpha_ = T{};
+        bool all_done = true;
+        for (int w = 0; w < W; ++w) {
+          Lane& lane = lane_[w];
+          if (lane.outcome >= 0) continue;
+          if (good(lane)) {
+            lane.outcome = DD_CONVERGED;
+          } else {
+            lane.resting = false, all_done = false;
+          }
+        }
+        if (all_done) return;
+      }
+      const bool late = clock_now() >= job_.stop_at;
+      if (late || it == job_.options->iterations) {
+        if (!all_rest) measure(pending);
+        for (int w = 0; w < W; ++w)
+          if (lane_[w].outcome < 0)
+            lane_[w].outcome = good(lane_[w]) ? DD_CONVERGED : late ? DD_OUT_OF_TIME : DD_ITERATION_LIMIT;
+        return;
+      }
+      const Totals total = factor(pending);
+      T ratio, second, target, check;
+      predict(ratio, second);
+      const T affine = 1.0 / larger(broadcast(1), ratio);
+      T tau, share;
+      for (int w = 0; w < W; ++w) {
+        const double n = at(count_, w) > 0 ? at(count_, w) : 1, mu = at(total.product, w) / n, a = at(affine, w);
+        const double reached = ((1 - a) * mu * n + a * a * at(second, w)) / n;
+        double sigma = mu > 0 ? reached / mu : 0;
+        sigma = sigma * sigma * sigma;
+        const double aim = larger(sigma * mu, goal);
+        at(tau, w) = aim;
+        at(share, w) = mu > 0 ? larger(0.0, 1 - aim / mu) : 0;
+        lane_[w].mu = mu, lane_[w].primal = at(total.primal, w);
+      }
+      share *= share;
+      correct(tau, share, ratio, second, target, check);
+      alpha_ = smaller(broadcast(1), kToBoundary / larger(ratio, broadcast(1e-300)));
+      pending = true;
+      for (int w = 0; w < W; ++w) {
+        Lane& lane = lane_[w];
+        const double a = at(alpha_, w);
+        if (lane.outcome >= 0 || lane.resting) {
+          at(alpha_, w) = 0;
+          continue;
+        }
+        if (!(magnitude(at(check, w)) < 1e200) || !(a >= 0)) {
+          lane.outcome = DD_NUMERICAL;
+          at(alpha_, w) = 0;
+          continue;
+        }
+        ++lane.iterations;
+        const double n = at(count_, w) > 0 ? at(count_, w) : 1;
+        const double mu = (1 - a) * lane.mu + (a * at(target, w) + a * a * at(second, w)) / n;
+        lane.dual *= 1 - a;
+        const double primal = (1 - a) * lane.primal;
+        const bool arrived = goal > 0 ? magnitude(mu - goal) <= 0.01 * goal : mu <= tol;
+        lane.resting = arrived && primal <= tol && lane.dual <= tol * lane.scale;
+        const double dual_sum = at(total.dual_sum, w);
+        if (lane.iterations == 1) lane.first_dual_sum = dual_sum;
+        const int slot = lane.iterations % 4;
+        const bool stalls = lane.iterations > 4 && lane.primal > 0.5 * lane.kept_primal[slot];
+        if (stalls && lane.primal > 1e-6 && dual_sum > 1e4 * (1 + lane.first_dual_sum)) lane.outcome = DD_DIVERGING;
+        lane.kept_primal[slot] = lane.primal;
+      }
+    }
+  }
+
+  static double finite(double v) { return v - v == 0 ? v : 0; }
+
+  void store(int count) {
+    const int nx = this->nx(), nz = this->nz();
+    const dd_solution& out = *job_.solution;
+    for (int w = 0; w < count; ++w) {
+      const int64_t b = member_[w];
+      out.outcome[b] = lane_[w].outcome, out.iterations[b] = lane_[w].iterations;
+      memset(out.dual_lower + b * n_ * limits_, 0, sizeof(double) * n_ * limits_);
+      memset(out.dual_upper + b * n_ * limits_, 0, sizeof(double) * n_ * limits_);
+    }
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      Sides& sd = st.sides;
+      const T *sign = reinterpret_cast<const T*>(sd.sign), *l = reinterpret_cast<const T*>(sd.l);
+      for (int w = 0; w < count; ++w) {
+        const int64_t base = member_[w] * n_ + t;
+        for (int i = 0; i < nz; ++i) out.z[base * nz + i] = finite(at(st.val[i], w));
+        for (int i = 0; i < nx; ++i) out.costate[base * nx + i] = finite(at(st.costate[i], w));
+        double *lower = out.dual_lower + base * limits_, *upper = out.dual_upper + base * limits_;
+        for (int k = 0; k < sd.n * K; ++k) {
+          const int limit = sd.limit[k] < nz ? sd.limit[k] : nz + st.row[sd.limit[k] - nz].id;
+          const double direction = at(sign[k], w);
+          if (direction != 0) (direction > 0 ? upper : lower)[limit] = finite(at(l[k], w));
+        }
+        for (int k = 0; k < st.equal.n; ++k) {
+          const int limit = st.equal.limit[k] < nz ? st.equal.limit[k] : nz + st.row[st.equal.limit[k] - nz].id;
+          const double y = finite(at(st.equal.y[k], w));
+          if (at(st.equal.on[k], w) != 0) (y > 0 ? upper : lower)[limit] = magnitude(y);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace
