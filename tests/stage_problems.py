@@ -61,3 +61,42 @@ def random_program(
 def batch_of(programs: list[StageProgram]) -> StageProgram:
     """One batch of programs over the same tree."""
     return programs[0].with_tensors([torch.cat(parts) for parts in zip(*(p.tensors() for p in programs))])
+
+
+def emptied(rng: np.random.Generator, program: StageProgram, gap: float, limits: int = 3) -> StageProgram:
+    """The same program with some of its limits moved so that no admissible input meets them all.
+
+    Weights w of one sign per limit give  sum of w x (violation) >= gap x sum of w  for all inputs within their bounds,
+    and some input comes that close. With one limit: a state or row out of reach by `gap`.
+    """
+    p = program.with_tensors([t.clone() for t in program.tensors()])
+    _, n, nx, nu, m = p.size
+    nz = nx + nu
+    p.compliance.zero_()
+    places = [(t, i) for t in range(n) for i in [*range(nx), *range(nz, nz + m)]]
+    chosen = [places[i] for i in rng.choice(len(places), min(limits, len(places)), replace=False)]
+    weight = torch.zeros(n, nz + m, dtype=torch.float64)
+    for t, i in chosen:
+        weight[t, i] = rng.uniform(0.2, 1) * rng.choice([-1.0, 1.0])
+    slope = weight[:, :nz] + (p.C[0].mT @ weight[:, nz:, None])[..., 0]
+    total = slope[:, :nx].clone()
+    for t in range(n - 1, -1, -1):
+        if p.parent[t] >= 0:
+            total[p.parent[t]] += p.A[0, t].mT @ total[t]
+    push = slope[:, nx:] + (p.B[0].mT @ total[..., None])[..., 0]
+    u = torch.where(push > 0, p.z_lower[0, :, nx:], p.z_upper[0, :, nx:])
+    x: list[torch.Tensor] = []
+    for t, parent in enumerate(p.parent):
+        before = p.x0[0] if parent < 0 else x[parent]
+        x.append(p.A[0, t] @ before + p.B[0, t] @ u[t] + p.c[0, t])
+    z = torch.cat([torch.stack(x), u], 1)
+    value = torch.cat([z, (p.C[0] @ z[..., None])[..., 0]], 1)
+    for t, i in chosen:
+        lower, upper, at = (p.z_lower, p.z_upper, i) if i < nz else (p.lower, p.upper, i - nz)
+        if weight[t, i] > 0:
+            upper[0, t, at] = value[t, i] - gap
+            lower[0, t, at] = torch.minimum(lower[0, t, at], upper[0, t, at] - rng.uniform(0.1, 1))
+        else:
+            lower[0, t, at] = value[t, i] + gap
+            upper[0, t, at] = torch.maximum(upper[0, t, at], lower[0, t, at] + rng.uniform(0.1, 1))
+    return p

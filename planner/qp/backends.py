@@ -2,14 +2,21 @@
 
 Each takes numpy float64 arrays ``(P, q, A, lower, upper, x_lower, x_upper)`` and returns
 ``(outcome, x, y, z)`` with outcome "solved", "infeasible", "iteration_limit" or "numerical" and
-multipliers signed as in `planner.qp.dense.QPSolution`. What they claim is checked by the caller.
+multipliers signed as in `planner.qp.dense.QPSolution`. What they claim is checked by the caller. Stage programs reach
+them through `planner.qp.condense`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from planner.qp.dense import QuadraticProgram
 
 Answer = tuple[str, np.ndarray | None, np.ndarray | None, np.ndarray | None]
 Backend = Callable[..., Answer]
@@ -88,4 +95,102 @@ def clarabel_backend(
     return ("iteration_limit" if "MaxIter" in status else "numerical"), None, None, None
 
 
-BACKENDS: dict[str, Backend] = {"daqp": daqp_backend, "clarabel": clarabel_backend}
+def cvxpylayers_backend(
+    P: np.ndarray,
+    q: np.ndarray,
+    A: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    x_lower: np.ndarray,
+    x_upper: np.ndarray,
+    iteration_limit: int = 200,
+) -> Answer:
+    """The program that cvxpylayers would differentiate, solved by cvxpy with Clarabel; needs the extra `reference`.
+
+    cvxpylayers itself returns no multipliers, so this reads them from cvxpy. For its gradients see
+    `cvxpylayers_solution`.
+    """
+    import cvxpy
+
+    member = (P, q, A, lower, upper, x_lower, x_upper)
+    pattern = _pattern(member)
+    program, x, parameters, sides = _cvxpy_program(len(q), pattern)
+    for parameter, value in zip(parameters, _cvxpy_values(tuple(map(torch.from_numpy, member)), pattern)):
+        parameter.value = value.numpy()
+    try:
+        program.solve(solver="CLARABEL", max_iter=iteration_limit, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
+    except cvxpy.SolverError:
+        return "numerical", None, None, None
+    if program.status in ("optimal", "optimal_inaccurate"):
+        dual = np.zeros(len(A) + len(q))
+        for kind, sign, constraint in sides:
+            dual[np.frombuffer(pattern[kind], bool)] += sign * np.asarray(constraint.dual_value)
+        return "solved", np.asarray(x.value), dual[: len(A)], dual[len(A) :]
+    return ("infeasible" if "infeasible" in program.status else "iteration_limit"), None, None, None
+
+
+def _pattern(member: tuple[np.ndarray, ...]) -> tuple[bytes, bytes, bytes]:
+    """Which rows (A first, then the variables' bounds) are equations, bounded above, bounded below; as flags."""
+    _, _, _, lower, upper, x_lower, x_upper = member
+    lo, hi = np.concatenate([lower, x_lower]), np.concatenate([upper, x_upper])
+    equal = np.isfinite(lo) & (hi - lo <= 1e-12)
+    return equal.tobytes(), (np.isfinite(hi) & ~equal).tobytes(), (np.isfinite(lo) & ~equal).tobytes()
+
+
+@lru_cache(maxsize=64)
+def _cvxpy_program(n: int, pattern: tuple[bytes, bytes, bytes]) -> tuple[Any, Any, list[Any], list[Any]]:
+    """The disciplined parametrised program of one pattern: (program, x, parameters, (kind, sign, constraint) each)."""
+    import cvxpy
+
+    x, root, q = cvxpy.Variable(n), cvxpy.Parameter((n, n)), cvxpy.Parameter(n)
+    parameters, sides = [root, q], []
+    for kind, flags in enumerate(pattern):
+        rows = sum(flags)
+        if rows:
+            matrix, limit = cvxpy.Parameter((rows, n)), cvxpy.Parameter(rows)
+            parameters += [matrix, limit]
+            value = matrix @ x
+            constraint = (value == limit, value <= limit, value >= limit)[kind]
+            sides.append((kind, -1.0 if kind == 2 else 1.0, constraint))
+    cost = 0.5 * cvxpy.sum_squares(root @ x) + q @ x
+    return cvxpy.Problem(cvxpy.Minimize(cost), [c for _, _, c in sides]), x, parameters, sides
+
+
+def _cvxpy_values(member: tuple[Tensor, ...], pattern: tuple[bytes, bytes, bytes]) -> list[Tensor]:
+    """Values of the parameters, differentiable."""
+    P, q, A, lower, upper, x_lower, x_upper = member
+    rows = torch.cat([A, torch.eye(len(q), dtype=A.dtype)])
+    lo, hi = torch.cat([lower, x_lower]), torch.cat([upper, x_upper])
+    values = [torch.linalg.cholesky(P).mT, q]
+    for kind, flags in enumerate(pattern):
+        at = torch.tensor(list(flags), dtype=torch.bool)
+        if bool(at.any()):
+            values += [rows[at], (lo if kind == 2 else hi)[at]]
+    return values
+
+
+BACKENDS: dict[str, Backend] = {
+    "daqp": daqp_backend,
+    "clarabel": clarabel_backend,
+    "cvxpylayers": cvxpylayers_backend,
+}
+
+
+def cvxpylayers_solution(problem: QuadraticProgram, **solver_args: Any) -> Tensor:
+    """x ``[B, n]``, solved and differentiated by cvxpylayers (diffcp over Clarabel); needs the extra `reference`.
+
+    solver_args: passed on; by default dense differentiation and Clarabel at 1e-10. Raises what it raises when a member
+    has no solution.
+    """
+    from cvxpylayers.torch import CvxpyLayer
+
+    arguments = {"solve_method": "Clarabel", "mode": "dense", "tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10}
+    arguments |= {"tol_feas": 1e-10, **solver_args}
+    members = []
+    for i in range(problem.size[0]):
+        member = tuple(t[i] for t in problem.tensors())
+        pattern = _pattern(tuple(t.detach().numpy() for t in member))
+        program, x, parameters, _ = _cvxpy_program(len(member[1]), pattern)
+        layer = CvxpyLayer(program, parameters=parameters, variables=[x])
+        members.append(layer(*_cvxpy_values(member, pattern), solver_args=arguments)[0])
+    return torch.stack(members)

@@ -1,0 +1,228 @@
+"""Batched solve of stage programs with a judged status per member: one bad member never harms another.
+
+The kernel proposes, the solver judges. SOLVED is said only of numbers whose residuals, recomputed from the raw data,
+are small; INFEASIBLE only with a Farkas proof recomputed from the raw data. Everything else says what went wrong and
+carries no solution.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from planner.qp.judge import Residuals, residuals
+from planner.qp.kernel import Kernel, KernelOptions, KernelSolution, Outcome
+from planner.qp.phase_one import find_violation
+from planner.qp.problem import SolveStatus, StageProgram, StageSolution
+from planner.qp.torch_kernel import TorchKernel
+
+PRIMAL_TOLERANCE = 1e-8
+"""Largest violation, divided by 1 + |limit|, of an answer that counts as solved."""
+DUAL_TOLERANCE = 1e-6
+"""Largest stationarity residual and largest multiplier x slack, both relative."""
+REFERENCE_SLACKENING = 100.0
+"""The reference solvers' own tolerances are looser by this."""
+REFERENCES = ("daqp", "clarabel", "cvxpylayers")
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """backend: "native" (compiled), "torch", "auto" (native where it is there and the data are on the CPU), or a
+    reference through condensation: "daqp", "clarabel", "cvxpylayers". tolerance, iterations, smoothing: as
+    `planner.qp.kernel.KernelOptions`. threads: for this call only. deadline (s): from the call on; members not
+    solved by then are OUT_OF_TIME."""
+
+    backend: str = "auto"
+    tolerance: float = 1e-10
+    iterations: int = 60
+    threads: int = 1
+    deadline: float = float("inf")
+    smoothing: float = 0.0
+
+    def for_kernel(self, deadline: float) -> KernelOptions:
+        return KernelOptions(self.tolerance, self.iterations, self.smoothing, deadline, self.threads)
+
+
+DEFAULTS = SolveOptions()
+
+
+def solve(problem: StageProgram, options: SolveOptions = DEFAULTS, start: StageSolution | None = None) -> StageSolution:
+    """Solve every member of the batch; see `planner.qp.problem.StageSolution` for what comes back.
+
+    start: solution of a similar problem of the same shape to begin from; members that were not solved there begin cold.
+    With smoothing > 0 the solution is the point of the central path and `gap` its distance from the optimum.
+    Raises ValueError for an unknown backend or a malformed problem.
+    """
+    begun = time.perf_counter()
+    data = raw_data(problem)
+    kernel = choose_kernel(options.backend, data.g.device)
+    slackening = REFERENCE_SLACKENING if options.backend in REFERENCES else 1.0
+    claim = kernel.solve(data, None, options.for_kernel(options.deadline), _to_start(start))
+    worth = residuals(data, claim)
+    good = _acceptable(claim, worth, options, slackening)
+    status = torch.where(good, int(SolveStatus.SOLVED), -1)
+    none = torch.zeros_like(claim.dual_upper[..., :1]).expand_as(claim.dual_upper)
+    answer = StageSolution(
+        claim.z, claim.dual_lower, claim.dual_upper, claim.costate, status, claim.iterations, worth.primal, worth.dual,
+        worth.gap, none, torch.zeros_like(worth.primal),
+    )  # fmt: skip
+    if not bool(good.all()):
+        _examine(data, claim, answer, kernel, options, slackening, begun)
+    answer.solve_time = time.perf_counter() - begun
+    return answer
+
+
+def raw_data(problem: StageProgram) -> StageProgram:
+    """The validated problem in float64 without gradients. Raises ValueError."""
+    tensors = [t.detach() if t.requires_grad else t for t in problem.tensors()]
+    data = problem.with_tensors([t if t.dtype == torch.float64 else t.double() for t in tensors])
+    if not _plainly_valid(data):
+        data.validate()
+    return data
+
+
+def choose_kernel(backend: str, device: torch.device) -> Kernel:
+    """Raises ValueError for an unknown name, RuntimeError where the compiled kernel is asked for and absent."""
+    if backend in REFERENCES:
+        from planner.qp.reference_kernel import ReferenceKernel
+
+        return ReferenceKernel(backend)
+    if backend not in ("auto", "native", "torch"):
+        raise ValueError(
+            f"backend: expected one of {sorted(('auto', 'native', 'torch', *REFERENCES))}, got {backend!r}"
+        )
+    if backend == "torch" or (backend == "auto" and device.type != "cpu"):
+        return TorchKernel()
+    native = _native_kernel()
+    if native is None and backend == "native":
+        raise RuntimeError("backend 'native': the compiled kernel is not installed; `dualdrive doctor` says why")
+    return native or TorchKernel()
+
+
+def _native_kernel() -> Kernel | None:
+    try:
+        from planner.qp import native
+    except ImportError:
+        return None
+    return native.NativeKernel() if native.available() else None
+
+
+def _plainly_valid(p: StageProgram) -> bool:
+    """All of `StageProgram.validate` in one look at the data; False where a closer look has to name the fault."""
+    b, n, nx, nu, m = p.size
+    nz = nx + nu
+    shapes = ((b, nx), (b, n, nx, nx), (b, n, nx, nu), (b, n, nx), (b, n, nz, nz), (b, n, nz), (b, n, nz), (b, n, nz),
+              (b, n, m, nz), (b, n, m), (b, n, m), (b, n, m))  # fmt: skip
+    tensors = [t[:1] if t.stride(0) == 0 else t for t in p.tensors()]
+    if any(tuple(t.shape) != shape for t, shape in zip(p.tensors(), shapes)):
+        return False
+    if len(p.parent) != n or any(not -1 <= q < t for t, q in enumerate(p.parent)) or not b:
+        return False
+    x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, compliance = tensors
+    # A sum is finite only if every term is; amax and amin pass NaN on, and NaN compares false.
+    checks = [torch.stack([t.sum() for t in (x0, A, B, c, H, g, C, compliance)]).sum().abs() < torch.inf]
+    checks += [z_lower.amax() < torch.inf, z_upper.amin() > -torch.inf]
+    if m:
+        checks += [lower.amax() < torch.inf, upper.amin() > -torch.inf, compliance.amin() >= 0]
+    return bool(torch.stack(checks).all())
+
+
+def _acceptable(claim: KernelSolution, worth: Residuals, options: SolveOptions, slackening: float) -> Tensor:
+    """``[B]``: converged, and the recomputed residuals agree. NaN compares false and is refused."""
+    good = (claim.outcome == int(Outcome.CONVERGED)) & (worth.scaled <= PRIMAL_TOLERANCE * slackening)
+    good &= worth.dual <= DUAL_TOLERANCE * slackening
+    return good if options.smoothing else good & (worth.gap <= DUAL_TOLERANCE * slackening)
+
+
+def _examine(
+    data: StageProgram,
+    claim: KernelSolution,
+    answer: StageSolution,
+    kernel: Kernel,
+    options: SolveOptions,
+    slackening: float,
+    begun: float,
+) -> None:
+    """Members without an acceptable solution: prove them empty, else try once more, else say why. Fills in `answer`."""
+    left = lambda: options.deadline - (time.perf_counter() - begun)  # noqa: E731
+    rest = (answer.status < 0).nonzero()[:, 0]
+    part = data.with_tensors([t[rest] for t in data.tensors()])
+    answer.violation = torch.zeros_like(claim.dual_upper)
+    reason = claim.outcome[rest]
+    if options.backend in REFERENCES:
+        kernel = choose_kernel("auto", data.g.device)
+    if left() > 0:
+        emptiness = find_violation(part, kernel, replace(options, smoothing=0.0).for_kernel(left()))
+        empty = emptiness.proof > 0
+        answer.violation[rest], answer.proof[rest] = emptiness.violation, emptiness.proof
+        answer.status[rest[empty]] = int(SolveStatus.INFEASIBLE)
+        again = ~empty
+        if bool(again.any()) and left() > 0 and options.backend not in REFERENCES:
+            more = replace(options, iterations=2 * options.iterations).for_kernel(left())
+            retried = _retry(data, rest[again], emptiness.z[again], answer, kernel, more, options)
+            reason = reason.index_put((again.nonzero()[:, 0],), retried)
+    else:
+        reason = torch.full_like(reason, int(Outcome.OUT_OF_TIME))
+    unsaid = answer.status[rest] < 0
+    spoken = torch.full_like(reason, int(SolveStatus.NUMERICAL))
+    for outcome, status in _MEANING.items():
+        spoken = torch.where(reason == int(outcome), int(status), spoken)
+    answer.status[rest[unsaid]] = spoken[unsaid]
+    keep = answer.solved[:, None, None]
+    for name in ("z", "dual_lower", "dual_upper", "costate"):
+        setattr(answer, name, torch.where(keep, getattr(answer, name), 0.0))
+
+
+_MEANING = {
+    Outcome.ITERATION_LIMIT: SolveStatus.ITERATION_LIMIT,
+    Outcome.OUT_OF_TIME: SolveStatus.OUT_OF_TIME,
+}
+
+
+def _retry(
+    data: StageProgram,
+    members: Tensor,
+    inner: Tensor,
+    answer: StageSolution,
+    kernel: Kernel,
+    more: KernelOptions,
+    options: SolveOptions,
+) -> Tensor:
+    """Second attempt from the least violation found; fills in what succeeds and returns the outcomes."""
+    part = data.with_tensors([t[members] for t in data.tensors()])
+    lower, upper, _ = part.limits()
+    # Sides that cross by rounding alone become an equation; the judge still sees the raw ones.
+    middle = 0.5 * (lower + upper)
+    lower, upper = torch.where(lower > upper, middle, lower), torch.where(lower > upper, middle, upper)
+    nz = part.g.shape[-1]
+    eased = replace(
+        part, z_lower=lower[..., :nz], lower=lower[..., nz:], z_upper=upper[..., :nz], upper=upper[..., nz:]
+    )
+    none = torch.zeros_like(lower)
+    begin = KernelSolution(inner, torch.zeros_like(part.c), none, none, answer.status[members], answer.status[members])
+    outcomes = torch.full_like(members, int(Outcome.NUMERICAL))
+    for start in (begin, None):
+        claim = kernel.solve(eased, None, more, start)
+        worth = residuals(part, claim)
+        good = _acceptable(claim, worth, options, 1.0)
+        to = members[good]
+        for name in ("z", "dual_lower", "dual_upper", "costate", "iterations"):
+            getattr(answer, name)[to] = getattr(claim, name)[good]
+        for name, value in (("primal_residual", worth.primal), ("dual_residual", worth.dual), ("gap", worth.gap)):
+            getattr(answer, name)[to] = value[good]
+        answer.status[to] = int(SolveStatus.SOLVED)
+        outcomes = torch.where(answer.status[members] >= 0, int(Outcome.CONVERGED), claim.outcome)
+        if bool(good.all()):
+            break
+    return outcomes
+
+
+def _to_start(start: StageSolution | None) -> KernelSolution | None:
+    if start is None:
+        return None
+    return KernelSolution(
+        start.z, start.costate, start.dual_lower, start.dual_upper, start.status, start.iterations
+    )  # fmt: skip
