@@ -8,6 +8,7 @@
 // ds / s = -1 - rho. Limits whose two sides meet are equations, kept by a proximal method of multipliers.
 // The dynamics hold at all times: states are rolled out from the inputs.
 #pragma once
+#include <stdio.h>
 
 #include "stage_block.hpp"
 
@@ -191,9 +192,9 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         primal_s = larger(primal_s, on * (magnitude(e - s) - tol * magnitude(sd.bound[k])));
         product_s += on * s * l;
         dual_s += on * l;
-        const S isl = 1.0 / (s * l);
-        const S inv = sd.soft ? 1.0 / (s + sd.comply[k] * l) : l * isl;
-        sd.e[k] = e, sd.isl[k] = isl, sd.inv[k] = inv;
+        const S give = s + (sd.comply[k] + kProximal) * l, both = s * l, one = 1.0 / (both * give);
+        const S inv = both * one;
+        sd.e[k] = e, sd.isl[k] = give * one, sd.inv[k] = inv;
         this->add_to(weight, sd.limit, k, on * l * inv);
         this->add_to(linear, sd.limit, k, sign * l * (1.0 - e * inv));
       }
@@ -281,7 +282,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         const S s = sd.s[k], l = sd.l[k], sign = sd.sign[k], on = sign * sign, e = sd.e[k];
         const S dv = sign * pick(st.dval, sd.limit, k);
         const S dl = sd.inv[k] * (l * (dv - e) + sd.x[k]);
-        const S ds = e - s - dv + sd.comply[k] * dl;
+        const S ds = e - s - dv + (sd.comply[k] + kProximal) * dl;
         ratio_s = larger(ratio_s, on * larger(-dl * s, -ds * l) * sd.isl[k]);
         second_s += on * ds * dl;
         sd.x[k] = dl, sd.e[k] = ds;
@@ -319,6 +320,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         for (int w = 0; w < W; ++w) {
           Lane& lane = lane_[w];
           if (lane.outcome >= 0) continue;
+ if (getenv("DBG")) fprintf(stderr, "  measured mu %.2e primal %.2e dual %.2e scale %.2e\n", lane.mu, lane.primal, lane.dual/lane.scale, lane.scale);
           if (good(lane)) {
             lane.outcome = DD_CONVERGED;
           } else {
@@ -345,10 +347,11 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         const double reached = ((1 - a) * mu * n + a * a * at(second, w)) / n;
         double sigma = mu > 0 ? reached / mu : 0;
         sigma = sigma * sigma * sigma;
-        const double aim = larger(sigma * mu, goal);
+        const double aim = larger(sigma * mu, larger(goal, kLeast * tol));
         at(tau, w) = aim;
         at(share, w) = mu > 0 ? larger(0.0, 1 - aim / mu) : 0;
         lane_[w].mu = mu, lane_[w].primal = at(total.primal, w);
+ if (getenv("DBG")) fprintf(stderr, "it %d mu %.2e primal %.2e aff %.3f sigma %.2e dual %.2e dualsum %.2e\n", it, mu, at(total.primal,w), a, sigma, lane_[w].dual/lane_[w].scale, at(total.dual_sum,w));
       }
       share *= share;
       correct(tau, share, ratio, second, target, check);

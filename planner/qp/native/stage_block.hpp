@@ -17,7 +17,12 @@ inline double clock_now() {
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
-constexpr double kEquationWeight = 1e9;  // of the proximal term that keeps an equation
+constexpr double kProximal = 1e-9;  // compliance of the proximal term on every multiplier; vanishes at the solution
+constexpr double kEquationWeight = 1 / kProximal;
+#ifndef LEAST
+#define LEAST 0.1
+#endif
+constexpr double kLeast = LEAST;
 constexpr double kEqualBounds = 1e-12;   // sides closer than this are an equation
 constexpr double kToBoundary = 0.995;     // share of the step to the boundary that is taken
 constexpr double kWarmProduct = 1e-2;     // products that a warm start begins with
