@@ -171,6 +171,34 @@ class NativeKernel:
         _check(code)
         return solution
 
+    def adjoint(
+        self, problem: StageProgram, solution: KernelSolution, grad_z: Tensor, options: KernelOptions
+    ) -> KernelAdjoint:
+        """See `planner.qp.kernel.Kernel.adjoint`."""
+        batch, stages, nx, nu, m = problem.size
+        kept: list[Tensor] = []
+        data = self._problem(problem, None, kept)
+        values = (solution.z, solution.dual_lower, solution.dual_upper)
+        point = _Point(*(_Tensor(*_describe(t, kept, batch)) for t in values))
+        grad = _Tensor(*_describe(grad_z, kept, batch))
+        limits = torch.empty(2, batch, stages, nx + nu + m, dtype=torch.float64)
+        numbers = torch.empty(2, batch, dtype=torch.float64)
+        adjoint = KernelAdjoint(
+            dz=torch.empty(batch, stages, nx + nu, dtype=torch.float64),
+            dcostate=torch.empty(batch, stages, nx, dtype=torch.float64),
+            dlower=limits[0], dupper=limits[1], residual=numbers[0], kink=numbers[1],
+        )  # fmt: skip
+        out = _Gradient(
+            adjoint.dz.data_ptr(), adjoint.dcostate.data_ptr(), adjoint.dlower.data_ptr(), adjoint.dupper.data_ptr(),
+            adjoint.residual.data_ptr(), adjoint.kink.data_ptr(),
+        )  # fmt: skip
+        code = self._library.dd_adjoint(
+            ctypes.byref(data), ctypes.byref(self._options(options)), ctypes.byref(point), ctypes.byref(grad),
+            ctypes.byref(out),
+        )  # fmt: skip
+        _check(code)
+        return adjoint
+
     def _problem(self, problem: StageProgram, bound_compliance: Tensor | None, kept: list[Tensor]) -> _Problem:
         batch = problem.B.shape[0]
         tensors = [_describe(t, kept, batch) for t in problem.tensors()]

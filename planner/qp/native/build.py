@@ -18,7 +18,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 LIBRARY = "libdualdrive_qp.so"
-SOURCES = ("dispatch.cpp", "kernel.cpp", "kernel.hpp", "stage_block.hpp", "riccati_ipm.hpp", "lanes.hpp", "dualdrive_qp.h")
+SOURCES = ("dispatch.cpp", "kernel.cpp", "kernel.hpp", "stage_block.hpp", "riccati_ipm.hpp", "adjoint.hpp", "lanes.hpp", "dualdrive_qp.h")
 
 FLAGS = "-std=c++17 -O3 -fPIC -fno-math-errno -fno-trapping-math -ffp-contract=fast -fvisibility=hidden -Wall -Wextra"
 LEVELS = {

@@ -66,11 +66,11 @@ int run(const Job& job, Range range, int64_t first, int64_t last, int64_t width)
 }
 
 // Full blocks side by side; a lone member left over by itself.
-int run_all(const Job& job, int width, Range wide, Range single) {
+int run_all(const Job& job, int width, const Entry& entry) {
   const int64_t batch = job.problem->batch, lone = batch % width == 1 || width == 1 ? 1 : 0;
   if (batch > lone)
-    if (const int code = run(job, wide, 0, batch - lone, width)) return code;
-  return lone ? run(job, single, batch - 1, batch, 1) : 0;
+    if (const int code = run(job, entry.wide, 0, batch - lone, width)) return code;
+  return lone ? run(job, entry.single, batch - 1, batch, 1) : 0;
 }
 
 }  // namespace
@@ -92,7 +92,15 @@ int dd_solve(const dd_problem* problem, const dd_options* options, const dd_poin
   if (!valid(problem, options) || !solution) return -1;
   const KernelTable* table = table_of(options->level ? int(options->level) : dd_best_level());
   const Job job{problem, options, start, solution, nullptr, nullptr, now() + options->deadline};
-  return run_all(job, table->width, table->solve, table->solve_single);
+  return run_all(job, table->width, table->solve);
+}
+
+int dd_adjoint(const dd_problem* problem, const dd_options* options, const dd_point* solution, const dd_tensor* grad_z,
+               dd_gradient* gradient) {
+  if (!valid(problem, options) || !solution || !grad_z || !gradient) return -1;
+  const KernelTable* table = table_of(options->level ? int(options->level) : dd_best_level());
+  const Job job{problem, options, solution, nullptr, grad_z, gradient, 0};
+  return run_all(job, table->width, table->adjoint);
 }
 
 }  // extern "C"

@@ -1,29 +1,35 @@
 // The solver for one instruction set; DD_LEVEL names it.
+#include "adjoint.hpp"
 #include "kernel.hpp"
 #include "riccati_ipm.hpp"
 
 namespace {
 
-template <int W, int NX, int NU>
-int solve_blocks(const Job& job, const BlockQueue& queue) {
-  InteriorPoint<W, NX, NU> block(job);
+template <class Solver, int W>
+int run(const Job& job, const BlockQueue& queue) {
+  Solver block(job);
   if (!block.ready()) return -2;
   for (int64_t first; (first = queue.next(queue.state)) < queue.last;)
     block.solve(first, int(smaller<int64_t>(W, queue.last - first)));
   return 0;
 }
 
-template <int W>
-int solve_sizes(const Job& job, const BlockQueue& queue) {
+// Sizes that occur often are compiled in; <0, 0> reads them at run time.
+template <template <int, int, int> class Solver, int W>
+int run_sized(const Job& job, const BlockQueue& queue) {
   const int64_t nx = job.problem->states, nu = job.problem->inputs;
-  if (nx == 3 && nu == 1) return solve_blocks<W, 3, 1>(job, queue);
-  if (nx == 3 && nu == 2) return solve_blocks<W, 3, 2>(job, queue);
-  if (nx == 6 && nu == 2) return solve_blocks<W, 6, 2>(job, queue);
-  if (nx == 4 && nu == 2) return solve_blocks<W, 4, 2>(job, queue);
-  if (nx == 2 && nu == 1) return solve_blocks<W, 2, 1>(job, queue);
-  return solve_blocks<W, 0, 0>(job, queue);
+  if (nx == 3 && nu == 1) return run<Solver<W, 3, 1>, W>(job, queue);
+  if (nx == 3 && nu == 2) return run<Solver<W, 3, 2>, W>(job, queue);
+  if (nx == 6 && nu == 2) return run<Solver<W, 6, 2>, W>(job, queue);
+  if (nx == 4 && nu == 2) return run<Solver<W, 4, 2>, W>(job, queue);
+  if (nx == 2 && nu == 1) return run<Solver<W, 2, 1>, W>(job, queue);
+  return run<Solver<W, 0, 0>, W>(job, queue);
 }
 
 }  // namespace
 
-const KernelTable DD_LEVEL = {DD_WIDTH, solve_sizes<DD_WIDTH>, solve_sizes<1>};
+const KernelTable DD_LEVEL = {
+    DD_WIDTH,
+    {run_sized<InteriorPoint, DD_WIDTH>, run_sized<InteriorPoint, 1>},
+    {run_sized<Adjoint, DD_WIDTH>, run_sized<Adjoint, 1>},
+};

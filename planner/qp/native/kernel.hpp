@@ -22,10 +22,14 @@ struct BlockQueue {
   int64_t last;
 };
 
+struct Entry {
+  int (*wide)(const Job& job, const BlockQueue& queue);    // blocks of `width` members
+  int (*single)(const Job& job, const BlockQueue& queue);  // blocks of one
+};
+
 struct KernelTable {
-  int width;  // instances side by side
-  int (*solve)(const Job& job, const BlockQueue& queue);
-  int (*solve_single)(const Job& job, const BlockQueue& queue);  // blocks of one instance
+  int width;
+  Entry solve, adjoint;
 };
 
 extern const KernelTable dd_kernel_baseline, dd_kernel_avx2, dd_kernel_avx512;

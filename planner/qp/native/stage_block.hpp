@@ -105,10 +105,10 @@ class StageBlock {
   size_t footprint() const {
     const size_t nx = nx_, nz = nz_, nu = nu_, L = limits_, side = (2 * L + K - 1) / K * K;
     const size_t numbers = nx * nz + nx + nz * nz + nz + 2 * L + nz + nu * nx + nu * nu + nu + nx * nx + 2 * nx +
-                           m_ * nz + 9 * side + 6 * L;
-    const size_t integers = side + L + m_ * nz;
+                           m_ * nz + 9 * side + 6 * L + nz + 5 * (side + L);
+    const size_t integers = 2 * (side + L) + m_ * nz;
     const size_t scratch = 2 * nz * nz + nx * nx + nx * nz + 2 * L;
-    const size_t per_stage = numbers * sizeof(T) + integers * 4 + sizeof(Stage) + m_ * sizeof(Row) + 64 * (40 + 2 * m_);
+    const size_t per_stage = numbers * sizeof(T) + integers * 4 + sizeof(Stage) + m_ * sizeof(Row) + 64 * (60 + 2 * m_);
     return n_ * per_stage + scratch * sizeof(T) + 4096;
   }
   template <class V>
