@@ -290,7 +290,8 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
       Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) {
         const int i = eq.limit[k];
-        eq.dy[k] = eq.w[k] * (st.val[i] + st.dval[i] - eq.b[k] - eq.comply[k] * eq.y[k]);
+        // The distance first: the step may be below the resolution of the value.
+        eq.dy[k] = eq.w[k] * ((st.val[i] - eq.b[k] - eq.comply[k] * eq.y[k]) + st.dval[i]);
       }
     }
     ratio = most(ratio_s), second = sum(second_s), target = sum(target_s);
