@@ -72,8 +72,8 @@ the jerk, lateral (d, psi, kappa) with the curvature rate as input; the lateral 
 that differs between members. Tracking and comfort costs. Limits on speed, acceleration, jerk, curvature (the vehicle's
 and the lateral acceleration's merged), curvature rate, a corridor, and four half-planes in (s, d) per step:
 {p["inputs"]} inputs, {p["one_sided_limits"]} one-sided limits, {active}
-(5 % to 95 % of {p["members"]} random members; median {p["active_median"]:.0f}). The condensed Hessian's condition number
-is {p["condition_number"]:.0e}. Differentiated are the reference and the half-planes' normals and offsets.
+(5 % to 95 % of {p["members"]} random members; median {p["active_median"]:.0f}). The condensed Hessian's condition
+number is {p["condition_number"]:.0e}. Differentiated are the reference and the half-planes' normals and offsets.
 
 **Method.** All solvers run in one process, in rounds: each has a short block of calls in every round. Times are medians
 over the calls of all blocks but the first of each, from the parameters to the trajectory and, for forward + backward,
@@ -120,11 +120,12 @@ def _accuracy(result: dict[str, Any]) -> str:
 
 Positions (m) against an independent optimum of about 1e-11; violation over 1 + |limit|, negative where room is left;
 gradients, relative, along random directions, against central differences of that optimum, on the members that pass a
-check with two step sizes ({p["gradient_members"]} of {p["gradient_checked"]}) and whose gradient the solver does not
-disown. Of the largest batch up to 128 that a solver managed.
+check with two step sizes ({p["gradient_members"]} of {p["gradient_checked"]}), without those whose gradient the solver
+itself disowns. Refused are members that the solver reports as not solved. Of the largest batch up to 128 that a solver
+managed.
 
-| solver | members | position error, median / max | violation | gradient error, median / 99 % / max | refused |
-|---|---|---|---|---|---|"""
+| solver | members | position error, median / max | violation | gradient error, 50 / 99 / 100 % | disowned | refused |
+|---|---|---|---|---|---|---|"""
     for name, row in best.items():
         position = f"{_power(row['error_median'])} / {_power(row['error_max'])}"
         gradient = " / ".join(_power(row.get(f"gradient_error_{k}")) for k in ("median", "p99", "max"))
@@ -178,8 +179,8 @@ Exponent of the time of forward + backward (1 is linear), by least squares on lo
 def _memory(memory: dict[str, Any]) -> str:
     return f"""## Memory
 
-{memory["per_problem_kib"]:.0f} KiB per problem of {memory["horizon"]} stages, with its data, its gradient and torch's graph.
-Over {memory["solves"]} solves with gradients the resident memory changed by {memory["growth_kib"]:.0f} KiB."""
+{memory["per_problem_kib"]:.0f} KiB per problem of {memory["horizon"]} stages, with its data, its gradient and torch's
+graph. Over {memory["solves"]} solves with gradients the resident memory changed by {memory["growth_kib"]:.0f} KiB."""
 
 
 def _environment(result: dict[str, Any]) -> str:

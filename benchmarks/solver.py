@@ -42,8 +42,8 @@ IN_TURN = 8
 OWN = "dualdrive"
 
 
-def main() -> None:
-    options = arguments()
+def main(given: list[str] | None = None) -> None:
+    options = arguments(given)
     if options.render:
         result = json.loads(options.render.read_text())
     else:
@@ -132,8 +132,9 @@ class Truth:
             usable = checked.usable.clone()
             trusted = [a.trusted for a in contestant.answers if a.trusted is not None]
             if trusted:
-                row["untrusted"] = int((~torch.cat(trusted)).sum())
-                usable &= torch.cat(trusted)[: len(usable)]
+                vouched = torch.cat(trusted)[: len(usable)]
+                row["disowned"] = int((usable & ~vouched).sum())
+                usable &= vouched
             row |= gradient_check.summary(checked.error(gradient), usable)
         return row
 
