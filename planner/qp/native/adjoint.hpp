@@ -11,6 +11,7 @@
 namespace {
 
 constexpr double kUndecided = 1e-3;      // below this, a limit's smaller number (multiplier or slack) counts as zero
+constexpr double kProximalShare = 1e-9;   // compliance of the proximal term, over 1 / the mean curvature
 constexpr int kRefinements = 6;
 constexpr double kRefined = 1e-12;       // residual at which refinement ends
 
@@ -62,6 +63,10 @@ class Adjoint : public StageBlock<W, NX, NU> {
     const double mu = job_.options->smoothing;
     const Source z = this->source(job_.start->z), lower = this->source(job_.start->dual_lower),
                  upper = this->source(job_.start->dual_upper);
+    T curvature{};
+    for (int t = 0; t < n_; ++t)
+      for (int i = 0; i < nz; ++i) curvature += stage_[t].diagonal ? stage_[t].H[i] : stage_[t].H[i * nz + i];
+    const T proximal = kProximalShare * (double(n_) * nz) / curvature;
     held_ = this->template take<Held>(n_);
     dz_ = this->template take<T*>(n_);
     kink_ = T{};
@@ -82,7 +87,7 @@ class Adjoint : public StageBlock<W, NX, NU> {
       const auto add = [&](int limit, const T& sign, const T& give) {
         const int k = held.n++;
         held.limit[k] = limit, held.sign[k] = sign, held.give[k] = give;
-        held.w[k] = sign * sign / (give + kProximal);
+        held.w[k] = sign * sign / (give + proximal);
         held.dy[k] = held.off[k] = T{};
       };
       const T *signs = reinterpret_cast<const T*>(sd.sign), *bounds = reinterpret_cast<const T*>(sd.bound),

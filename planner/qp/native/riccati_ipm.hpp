@@ -8,11 +8,22 @@
 // ds / s = -1 - rho. Limits whose two sides meet are equations, kept by a proximal method of multipliers.
 // The dynamics hold at all times: states are rolled out from the inputs.
 #pragma once
-#include <stdio.h>
 
 #include "stage_block.hpp"
 
 namespace {
+
+constexpr double kToBoundary = 0.999;     // share of the step to the boundary that is taken
+constexpr double kProximal = 1e-9;        // compliance of a proximal term on every multiplier, in the problem's scale
+constexpr double kLeastProduct = 0.1;     // products aim no lower than this share of the tolerance
+constexpr double kSmoothingError = 1e-7;  // of a product on the central path, relative
+constexpr double kUnitShare = 0.3;        // slacks start at this share of the largest violation + the mean distance
+constexpr double kLeastUnit = 1e-9;
+constexpr double kLeastGradient = 1e-3;   // where the cost is flat at the start: this share of curvature x slack
+constexpr double kWarmProduct = 1e-3;     // products that a warm start begins with, in the problem's scale
+constexpr double kMostDual = 1e6;         // of a start's multipliers, in the problem's scale
+constexpr double kStalled = 100;          // x tolerance: a violation above this that does not fall
+constexpr double kExploding = 1e4;        // x the first sum of multipliers: together the sign of an empty problem
 
 template <int W, int NX, int NU>
 class InteriorPoint : public StageBlock<W, NX, NU> {
@@ -55,48 +66,109 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
     T product{}, primal{}, dual_sum{};
   };
 
+  T slack_unit_{}, dual_unit_{}, product_unit_{}, proximal_{}, tolerance_{};
+
+  template <class V>
+  static V finite(V v) {
+    return v - v == V{} ? v : V{};
+  }
   double tolerance() const { return job_.options->tolerance; }
 
-  // Inputs at zero, or at the start's, inside their bounds; slacks off the boundary; products at mu.
+  // Inputs at zero, or at the start's, inside their bounds; then slacks and multipliers in the problem's own scale.
   void begin() {
     const int nx = this->nx(), nz = this->nz();
-    const bool warm = job_.start != nullptr;
-    const double mu = warm ? larger(kWarmProduct, job_.options->smoothing) : larger(1.0, job_.options->smoothing);
-    typename Base::Source z0{}, l0{}, u0{};
-    if (warm) z0 = this->source(job_.start->z), l0 = this->source(job_.start->dual_lower), u0 = this->source(job_.start->dual_upper);
     const auto zl = this->source(job_.problem->z_lower), zu = this->source(job_.problem->z_upper);
+    const auto z0 = this->source(job_.start ? job_.start->z : job_.problem->z_lower);
     for (int t = 0; t < n_; ++t)
       for (int i = nx; i < nz; ++i) {
         const int64_t k = int64_t(t) * nz + i;
-        stage_[t].val[i] = smaller(larger(warm ? z0(k) : T{}, zl(k)), zu(k));
+        stage_[t].val[i] = smaller(larger(job_.start ? finite(z0(k)) : T{}, zl(k)), zu(k));
       }
     roll_out(false);
+    measure_scales();
+    if (job_.start)
+      begin_warm();
+    else
+      begin_cold();
+  }
+
+  // Typical slack (the largest violation, the mean distance) and multiplier (the mean gradient) at the first roll-out.
+  void measure_scales() {
+    const int nz = this->nz();
+    T violation{}, distance{}, gradient{}, curvature{};
+    S violation_s{}, distance_s{}, price_s{};
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      const Sides& sd = st.sides;
+      this->cost_gradient(st);
+      for (int i = 0; i < nz; ++i) {
+        gradient += magnitude(st.hz[i]);
+        curvature += st.diagonal ? st.H[i] : st.H[i * nz + i];
+      }
+      for (int k = 0; k < sd.n; ++k) {
+        const S on = sd.sign[k] * sd.sign[k], d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
+        violation_s = larger(violation_s, -d * on);
+        distance_s += magnitude(d) * on;
+        if (sd.soft) price_s += sd.comply[k] > 0 ? larger(-d, S{}) / sd.comply[k] : S{};
+      }
+    }
+    violation = most(violation_s), distance = sum(distance_s) / larger(count_, broadcast(1));
+    slack_unit_ = larger(kUnitShare * (violation + distance), broadcast(kLeastUnit));
+    const double entries = double(n_) * nz;
+    dual_unit_ = larger((gradient + sum(price_s)) / entries, kLeastGradient * curvature / entries * slack_unit_);
+    dual_unit_ = larger(dual_unit_, broadcast(kLeastUnit));
+    product_unit_ = slack_unit_ * dual_unit_;
+    proximal_ = kProximal * slack_unit_ / dual_unit_;
+    for (int t = 0; t < n_; ++t) {
+      Equations& eq = stage_[t].equal;
+      for (int k = 0; k < eq.n; ++k) eq.w[k] = eq.on[k] / (eq.comply[k] > 0 ? eq.comply[k] : proximal_);
+    }
+    tolerance_ = tolerance() * product_unit_;
+  }
+
+  void begin_cold() {
+    const T goal = larger(product_unit_, broadcast(job_.options->smoothing));
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       Sides& sd = st.sides;
-      const T *sign = reinterpret_cast<const T*>(sd.sign);
+      const T *sign = reinterpret_cast<const T*>(sd.sign), *bound = reinterpret_cast<const T*>(sd.bound);
       T *s = reinterpret_cast<T*>(sd.s), *l = reinterpret_cast<T*>(sd.l);
-      const T *bound = reinterpret_cast<const T*>(sd.bound), *comply = reinterpret_cast<const T*>(sd.comply);
       for (int k = 0; k < sd.n * K; ++k) {
-        const int limit = sd.limit[k];
-        const T distance = bound[k] - sign[k] * st.val[limit];
-        if (warm) {
-          const int64_t i = int64_t(t) * limits_ + (limit < nz ? limit : nz + st.row[limit - nz].id);
-          const T known = sign[k] > 0 ? u0(i) : sign[k] < 0 ? l0(i) : T{};
-          s[k] = larger(distance + comply[k] * known, broadcast(kWarmSlack));
-          l[k] = larger(known, mu / s[k]);
-          s[k] = larger(s[k], mu / l[k]);
-        } else {
-          s[k] = larger(distance, s[k]);
-          l[k] = mu / s[k];
-        }
+        s[k] = larger(bound[k] - sign[k] * st.val[sd.limit[k]], smaller(s[k], slack_unit_));
+        l[k] = goal / s[k];
       }
-      if (warm)
-        for (int k = 0; k < st.equal.n; ++k) {
-          const int limit = st.equal.limit[k];
-          const int64_t i = int64_t(t) * limits_ + (limit < nz ? limit : nz + st.row[limit - nz].id);
-          st.equal.y[k] = st.equal.on[k] * (u0(i) - l0(i));
-        }
+    }
+  }
+
+  // From the start's distances d and multipliers: the point on the central path with the same difference d - l.
+  void begin_warm() {
+    const int nz = this->nz();
+    const auto l0 = this->source(job_.start->dual_lower), u0 = this->source(job_.start->dual_upper);
+    const T goal = larger(kWarmProduct * product_unit_, broadcast(job_.options->smoothing));
+    const T ratio = slack_unit_ / dual_unit_, most_dual = kMostDual * dual_unit_;
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      Sides& sd = st.sides;
+      const T *sign = reinterpret_cast<const T*>(sd.sign), *bound = reinterpret_cast<const T*>(sd.bound),
+              *comply = reinterpret_cast<const T*>(sd.comply);
+      T *s = reinterpret_cast<T*>(sd.s), *l = reinterpret_cast<T*>(sd.l);
+      const auto at_limit = [&](int limit) {
+        return int64_t(t) * limits_ + (limit < nz ? limit : nz + st.row[limit - nz].id);
+      };
+      for (int k = 0; k < sd.n * K; ++k) {
+        const int64_t i = at_limit(sd.limit[k]);
+        T known = sign[k] > 0 ? u0(i) : sign[k] < 0 ? l0(i) : T{};
+        known = smaller(larger(finite(known), T{}), most_dual);
+        const T a = bound[k] - sign[k] * st.val[sd.limit[k]] + comply[k] * known - ratio * known;
+        T root;
+        for (int w = 0; w < W; ++w) at(root, w) = sqrt(at(a, w) * at(a, w) + 4 * at(ratio, w) * at(goal, w));
+        s[k] = a > 0 ? 0.5 * (a + root) : 2.0 * ratio * goal / (root - a);
+        l[k] = goal / s[k];
+      }
+      for (int k = 0; k < st.equal.n; ++k) {
+        const int64_t i = at_limit(st.equal.limit[k]);
+        st.equal.y[k] = st.equal.on[k] * smaller(larger(finite(u0(i) - l0(i)), -most_dual), most_dual);
+      }
     }
   }
 
@@ -192,7 +264,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         primal_s = larger(primal_s, on * (magnitude(e - s) - tol * magnitude(sd.bound[k])));
         product_s += on * s * l;
         dual_s += on * l;
-        const S give = s + (sd.comply[k] + kProximal) * l, both = s * l, one = 1.0 / (both * give);
+        const S give = s + (sd.comply[k] + proximal_) * l, both = s * l, one = 1.0 / (both * give);
         const S inv = both * one;
         sd.e[k] = e, sd.isl[k] = give * one, sd.inv[k] = inv;
         this->add_to(weight, sd.limit, k, on * l * inv);
@@ -282,7 +354,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         const S s = sd.s[k], l = sd.l[k], sign = sd.sign[k], on = sign * sign, e = sd.e[k];
         const S dv = sign * pick(st.dval, sd.limit, k);
         const S dl = sd.inv[k] * (l * (dv - e) + sd.x[k]);
-        const S ds = e - s - dv + (sd.comply[k] + kProximal) * dl;
+        const S ds = e - s - dv + (sd.comply[k] + proximal_) * dl;
         ratio_s = larger(ratio_s, on * larger(-dl * s, -ds * l) * sd.isl[k]);
         second_s += on * ds * dl;
         sd.x[k] = dl, sd.e[k] = ds;
@@ -298,17 +370,18 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
     check += second;
   }
 
-  bool good(const Lane& lane) const {
+  bool good(int w) const {
+    const Lane& lane = lane_[w];
     const double tol = tolerance(), goal = job_.options->smoothing;
     if (!(lane.primal <= tol && lane.dual <= tol * lane.scale)) return false;
-    return goal > 0 ? lane.worst <= kSmoothingError * goal : lane.mu <= tol;
+    return goal > 0 ? lane.worst <= kSmoothingError * goal : lane.mu <= at(tolerance_, w);
   }
 
   void iterate() {
     const double tol = tolerance(), goal = job_.options->smoothing;
     measure(false);
     bool pending = false;
-    for (int w = 0; w < W; ++w) lane_[w].resting = lane_[w].outcome >= 0 || good(lane_[w]);
+    for (int w = 0; w < W; ++w) lane_[w].resting = lane_[w].outcome >= 0 || good(w);
     for (int it = 0; it <= job_.options->iterations; ++it) {
       bool all_rest = true;
       for (int w = 0; w < W; ++w) all_rest &= lane_[w].resting || lane_[w].outcome >= 0;
@@ -321,8 +394,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         for (int w = 0; w < W; ++w) {
           Lane& lane = lane_[w];
           if (lane.outcome >= 0) continue;
- if (getenv("DBG")) fprintf(stderr, "  measured mu %.2e primal %.2e dual %.2e scale %.2e\n", lane.mu, lane.primal, lane.dual/lane.scale, lane.scale);
-          if (good(lane)) {
+          if (good(w)) {
             lane.outcome = DD_CONVERGED;
           } else {
             lane.resting = false, all_done = false;
@@ -335,7 +407,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         if (!all_rest) measure(pending);
         for (int w = 0; w < W; ++w)
           if (lane_[w].outcome < 0)
-            lane_[w].outcome = good(lane_[w]) ? DD_CONVERGED : late ? DD_OUT_OF_TIME : DD_ITERATION_LIMIT;
+            lane_[w].outcome = good(w) ? DD_CONVERGED : late ? DD_OUT_OF_TIME : DD_ITERATION_LIMIT;
         return;
       }
       const Totals total = factor(pending);
@@ -347,12 +419,11 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         const double n = at(count_, w) > 0 ? at(count_, w) : 1, mu = at(total.product, w) / n, a = at(affine, w);
         const double reached = ((1 - a) * mu * n + a * a * at(second, w)) / n;
         double sigma = mu > 0 ? reached / mu : 0;
-        sigma = sigma * sigma * sigma;
-        const double aim = larger(sigma * mu, larger(goal, kLeast * tol));
+        sigma *= sigma, sigma *= sigma;
+        const double aim = larger(sigma * mu, larger(goal, kLeastProduct * at(tolerance_, w)));
         at(tau, w) = aim;
         at(share, w) = mu > 0 ? larger(0.0, 1 - aim / mu) : 0;
         lane_[w].mu = mu, lane_[w].primal = at(total.primal, w);
- if (getenv("DBG")) fprintf(stderr, "it %d mu %.2e primal %.2e aff %.3f sigma %.2e dual %.2e dualsum %.2e\n", it, mu, at(total.primal,w), a, sigma, lane_[w].dual/lane_[w].scale, at(total.dual_sum,w));
       }
       share *= share;
       correct(tau, share, ratio, second, target, check);
@@ -375,19 +446,18 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         const double mu = (1 - a) * lane.mu + (a * at(target, w) + a * a * at(second, w)) / n;
         lane.dual *= 1 - a;
         const double primal = (1 - a) * lane.primal;
-        const bool arrived = goal > 0 ? magnitude(mu - goal) <= 0.01 * goal : mu <= tol;
+        const bool arrived = goal > 0 ? magnitude(mu - goal) <= 0.01 * goal : mu <= at(tolerance_, w);
         lane.resting = arrived && primal <= tol && lane.dual <= tol * lane.scale;
         const double dual_sum = at(total.dual_sum, w);
         if (lane.iterations == 1) lane.first_dual_sum = dual_sum;
         const int slot = lane.iterations % 4;
         const bool stalls = lane.iterations > 4 && lane.primal > 0.5 * lane.kept_primal[slot];
-        if (stalls && lane.primal > 1e-6 && dual_sum > 1e4 * (1 + lane.first_dual_sum)) lane.outcome = DD_DIVERGING;
+        if (stalls && lane.primal > kStalled * tol && dual_sum > kExploding * lane.first_dual_sum) lane.outcome = DD_DIVERGING;
         lane.kept_primal[slot] = lane.primal;
       }
     }
   }
 
-  static double finite(double v) { return v - v == 0 ? v : 0; }
 
   void store(int count) {
     const int nx = this->nx(), nz = this->nz();

@@ -17,17 +17,7 @@ inline double clock_now() {
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
-constexpr double kProximal = 1e-9;  // compliance of the proximal term on every multiplier; vanishes at the solution
-constexpr double kEquationWeight = 1 / kProximal;
-#ifndef LEAST
-#define LEAST 0.1
-#endif
-constexpr double kLeast = LEAST;
 constexpr double kEqualBounds = 1e-12;   // sides closer than this are an equation
-constexpr double kToBoundary = 0.995;     // share of the step to the boundary that is taken
-constexpr double kWarmProduct = 1e-2;     // products that a warm start begins with
-constexpr double kWarmSlack = 1e-3;
-constexpr double kSmoothingError = 1e-7;  // of a product on the central path, relative
 constexpr double kPivot = 1e-13;         // smallest pivot of the input block, relative to its diagonal
 
 template <int W, int NX, int NU>
@@ -215,7 +205,7 @@ class StageBlock {
       const T l = i < nz ? zl(at_bound) : lo(at_row), u = i < nz ? zu(at_bound) : up(at_row);
       const T r = i < nz ? (zr ? (*zr)(at_bound) : T{}) : comply(at_row);
       bool has_upper = false, has_lower = false, has_equal = false;
-      T on_u{}, on_l{}, on_e{}, b_u = broadcast(1), b_l = broadcast(1), b_e{}, size = broadcast(1);
+      T on_u{}, on_l{}, on_e{}, b_u = broadcast(1), b_l = broadcast(1), b_e{}, size = broadcast(INFINITY);
       for (int w = 0; w < W; ++w) {
         const double a = at(l, w), b = at(u, w);
         if (b - a <= kEqualBounds && (b - a >= -kEqualBounds)) {
@@ -228,7 +218,7 @@ class StageBlock {
         }
         if (b < INFINITY) has_upper = true, at(on_u, w) = 1, at(b_u, w) = b;
         if (a > -INFINITY) has_lower = true, at(on_l, w) = 1, at(b_l, w) = -a;
-        if (b - a < 1) at(size, w) = b > a ? b - a : 1;
+        if (b > a) at(size, w) = b - a;
       }
       if (!has_upper && !has_lower && !has_equal) continue;
       int limit = i;
@@ -244,7 +234,7 @@ class StageBlock {
       }
       const bool is_soft = !all_zero(r);
       const auto add = [&](const T& on, const T& b, double direction) {
-        sd.limit[n] = limit, sign[n] = on * direction, bound[n] = b, soft[n] = on * r, start[n] = 0.3 * size;
+        sd.limit[n] = limit, sign[n] = on * direction, bound[n] = b, soft[n] = on * r, start[n] = size;
         sd.soft |= is_soft;
         count_ += on;
         ++n;
@@ -260,11 +250,7 @@ class StageBlock {
     sd.n = n / K;
     sd.l = take<S>(sd.n), sd.inv = take<S>(sd.n), sd.isl = take<S>(sd.n), sd.e = take<S>(sd.n), sd.x = take<S>(sd.n);
     eq.w = take<T>(eq.n), eq.y = take<T>(eq.n), eq.dy = take<T>(eq.n);
-    for (int i = 0; i < eq.n; ++i) {
-      for (int w = 0; w < W; ++w) at(eq.w[i], w) = at(eq.comply[i], w) > 0 ? 1 / at(eq.comply[i], w) : kEquationWeight;
-      eq.w[i] *= eq.on[i];
-      eq.y[i] = eq.dy[i] = T{};
-    }
+    for (int i = 0; i < eq.n; ++i) eq.y[i] = eq.dy[i] = T{};
     for (int i = 0; i < sd.n; ++i) sd.x[i] = sd.e[i] = S{};
   }
 
