@@ -14,6 +14,7 @@
 namespace {
 
 constexpr double kToBoundary = 0.999;     // share of the step to the boundary that is taken
+constexpr double kUsefulStep = 0.03;       // predictor steps shorter than this say nothing of second order
 constexpr double kProximal = 1e-9;        // compliance of a proximal term on every multiplier, in the problem's scale
 constexpr double kLeastProduct = 0.1;     // products aim no lower than this share of the tolerance
 constexpr double kSmoothingError = 1e-7;  // of a product on the central path, relative
@@ -23,7 +24,7 @@ constexpr double kLeastGradient = 1e-3;   // where the cost is flat at the start
 constexpr double kWarmProduct = 1e-3;     // products that a warm start begins with, in the problem's scale
 constexpr double kMostDual = 1e6;         // of a start's multipliers, in the problem's scale
 constexpr double kStalled = 100;          // x tolerance: a violation above this that does not fall
-constexpr double kExploding = 1e4;        // x the first sum of multipliers: together the sign of an empty problem
+constexpr double kExploding = 1e4;        // mean multiplier, in the problem's scale; together the sign of an empty problem
 
 template <int W, int NX, int NU>
 class InteriorPoint : public StageBlock<W, NX, NU> {
@@ -111,8 +112,13 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         distance_s += magnitude(d) * on;
         if (sd.soft) price_s += sd.comply[k] > 0 ? larger(-d, S{}) / sd.comply[k] : S{};
       }
+      for (int k = 0; k < st.equal.n; ++k) {
+        const T off = st.equal.on[k] * magnitude(st.val[st.equal.limit[k]] - st.equal.b[k]);
+        violation = larger(violation, off);
+        gradient += st.equal.comply[k] > 0 ? off / st.equal.comply[k] : T{};
+      }
     }
-    violation = most(violation_s), distance = sum(distance_s) / larger(count_, broadcast(1));
+    violation = larger(violation, most(violation_s)), distance = sum(distance_s) / larger(count_, broadcast(1));
     slack_unit_ = larger(kUnitShare * (violation + distance), broadcast(kLeastUnit));
     const double entries = double(n_) * nz;
     dual_unit_ = larger((gradient + sum(price_s)) / entries, kLeastGradient * curvature / entries * slack_unit_);
@@ -422,7 +428,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         sigma *= sigma, sigma *= sigma;
         const double aim = larger(sigma * mu, larger(goal, kLeastProduct * at(tolerance_, w)));
         at(tau, w) = aim;
-        at(share, w) = mu > 0 ? larger(0.0, 1 - aim / mu) : 0;
+        at(share, w) = mu > 0 && a > kUsefulStep ? larger(0.0, 1 - aim / mu) : 0;
         lane_[w].mu = mu, lane_[w].primal = at(total.primal, w);
       }
       share *= share;
@@ -449,10 +455,9 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         const bool arrived = goal > 0 ? magnitude(mu - goal) <= 0.01 * goal : mu <= at(tolerance_, w);
         lane.resting = arrived && primal <= tol && lane.dual <= tol * lane.scale;
         const double dual_sum = at(total.dual_sum, w);
-        if (lane.iterations == 1) lane.first_dual_sum = dual_sum;
         const int slot = lane.iterations % 4;
         const bool stalls = lane.iterations > 4 && lane.primal > 0.5 * lane.kept_primal[slot];
-        if (stalls && lane.primal > kStalled * tol && dual_sum > kExploding * lane.first_dual_sum) lane.outcome = DD_DIVERGING;
+        if (stalls && lane.primal > kStalled * tol && dual_sum > kExploding * n * at(dual_unit_, w)) lane.outcome = DD_DIVERGING;
         lane.kept_primal[slot] = lane.primal;
       }
     }

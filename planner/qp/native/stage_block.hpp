@@ -80,7 +80,7 @@ class StageBlock {
     int outcome;  // -1 while it runs
     bool resting;
     int iterations;
-    double mu, primal, dual, scale, worst, kept_primal[4], first_dual_sum;
+    double mu, primal, dual, scale, worst, kept_primal[4];
   } lane_[W];
 
   int nx() const { return NX ? NX : nx_; }
@@ -141,7 +141,7 @@ class StageBlock {
     stage_ = take<Stage>(n_);
     scratch_q_ = take<T>(nz * nz), scratch_g_ = take<T>(nz * nz), scratch_m_ = take<T>(nx * nx);
     scratch_y_ = take<T>(nx * nz), scratch_w_ = take<T>(limits_), scratch_l_ = take<T>(limits_);
-    for (int w = 0; w < W; ++w) lane_[w] = Lane{-1, false, 0, 0, 0, 0, 1, 0, {}, 0};
+    for (int w = 0; w < W; ++w) lane_[w] = Lane{-1, false, 0, 0, 0, 0, 1, 0, {}};
     count_ = T{};
     const Source A = source(p.A), B = source(p.B), c = source(p.c), H = source(p.H), g = source(p.g);
     const Source C = source(p.C), zl = source(p.z_lower), zu = source(p.z_upper), lo = source(p.lower),
