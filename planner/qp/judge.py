@@ -11,8 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from planner.qp.kernel import KernelSolution
+from planner.qp.kernel import KernelSolution, Outcome
 from planner.qp.problem import StageProgram
+
+PRIMAL_TOLERANCE = 1e-8
+"""Largest violation, divided by 1 + |limit|, of an answer that counts as solved."""
+DUAL_TOLERANCE = 1e-6
+"""Largest stationarity residual and largest multiplier x slack, both relative."""
 
 
 @dataclass
@@ -61,6 +66,13 @@ def residuals(problem: StageProgram, claim: KernelSolution) -> Residuals:
     paid = torch.where(finite, dual.clamp(min=0) * excess.abs(), 0.0).amax((0, 2, 3))
     cost = (z * (0.5 * hz + p.g)).sum((1, 2)).abs()
     return Residuals(primal, scaled, (left + wrong) / (1 + terms), paid / (1 + cost))
+
+
+def acceptable(claim: KernelSolution, worth: Residuals, smoothing: float, slackening: float = 1.0) -> Tensor:
+    """``[B]``: converged, and the recomputed residuals agree. NaN compares false and is refused."""
+    good = (claim.outcome == int(Outcome.CONVERGED)) & (worth.scaled <= PRIMAL_TOLERANCE * slackening)
+    good &= worth.dual <= DUAL_TOLERANCE * slackening
+    return good if smoothing else good & (worth.gap <= DUAL_TOLERANCE * slackening)
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:

@@ -23,7 +23,9 @@ PROXIMITY = (1e-8, 1e-10, 1e-11)
 NEGLIGIBLE = 1e-7
 """Violations below this share of the largest carry no weight."""
 PROVEN = 1e-9
-"""A margin counts when it exceeds this times the weighted size of the limits, well above rounding."""
+"""A margin counts when it exceeds this times the weighted size of the limits, ..."""
+ROUNDING = 1e-13
+"""... plus this times the size of the terms that cancel in it, which an unstable system makes large."""
 
 
 @dataclass
@@ -63,13 +65,12 @@ def find_violation(problem: StageProgram, kernel: Kernel, options: KernelOptions
         part = problem.with_tensors([t[open_] for t in problem.tensors()])
         answer = _compromise(part, unit[open_], z[open_], PROXIMITY[k], kernel, options)
         z[open_], outcome[open_] = answer.z, answer.outcome
-        broken, certain, margin = _proof(part, answer.z)
-        violation[open_] = broken
-        proof[open_[certain]] = margin[certain]
+        broken = _broken(part, answer.z)
+        violation[open_], proof[open_] = broken, proof_of(part, broken)
         largest = broken.abs().flatten(1).amax(1)
         # Multipliers of about one let the kernel's absolute tolerance see small violations.
         unit[open_] = largest.clamp(1e-6, 1e6)
-        open_ = open_[~certain & (largest > 0)]
+        open_ = open_[(proof[open_] == 0) & (largest > 0)]
     violation[proof == 0] = 0.0
     return Emptiness(violation, proof, z, outcome)
 
@@ -100,18 +101,52 @@ def _compromise(
     return kernel.solve(soft, bounds, options)
 
 
-def _proof(problem: StageProgram, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Signed violations of the hard limits at z ``[B, N, L]``; ``[B]``: whether they prove emptiness; the margin."""
+def proof_of(problem: StageProgram, violation: Tensor) -> Tensor:
+    """``[B]``: the margin that signed weights ``[B, N, L]`` leave, zero where it is no proof.
+
+    A hard limit whose own sides cross, which weights of one sign cannot express, proves by how much it does.
+    """
+    lower, upper, compliance = problem.limits()
+    at_crossing = (violation != 0) & (compliance == 0) & (lower > upper)
+    crossing = torch.where(at_crossing, lower - upper, 0.0)
+    crossing = torch.where(crossing > PROVEN * (1 + lower.abs()), crossing, 0.0).flatten(1).amax(1)
+    above, below = violation.clamp(min=0), (-violation).clamp(min=0)
+    margin, needed = infeasibility_margin(problem, below, above), margin_needed(problem, below, above)
+    proven = (margin > needed) & margin.isfinite() & needed.isfinite()
+    return torch.where(proven, margin, crossing)
+
+
+def _broken(problem: StageProgram, z: Tensor) -> Tensor:
+    """Signed violations ``[B, N, L]`` of the hard limits at z but the inputs' bounds, the negligible ones left out."""
     lower, upper, compliance = problem.limits()
     value = problem.limit_values(z)
     hard = compliance == 0
     hard[..., problem.x0.shape[-1] : problem.g.shape[-1]] = False
     above = torch.where(hard, (value - upper).clamp(min=0), 0.0)
     below = torch.where(hard, (lower - value).clamp(min=0), 0.0)
-    floor = NEGLIGIBLE * torch.maximum(above, below).flatten(1).amax(1)[:, None, None]
-    above, below = torch.where(above > floor, above, 0.0), torch.where(below > floor, below, 0.0)
-    margin = infeasibility_margin(problem, below, above)
-    size = torch.where(above > 0, above * (1 + upper.abs()), 0.0) + torch.where(
-        below > 0, below * (1 + lower.abs()), 0.0
-    )
-    return above - below, (margin > PROVEN * size.sum((1, 2))) & margin.isfinite(), margin
+    broken = above - below
+    return torch.where(broken.abs() > NEGLIGIBLE * broken.abs().flatten(1).amax(1)[:, None, None], broken, 0.0)
+
+
+def margin_needed(problem: StageProgram, weight_lower: Tensor, weight_upper: Tensor) -> Tensor:
+    """``[B]``: what `infeasibility_margin` of these weights has to exceed to be a proof in floating point."""
+    p = problem
+    nx, nz = p.x0.shape[-1], p.g.shape[-1]
+    lower, upper, _ = p.limits()
+    size = torch.where(weight_upper > 0, weight_upper * (1 + upper.abs()), 0.0)
+    size = size + torch.where(weight_lower > 0, weight_lower * (1 + lower.abs()), 0.0)
+    weight = weight_lower + weight_upper
+    slope = weight[..., :nz] + (p.C.abs().mT @ weight[..., nz:, None])[..., 0]
+    total = slope[..., :nx].clone()
+    terms = torch.zeros_like(total[:, 0, 0])
+    for t in range(len(p.parent) - 1, -1, -1):
+        carried = (p.A[:, t].abs().mT @ total[:, t, :, None])[..., 0]
+        if p.parent[t] >= 0:
+            total[:, p.parent[t]] += carried
+        else:
+            terms = terms + (carried * p.x0.abs()).sum(-1)
+    reach = torch.maximum(p.z_lower[..., nx:].abs(), p.z_upper[..., nx:].abs())
+    reach = torch.where(torch.isfinite(reach), reach, 0.0)
+    per_input = slope[..., nx:] + (p.B.abs().mT @ total[..., None])[..., 0]
+    terms = terms + (p.c.abs() * total).sum((1, 2)) + (reach * per_input).sum((1, 2))
+    return PROVEN * size.sum((1, 2)) + ROUNDING * terms

@@ -8,21 +8,16 @@ carries no solution.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from planner.qp.judge import Residuals, residuals
-from planner.qp.kernel import Kernel, KernelOptions, KernelSolution, Outcome
-from planner.qp.phase_one import find_violation
+from planner.qp.examine import Examination
+from planner.qp.judge import acceptable, residuals
+from planner.qp.kernel import Kernel, KernelOptions, KernelSolution
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution
 from planner.qp.torch_kernel import TorchKernel
 
-PRIMAL_TOLERANCE = 1e-8
-"""Largest violation, divided by 1 + |limit|, of an answer that counts as solved."""
-DUAL_TOLERANCE = 1e-6
-"""Largest stationarity residual and largest multiplier x slack, both relative."""
 REFERENCE_SLACKENING = 100.0
 """The reference solvers' own tolerances are looser by this."""
 REFERENCES = ("daqp", "clarabel", "cvxpylayers")
@@ -62,7 +57,7 @@ def solve(problem: StageProgram, options: SolveOptions = DEFAULTS, start: StageS
     slackening = REFERENCE_SLACKENING if options.backend in REFERENCES else 1.0
     claim = kernel.solve(data, None, options.for_kernel(options.deadline), _to_start(start))
     worth = residuals(data, claim)
-    good = _acceptable(claim, worth, options, slackening)
+    good = acceptable(claim, worth, options.smoothing, slackening)
     status = torch.where(good, int(SolveStatus.SOLVED), -1)
     none = torch.zeros_like(claim.dual_upper[..., :1]).expand_as(claim.dual_upper)
     answer = StageSolution(
@@ -70,7 +65,9 @@ def solve(problem: StageProgram, options: SolveOptions = DEFAULTS, start: StageS
         worth.gap, none, torch.zeros_like(worth.primal),
     )  # fmt: skip
     if not bool(good.all()):
-        _examine(data, claim, answer, kernel, options, slackening, begun)
+        reference = options.backend in REFERENCES
+        own = choose_kernel("auto", data.g.device) if reference else kernel
+        Examination(data, claim, answer, own, options.for_kernel(begun + options.deadline)).run(retry=not reference)
     answer.solve_time = time.perf_counter() - begun
     return answer
 
@@ -128,96 +125,6 @@ def _plainly_valid(p: StageProgram) -> bool:
     if m:
         checks += [lower.amax() < torch.inf, upper.amin() > -torch.inf, compliance.amin() >= 0]
     return bool(torch.stack(checks).all())
-
-
-def _acceptable(claim: KernelSolution, worth: Residuals, options: SolveOptions, slackening: float) -> Tensor:
-    """``[B]``: converged, and the recomputed residuals agree. NaN compares false and is refused."""
-    good = (claim.outcome == int(Outcome.CONVERGED)) & (worth.scaled <= PRIMAL_TOLERANCE * slackening)
-    good &= worth.dual <= DUAL_TOLERANCE * slackening
-    return good if options.smoothing else good & (worth.gap <= DUAL_TOLERANCE * slackening)
-
-
-def _examine(
-    data: StageProgram,
-    claim: KernelSolution,
-    answer: StageSolution,
-    kernel: Kernel,
-    options: SolveOptions,
-    slackening: float,
-    begun: float,
-) -> None:
-    """Members without an acceptable solution: prove them empty, else try once more, else say why. Fills in `answer`."""
-    left = lambda: options.deadline - (time.perf_counter() - begun)  # noqa: E731
-    rest = (answer.status < 0).nonzero()[:, 0]
-    part = data.with_tensors([t[rest] for t in data.tensors()])
-    answer.violation = torch.zeros_like(claim.dual_upper)
-    reason = claim.outcome[rest]
-    if options.backend in REFERENCES:
-        kernel = choose_kernel("auto", data.g.device)
-    if left() > 0:
-        emptiness = find_violation(part, kernel, replace(options, smoothing=0.0).for_kernel(left()))
-        empty = emptiness.proof > 0
-        answer.violation[rest], answer.proof[rest] = emptiness.violation, emptiness.proof
-        answer.status[rest[empty]] = int(SolveStatus.INFEASIBLE)
-        again = ~empty
-        if bool(again.any()) and left() > 0 and options.backend not in REFERENCES:
-            more = replace(options, iterations=2 * options.iterations).for_kernel(left())
-            retried = _retry(data, rest[again], emptiness.z[again], answer, kernel, more, options)
-            reason = reason.index_put((again.nonzero()[:, 0],), retried)
-    else:
-        reason = torch.full_like(reason, int(Outcome.OUT_OF_TIME))
-    unsaid = answer.status[rest] < 0
-    spoken = torch.full_like(reason, int(SolveStatus.NUMERICAL))
-    for outcome, status in _MEANING.items():
-        spoken = torch.where(reason == int(outcome), int(status), spoken)
-    answer.status[rest[unsaid]] = spoken[unsaid]
-    keep = answer.solved[:, None, None]
-    for name in ("z", "dual_lower", "dual_upper", "costate"):
-        setattr(answer, name, torch.where(keep, getattr(answer, name), 0.0))
-
-
-_MEANING = {
-    Outcome.ITERATION_LIMIT: SolveStatus.ITERATION_LIMIT,
-    Outcome.OUT_OF_TIME: SolveStatus.OUT_OF_TIME,
-}
-
-
-def _retry(
-    data: StageProgram,
-    members: Tensor,
-    inner: Tensor,
-    answer: StageSolution,
-    kernel: Kernel,
-    more: KernelOptions,
-    options: SolveOptions,
-) -> Tensor:
-    """Second attempt from the least violation found; fills in what succeeds and returns the outcomes."""
-    part = data.with_tensors([t[members] for t in data.tensors()])
-    lower, upper, _ = part.limits()
-    # Sides that cross by rounding alone become an equation; the judge still sees the raw ones.
-    middle = 0.5 * (lower + upper)
-    lower, upper = torch.where(lower > upper, middle, lower), torch.where(lower > upper, middle, upper)
-    nz = part.g.shape[-1]
-    eased = replace(
-        part, z_lower=lower[..., :nz], lower=lower[..., nz:], z_upper=upper[..., :nz], upper=upper[..., nz:]
-    )
-    none = torch.zeros_like(lower)
-    begin = KernelSolution(inner, torch.zeros_like(part.c), none, none, answer.status[members], answer.status[members])
-    outcomes = torch.full_like(members, int(Outcome.NUMERICAL))
-    for start in (begin, None):
-        claim = kernel.solve(eased, None, more, start)
-        worth = residuals(part, claim)
-        good = _acceptable(claim, worth, options, 1.0)
-        to = members[good]
-        for name in ("z", "dual_lower", "dual_upper", "costate", "iterations"):
-            getattr(answer, name)[to] = getattr(claim, name)[good]
-        for name, value in (("primal_residual", worth.primal), ("dual_residual", worth.dual), ("gap", worth.gap)):
-            getattr(answer, name)[to] = value[good]
-        answer.status[to] = int(SolveStatus.SOLVED)
-        outcomes = torch.where(answer.status[members] >= 0, int(Outcome.CONVERGED), claim.outcome)
-        if bool(good.all()):
-            break
-    return outcomes
 
 
 def _to_start(start: StageSolution | None) -> KernelSolution | None:
