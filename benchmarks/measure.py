@@ -61,9 +61,10 @@ class Contestant:
         begun = time.perf_counter()
         try:
             with time_limit(limit):
-                for bound, prepared, cotangent in self.problems:
-                    self.solver.forward(bound, prepared)
+                for number, (bound, prepared, cotangent) in enumerate(self.problems):
                     if self.solver.differentiable:
+                        if number == 0:  # some compile their forward pass on its own
+                            self.solver.forward(bound, prepared)
                         answer, gradient = self.solver.gradient(bound, prepared, cotangent)
                         self.gradients.append(gradient)
                     else:

@@ -118,22 +118,21 @@ def _accuracy(result: dict[str, Any]) -> str:
     p = result["problem"]
     text = f"""## Accuracy
 
-Positions (m) against an independent optimum of about 1e-11; violation over 1 + |limit|, negative where room is left;
-gradients, relative, along random directions, against central differences of that optimum, on the members that pass a
-check with two step sizes ({p["gradient_members"]} of {p["gradient_checked"]}), without those whose gradient the solver
-itself disowns. Refused are members that the solver reports as not solved. Of the largest batch up to 128 that a solver
-managed.
+Positions (m) against an independent optimum of about 1e-11, and violation over 1 + |limit| (negative where room is
+left), of the members that the solver does not report as unsolved (refused). Gradients, relative, along random
+directions, against central differences of that optimum, on the members that pass a check with two step sizes
+({p["gradient_members"]} of {p["gradient_checked"]}), without those whose gradient the solver itself disowns. Of the
+largest batch up to 128 that a solver managed.
 
 | solver | members | position error, median / max | violation | gradient error, 50 / 99 / 100 % | disowned | refused |
 |---|---|---|---|---|---|---|"""
     for name, row in best.items():
-        position = f"{_power(row['error_median'])} / {_power(row['error_max'])}"
+        position = f"{_power(row.get('error_median'))} / {_power(row.get('error_max'))}"
         gradient = " / ".join(_power(row.get(f"gradient_error_{k}")) for k in ("median", "p99", "max"))
         gradient = gradient if "gradient_members" in row else "-"
-        refused = "-" if row["refused"] is None else row["refused"]
-        text += (
-            f"\n| {name} | {row['members']} | {position} | {_power(row['violation_max'])} | {gradient} | {refused} |"
-        )
+        cells = [row["members"], position, _power(row.get("violation_max")), gradient]
+        cells += [row.get("disowned"), row["refused"]]
+        text += "\n| " + " | ".join("-" if c is None else str(c) for c in (name, *cells)) + " |"
     return text
 
 
@@ -146,7 +145,8 @@ def _infeasible(result: dict[str, Any]) -> str:
 def _behaviour(row: Row) -> str:
     if row["outcome"] in ("raised", "timed out"):
         return f"{row['outcome']}, the batch is lost ({row['detail']})"
-    text = "says which member it is" if row["outcome"] == "flagged" else "returns numbers without a word"
+    silent = "returns numbers without a word" if row["finite"] else "returns NaN without a word"
+    text = "says which member it is" if row["outcome"] == "flagged" else silent
     if row["outcome"] == "silent" and row["violation"] is not None:
         text += f", a limit broken by {row['violation']:.2g}"
     harmed = row["neighbours_harmed"]

@@ -27,6 +27,8 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,7 +49,8 @@ def main(given: list[str] | None = None) -> None:
     if options.render:
         result = json.loads(options.render.read_text())
     else:
-        result = run(options)
+        with silence():
+            result = run(options)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -56,6 +59,21 @@ def main(given: list[str] | None = None) -> None:
     if options.docs:
         write_documents(result)
     print(console(result))
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing of what compiled libraries print reaches the standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -117,15 +135,15 @@ class Truth:
         position = torch.cat([a.positions.detach() for a in contestant.answers])
         inputs = torch.cat([a.inputs.detach() for a in contestant.answers])
         n = len(position)
-        error = (position - self.positions[:n]).abs().flatten(1).amax(1).nan_to_num(nan=torch.inf)
         part = slice(0, n)
+        error = (position - self.positions[:n]).abs().flatten(1).amax(1).nan_to_num(nan=torch.inf)
         broken = problem.violation(self.instance.members(part), self.parameters.members(part), inputs)
         refused = [a.refused for a in contestant.answers if a.refused is not None]
-        row: dict[str, Any] = {
-            "error_max": _number(error.max()), "error_median": _number(error.median()),
-            "violation_max": _number(broken.nan_to_num(nan=torch.inf).max()),
-            "refused": int(torch.cat(refused).sum()) if refused else None, "members": n,
-        }  # fmt: skip
+        claimed = ~torch.cat(refused) if refused else torch.ones(n, dtype=torch.bool)
+        row: dict[str, Any] = {"members": n, "refused": int((~claimed).sum()) if refused else None}
+        if bool(claimed.any()):
+            row["error_max"], row["error_median"] = _number(error[claimed].max()), _number(error[claimed].median())
+            row["violation_max"] = _number(broken[claimed].nan_to_num(nan=torch.inf).max())
         if contestant.gradients:
             checked = self.differences.members(n)
             gradient = tuple(torch.cat(parts) for parts in zip(*contestant.gradients))
@@ -148,7 +166,7 @@ def compare(
     for name in options.solvers:
         rows[name] = {"solver": name, "batch": batch, "horizon": horizon, "half_planes": half_planes}
         expected = per_member.get(name, 0.0) * batch
-        if expected > options.budget:
+        if expected > 2 * options.budget:
             slow = expected < float("inf")
             rows[name]["skipped"] = f"would take about {expected:.0f} s" if slow else "failed at a smaller batch"
             continue
@@ -159,7 +177,7 @@ def compare(
             continue
         problems = IN_TURN if batch == 1 else 1
         contestant = measure.bind(name, solver, truth.instance, truth.parameters, truth.weight, problems)
-        contestant.warm_up(2 * options.budget)
+        contestant.warm_up(3 * options.budget)
         contestants.append(contestant)
     measure.race(contestants, options.repeats, options.budget)
     for contestant in contestants:
@@ -195,12 +213,14 @@ def empty_member(truth: Truth, options: argparse.Namespace) -> list[dict[str, An
     instance, parameters = truth.instance.members(part), truth.parameters.members(part)
     rows = []
     for name in options.solvers:
+        if SOLVERS[name].same_forward_as in options.solvers:
+            continue
         try:
             solver = SOLVERS[name](infeasible.BATCH, instance.horizon, parameters.offset.shape[2])
         except ImportError:
             continue
         found = infeasible.behaviour(
-            solver, instance, parameters, truth.weight[part], truth.positions[part], options.budget
+            solver, instance, parameters, truth.weight[part], truth.positions[part], 2 * options.budget
         )
         rows.append({"solver": name, **found})
     return rows

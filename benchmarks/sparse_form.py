@@ -79,6 +79,13 @@ class SparseForm:
         """[E; G] of one member."""
         return sparse.csr_matrix((entries, self.columns, self.row_offsets), shape=(self.rows, self.size))
 
+    def dense(self, entries: Tensor) -> Tensor:
+        """[E; G] ``[B, rows, size]`` in full, for layers that take no sparse matrices; differentiable."""
+        row = torch.from_numpy(np.repeat(np.arange(self.rows), np.diff(self.row_offsets)))
+        place = row * self.size + torch.from_numpy(self.columns)
+        full = torch.zeros(len(entries), self.rows * self.size, dtype=torch.float64)
+        return full.index_copy(1, place, entries).reshape(len(entries), self.rows, self.size)
+
     def positions(self, z: Tensor) -> Tensor:
         """(s, d) ``[B, T, 2]`` of z ``[B, size]``."""
         return z.reshape(len(z), -1, NZ)[..., [0, 3]]

@@ -28,12 +28,12 @@ class Answer:
 class Solver:
     """One solver for one size of problem. The constructor may take its time: compiling, symbolic factorisation.
 
-    differentiable: has a gradient. single: solves one member at a time (batches are looped over).
+    differentiable: has a gradient. same_forward_as: name of a solver that differs in the backward pass only.
     """
 
     name = ""
     differentiable = True
-    single = False
+    same_forward_as = ""
 
     def __init__(self, batch: int, horizon: int, half_planes: int) -> None:
         self.batch, self.horizon, self.half_planes = batch, horizon, half_planes

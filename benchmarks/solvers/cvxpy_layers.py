@@ -140,14 +140,14 @@ class CvxpyLayersClarabel(_Stages):
 class CvxpyLayersClarabelDense(_Inputs):
     """Clarabel forward, dense backward."""
 
-    name = "cvxpylayers+clarabel-dense"
+    name, same_forward_as = "cvxpylayers+clarabel-dense", "cvxpylayers+clarabel"
     arguments = {"solve_method": "Clarabel", "mode": "dense"}  # noqa: RUF012
 
 
 class CvxpyLayersClarabelLsmr(_Inputs):
     """Clarabel forward, LSMR backward."""
 
-    name = "cvxpylayers+clarabel-lsmr"
+    name, same_forward_as = "cvxpylayers+clarabel-lsmr", "cvxpylayers+clarabel"
     arguments = {"solve_method": "Clarabel", "mode": "lsmr"}  # noqa: RUF012
 
 

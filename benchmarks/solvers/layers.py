@@ -44,8 +44,8 @@ class Qpth(_Dense):
         return self.layer(dense.P, dense.q, *dense.one_sided(), none, none)
 
 
-class Proxsuite(_Dense):
-    """ProxQP's torch layer (dense, looped inside)."""
+class Proxsuite(Solver):
+    """ProxQP's torch layer: dense matrices, looped inside. On the condensed problem it calls some members empty."""
 
     name = "proxsuite"
 
@@ -55,13 +55,16 @@ class Proxsuite(_Dense):
 
         self.layer = QPFunction()
 
-    def solve(self, bound: Condenser, prepared: Parameters) -> Tensor:
-        dense = bound.program(prepared)
-        rows = torch.cat([torch.eye(dense.P.shape[1], dtype=torch.float64).expand_as(dense.P), dense.G], 1)
-        lower = torch.cat([dense.u_lower, dense.lower], 1).clamp(min=-1e20)
-        upper = torch.cat([dense.u_upper, dense.upper], 1)
-        none = torch.empty(0, dtype=torch.float64)
-        return self.layer(dense.P, dense.q, none, none, rows, lower, upper)[0]
+    def bind(self, instance: Instance) -> SparseForm:
+        return SparseForm(instance, self.half_planes)
+
+    def forward(self, bound: SparseForm, prepared: Parameters) -> Answer:
+        q, entries, right = bound.values(prepared)
+        matrix, k = bound.dense(entries), bound.equations
+        hessian = torch.diag(bound.hessian).expand(len(q), -1, -1)
+        lower = torch.full_like(right[:, k:], -1e20)
+        z = self.layer(hessian, q, matrix[:, :k], right[:, :k], matrix[:, k:], lower, right[:, k:])[0]
+        return Answer(bound.inputs(z), bound.positions(z))
 
 
 class OsqpLayer(Solver):

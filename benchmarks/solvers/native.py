@@ -22,7 +22,6 @@ BIG = 1e30
 
 class _Native(Solver):
     differentiable = False
-    single = True
 
     def finish(self, bound: Any, results: list[tuple[np.ndarray, bool]]) -> Answer:
         """results: the solution and whether the solver calls it solved, per member."""
@@ -222,23 +221,20 @@ class Qoco(_SparseNative):
         return np.array(result.x), "QOCO_SOLVED" in str(result.status)
 
 
-class ProxQp(_DenseNative):
-    """ProxQP, dense."""
+class ProxQp(_SparseNative):
+    """ProxQP, sparse, asked for 1e-9. (Its dense solver calls some members empty.)"""
 
     name = "proxqp"
 
-    def one(self, member: DenseProgram) -> tuple[np.ndarray, bool]:
+    def one(self, member: Any) -> tuple[np.ndarray, bool]:
         import proxsuite
 
-        n = len(member.q)
-        qp = proxsuite.proxqp.dense.QP(n, 0, len(member.upper), True)
+        P, q, E, e, G, h = member
+        qp = proxsuite.proxqp.sparse.QP(len(q), len(e), len(h))
         qp.settings.eps_abs = 1e-9
-        qp.init(
-            member.P, member.q, None, None, member.G, np.maximum(member.lower, -1e20), member.upper,
-            member.u_lower, member.u_upper,
-        )  # fmt: skip
+        qp.init(P, q, E, e, G, np.full(len(h), -1e20), h)
         qp.solve()
-        return np.array(qp.results.x), "SOLVED" in str(qp.results.info.status)
+        return np.array(qp.results.x), str(qp.results.info.status).endswith("PROXQP_SOLVED")
 
 
 def condense(data: dict[str, np.ndarray], reference: np.ndarray, normal: np.ndarray, offset: np.ndarray) -> Any:
