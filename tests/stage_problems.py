@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from planner.qp.problem import StageProgram
+from planner.qp.solver import native_kernel
+
+KERNELS = [
+    "torch",
+    pytest.param("native", marks=pytest.mark.skipif(native_kernel() is None, reason="no compiled kernel here")),
+]
+"""Parameters of a test that holds for both kernels."""
 
 TREES: dict[str, tuple[int, ...]] = {
     "chain": tuple(range(-1, 11)),

@@ -93,13 +93,14 @@ def choose_kernel(backend: str, device: torch.device) -> Kernel:
         )
     if backend == "torch" or (backend == "auto" and device.type != "cpu"):
         return TorchKernel()
-    native = _native_kernel()
+    native = native_kernel()
     if native is None and backend == "native":
         raise RuntimeError("backend 'native': the compiled kernel is not installed; `dualdrive doctor` says why")
     return native or TorchKernel()
 
 
-def _native_kernel() -> Kernel | None:
+def native_kernel() -> Kernel | None:
+    """The compiled kernel, None where it is not installed."""
     try:
         from planner.qp import native
     except ImportError:

@@ -29,6 +29,8 @@ from planner.qp.torch_adjoint import adjoint
 
 START_SLACK = 0.3
 """Smallest slack at the start, of the limit's scale."""
+JAMMED = 0.1
+"""A step shorter than this was blocked by a limit too close to its boundary for its multiplier."""
 WARM = 1e-2
 """Smallest slack and product of a warm start, in the limit's and the cost's scale."""
 
@@ -161,7 +163,7 @@ class TorchKernel:
             if k == options.iterations:
                 outcome = torch.where(active, int(Outcome.ITERATION_LIMIT), outcome)
                 break
-            moved, length = _iterate(w, it, rest, floor)
+            moved, length = _iterate(w, it, rest, floor, watch.jammed)
             fine = active & finite_members(moved.tensors())
             it = _Iterate(*(torch.where(fine[:, None], new, old) for new, old in zip(moved.tensors(), it.tensors())))
             watch.moved(length)
@@ -176,15 +178,16 @@ class TorchKernel:
         return adjoint(Workspace(problem), solution, grad_z, options, self.fixed_iterations)
 
 
-def _iterate(w: Workspace, it: _Iterate, rest: _Residual, target: Tensor) -> tuple[_Iterate, Tensor]:
-    """Predictor and corrector from one factorisation."""
+def _iterate(w: Workspace, it: _Iterate, rest: _Residual, target: Tensor, jammed: Tensor) -> tuple[_Iterate, Tensor]:
+    """Predictor and corrector from one factorisation; members whose last step was short go for the centre instead."""
     direction = _Direction(w, it, rest)
     product = it.slack * it.dual
     _, d_slack, d_dual, _ = direction(product - target * w.mask)
     step = _longest(w, it, d_slack, d_dual).clamp(min=1.0).reciprocal()[:, None]
     ahead = ((it.slack + step * d_slack) * (it.dual + step * d_dual)).sum((0, 1, 3)) / w.count
     wanted = torch.maximum(((ahead / rest.mean.clamp(min=TINY)) ** 3 * rest.mean)[:, None], target)
-    product = product + d_slack * d_dual - wanted * w.mask
+    wanted = torch.where(jammed[:, None], torch.maximum(0.5 * rest.mean[:, None], target), wanted)
+    product = product + torch.where(jammed[:, None], 0.0, d_slack * d_dual) - wanted * w.mask
     dz, d_slack, d_dual, d_equation = direction(product)
     # Closer to the boundary as the products vanish, so that convergence is superlinear.
     keep = 1.0 - torch.clamp(0.01 * rest.mean / w.price, 1e-6, 0.01)
@@ -198,11 +201,12 @@ class _Watch:
 
     def __init__(self, w: Workspace) -> None:
         self.w = w
-        self.best = torch.full((w.batch,), torch.inf, dtype=torch.float64, device=w.g.device)
+        self.jammed = torch.zeros(w.batch, dtype=torch.bool, device=w.g.device)
         self.short = torch.zeros(w.batch, dtype=torch.float64, device=w.g.device)
 
     def moved(self, length: Tensor) -> None:
         """Take note of a step's length."""
+        self.jammed = length < JAMMED
         self.short = torch.where(length < 1e-3, self.short + 1, 0.0)
 
     def judge(self, rest: _Residual, it: _Iterate, options: KernelOptions, k: int) -> Tensor:
@@ -212,7 +216,7 @@ class _Watch:
         products = rest.spread <= 1e-8 * options.smoothing if options.smoothing else rest.mean <= tol * small
         converged = (rest.primal <= tol) & (rest.dual <= tol) & products
         worth = ((it.dual.amax(0) + it.equation.abs()) * w.scale).amax((0, 2)) / w.price
-        diverging = (worth > 1e8) & (rest.primal > 1e-7)
+        diverging = ((worth > 1e8) | (self.short >= 3)) & (rest.primal > 1e-7)
         stuck = self.short >= 5
         out = torch.full_like(rest.mean, -1.0)
         out = torch.where(stuck, float(Outcome.NUMERICAL), out)
