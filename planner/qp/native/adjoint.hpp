@@ -6,7 +6,7 @@
 // true ratios s / l. The derivatives with respect to g, c and the limits are dz, dcostate and -dy.
 #pragma once
 
-#include "stage_block.hpp"
+#include "stage_newton.hpp"
 
 namespace {
 
@@ -16,8 +16,8 @@ constexpr int kRefinements = 6;
 constexpr double kRefined = 1e-12;       // residual at which refinement ends
 
 template <int W, int NX, int NU>
-class Adjoint : public StageBlock<W, NX, NU> {
-  using Base = StageBlock<W, NX, NU>;
+class Adjoint : public StageNewton<W, NX, NU> {
+  using Base = StageNewton<W, NX, NU>;
   using typename Base::Equations;
   using typename Base::Sides;
   using typename Base::Source;
@@ -26,6 +26,8 @@ class Adjoint : public StageBlock<W, NX, NU> {
   using Base::K;
   using Base::at;
   using Base::broadcast;
+  using Base::id;
+  using Base::sign_of;
   using Base::job_;
   using Base::limits_;
   using Base::member_;
@@ -53,10 +55,6 @@ class Adjoint : public StageBlock<W, NX, NU> {
   Held* held_ = nullptr;
   T** dz_ = nullptr;
   T kink_{}, residual_{}, curvature_{};
-
-  int id(const Stage& st, int limit) const {
-    return limit < this->nz() ? limit : this->nz() + st.row[limit - this->nz()].id;
-  }
 
   void hold() {
     const int nz = this->nz();
@@ -90,8 +88,7 @@ class Adjoint : public StageBlock<W, NX, NU> {
         held.w[k] = sign * sign / (give + proximal);
         held.dy[k] = held.off[k] = T{};
       };
-      const T *signs = reinterpret_cast<const T*>(sd.sign), *bounds = reinterpret_cast<const T*>(sd.bound),
-              *soft = reinterpret_cast<const T*>(sd.comply);
+      const T *bounds = reinterpret_cast<const T*>(sd.bound), *soft = reinterpret_cast<const T*>(sd.comply);
       for (int k = 0; k < sd.n * K; ++k) {
         const int limit = sd.limit[k];
         const int64_t i = int64_t(t) * limits_ + id(st, limit);
@@ -104,8 +101,8 @@ class Adjoint : public StageBlock<W, NX, NU> {
         T sign{}, give{};
         const T u = upper(i), l = lower(i);
         for (int w = 0; w < W; ++w) {
-          const double direction = at(signs[k], w);
-          if (direction == 0) continue;
+          const double direction = sign_of(sd, k);
+          if (direction == 0 || at(bounds[k], w) >= kAbsent) continue;
           const double dual = larger(direction > 0 ? at(u, w) : at(l, w), 0.0), r = at(soft[k], w);
           if (mu > 0) {
             if (dual > 0) at(sign, w) = direction, at(give, w) = mu / (dual * dual) + r;
@@ -120,7 +117,7 @@ class Adjoint : public StageBlock<W, NX, NU> {
           at(sign, w) = direction;
           at(give, w) = r + (doubt < kUndecided ? 0 : slack / larger(dual, 1e-300));
         }
-        if (!this->all_zero(sign)) add(limit, sign, give);
+        if (any(!(sign == T{}))) add(limit, sign, give);
       }
       for (int k = 0; k < eq.n; ++k) {
         const int64_t i = int64_t(t) * limits_ + id(st, eq.limit[k]);

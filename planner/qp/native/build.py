@@ -18,7 +18,17 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 LIBRARY = "libdualdrive_qp.so"
-SOURCES = ("dispatch.cpp", "kernel.cpp", "kernel.hpp", "stage_block.hpp", "riccati_ipm.hpp", "adjoint.hpp", "lanes.hpp", "dualdrive_qp.h")
+SOURCES = (
+    "dispatch.cpp",
+    "kernel.cpp",
+    "kernel.hpp",
+    "lanes.hpp",
+    "stage_data.hpp",
+    "stage_newton.hpp",
+    "riccati_ipm.hpp",
+    "adjoint.hpp",
+    "dualdrive_qp.h",
+)
 
 FLAGS = "-std=c++17 -O3 -fPIC -fno-math-errno -fno-trapping-math -ffp-contract=fast -fvisibility=hidden -Wall -Wextra"
 LEVELS = {

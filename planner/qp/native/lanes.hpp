@@ -1,7 +1,12 @@
 // Doubles side by side: one number of W instances, or W numbers of one instance.
 #pragma once
 
-#include <cstdint>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define DD_WIDTH 8
@@ -35,17 +40,82 @@ struct Lanes<1> {
   static constexpr int K = DD_WIDTH;
 };
 
+#define DD_INLINE inline __attribute__((always_inline))
+
 template <class V>
-inline __attribute__((always_inline)) V larger(V a, V b) {
+DD_INLINE V larger(V a, V b) {
   return a > b ? a : b;
 }
 template <class V>
-inline __attribute__((always_inline)) V smaller(V a, V b) {
+DD_INLINE V smaller(V a, V b) {
   return a < b ? a : b;
 }
 template <class V>
-inline __attribute__((always_inline)) V magnitude(V a) {
+DD_INLINE V magnitude(V a) {
   return larger(a, -a);
+}
+
+// Whether a comparison holds in any lane.
+DD_INLINE bool any(bool mask) { return mask; }
+template <class M>
+DD_INLINE bool any(const M& mask) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(M) == 64) return _mm512_test_epi64_mask(__m512i(mask), __m512i(mask)) != 0;
+#endif
+  bool result = false;
+  for (unsigned w = 0; w < sizeof(M) / 8; ++w) result |= mask[w] != 0;
+  return result;
+}
+
+// out[i] = (lane[0][i], lane[1][i], ...) for i < n.
+DD_INLINE void interleave(double* out, const double* const* lane, int64_t from, int n) {
+  memcpy(out, lane[0] + from, sizeof(double) * n);
+}
+template <class V>
+DD_INLINE V load_row(const double* from) {
+  V r;
+  memcpy(&r, from, sizeof(V));
+  return r;
+}
+template <class V>
+DD_INLINE void interleave(V* out, const double* const* lane, int64_t from, int n) {
+  constexpr int W = sizeof(V) / 8;
+  int i = 0;
+  for (; i + W <= n; i += W) {
+    V a[W], b[W];
+    for (int w = 0; w < W; ++w) a[w] = load_row<V>(lane[w] + from + i);
+    if constexpr (W == 8) {
+      for (int w = 0; w < 8; w += 2) {
+        b[w] = __builtin_shufflevector(a[w], a[w + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        b[w + 1] = __builtin_shufflevector(a[w], a[w + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+      }
+      for (int w = 0; w < 8; w = w % 4 == 1 ? w + 3 : w + 1) {
+        a[w] = __builtin_shufflevector(b[w], b[w + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        a[w + 2] = __builtin_shufflevector(b[w], b[w + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+      }
+      for (int w = 0; w < 4; ++w) {
+        out[i + w] = __builtin_shufflevector(a[w], a[w + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        out[i + w + 4] = __builtin_shufflevector(a[w], a[w + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+      }
+    } else if constexpr (W == 4) {
+      for (int w = 0; w < 4; w += 2) {
+        b[w] = __builtin_shufflevector(a[w], a[w + 1], 0, 4, 2, 6);
+        b[w + 1] = __builtin_shufflevector(a[w], a[w + 1], 1, 5, 3, 7);
+      }
+      for (int w = 0; w < 2; ++w) {
+        out[i + w] = __builtin_shufflevector(b[w], b[w + 2], 0, 1, 4, 5);
+        out[i + w + 2] = __builtin_shufflevector(b[w], b[w + 2], 2, 3, 6, 7);
+      }
+    } else {
+      out[i] = __builtin_shufflevector(a[0], a[1], 0, 2);
+      out[i + 1] = __builtin_shufflevector(a[0], a[1], 1, 3);
+    }
+  }
+  for (; i < n; ++i) {
+    V r{};
+    for (int w = 0; w < W; ++w) r[w] = lane[w][from + i];
+    out[i] = r;
+  }
 }
 
 }  // namespace

@@ -9,7 +9,9 @@
 // The dynamics hold at all times: states are rolled out from the inputs.
 #pragma once
 
-#include "stage_block.hpp"
+#include <time.h>
+
+#include "stage_newton.hpp"
 
 namespace {
 
@@ -26,22 +28,28 @@ constexpr double kMostDual = 1e6;         // of a start's multipliers, in the pr
 constexpr double kStalled = 100;          // x tolerance: a violation above this that does not fall
 constexpr double kExploding = 1e4;        // mean multiplier, in the problem's scale; together the sign of an empty problem
 
+inline double clock_now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+
 template <int W, int NX, int NU>
-class InteriorPoint : public StageBlock<W, NX, NU> {
-  using Base = StageBlock<W, NX, NU>;
+class InteriorPoint : public StageNewton<W, NX, NU> {
+  using Base = StageNewton<W, NX, NU>;
   using typename Base::Equations;
-  using typename Base::Lane;
   using typename Base::S;
   using typename Base::Sides;
   using typename Base::Stage;
   using typename Base::T;
   using Base::K;
-  using Base::alpha_;
   using Base::at;
   using Base::broadcast;
+  using Base::add_to;
+  using Base::id;
+  using Base::sign_of;
   using Base::count_;
   using Base::job_;
-  using Base::lane_;
   using Base::limits_;
   using Base::member_;
   using Base::most;
@@ -49,7 +57,6 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
   using Base::pick;
   using Base::stage_;
   using Base::sum;
-  using Base::taken;
 
  public:
   using Base::Base;
@@ -57,16 +64,26 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
   // Solve members first .. first + count - 1; 1 <= count <= W.
   void solve(int64_t first, int count) {
     this->load(first, count);
+    for (int w = 0; w < W; ++w) lane_[w] = Lane{this->crossed_[w] ? DD_DIVERGING : kRunning, false, 0, 0, 0, 0, 1, 0, {}};
     begin();
     iterate();
     store(count);
   }
 
  private:
+  static constexpr int kRunning = -1;
+  struct Lane {
+    int outcome;
+    bool resting;  // believed to have arrived; not yet measured
+    int iterations;
+    double mu, primal, dual, scale, worst, kept_primal[4];
+  };
   struct Totals {
     T product{}, primal{}, dual_sum{};
   };
 
+  Lane lane_[W];
+  T alpha_{};  // step taken next; 0 where a lane rests
   T slack_unit_{}, dual_unit_{}, product_unit_{}, proximal_{}, tolerance_{};
 
   template <class V>
@@ -107,9 +124,9 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         curvature += st.diagonal ? st.H[i] : st.H[i * nz + i];
       }
       for (int k = 0; k < sd.n; ++k) {
-        const S on = sd.sign[k] * sd.sign[k], d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
-        violation_s = larger(violation_s, -d * on);
-        distance_s += magnitude(d) * on;
+        const S d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
+        violation_s = larger(violation_s, -d);
+        distance_s += sd.bound[k] < kAbsent ? magnitude(d) : S{};
         if (sd.soft) price_s += sd.comply[k] > 0 ? larger(-d, S{}) / sd.comply[k] : S{};
       }
       for (int k = 0; k < st.equal.n; ++k) {
@@ -137,10 +154,10 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       Sides& sd = st.sides;
-      const T *sign = reinterpret_cast<const T*>(sd.sign), *bound = reinterpret_cast<const T*>(sd.bound);
+      const T* bound = reinterpret_cast<const T*>(sd.bound);
       T *s = reinterpret_cast<T*>(sd.s), *l = reinterpret_cast<T*>(sd.l);
       for (int k = 0; k < sd.n * K; ++k) {
-        s[k] = larger(bound[k] - sign[k] * st.val[sd.limit[k]], smaller(s[k], slack_unit_));
+        s[k] = larger(bound[k] - sign_of(sd, k) * st.val[sd.limit[k]], smaller(s[k], slack_unit_));
         l[k] = goal / s[k];
       }
     }
@@ -148,56 +165,73 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
 
   // From the start's distances d and multipliers: the point on the central path with the same difference d - l.
   void begin_warm() {
-    const int nz = this->nz();
     const auto l0 = this->source(job_.start->dual_lower), u0 = this->source(job_.start->dual_upper);
     const T goal = larger(kWarmProduct * product_unit_, broadcast(job_.options->smoothing));
     const T ratio = slack_unit_ / dual_unit_, most_dual = kMostDual * dual_unit_;
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       Sides& sd = st.sides;
-      const T *sign = reinterpret_cast<const T*>(sd.sign), *bound = reinterpret_cast<const T*>(sd.bound),
-              *comply = reinterpret_cast<const T*>(sd.comply);
+      const T *bound = reinterpret_cast<const T*>(sd.bound), *comply = reinterpret_cast<const T*>(sd.comply);
       T *s = reinterpret_cast<T*>(sd.s), *l = reinterpret_cast<T*>(sd.l);
-      const auto at_limit = [&](int limit) {
-        return int64_t(t) * limits_ + (limit < nz ? limit : nz + st.row[limit - nz].id);
-      };
       for (int k = 0; k < sd.n * K; ++k) {
-        const int64_t i = at_limit(sd.limit[k]);
-        T known = sign[k] > 0 ? u0(i) : sign[k] < 0 ? l0(i) : T{};
+        const int64_t i = int64_t(t) * limits_ + id(st, sd.limit[k]);
+        const double sign = sign_of(sd, k);
+        T known = sign > 0 ? u0(i) : l0(i);
         known = smaller(larger(finite(known), T{}), most_dual);
-        const T a = bound[k] - sign[k] * st.val[sd.limit[k]] + comply[k] * known - ratio * known;
+        const T a = bound[k] - sign * st.val[sd.limit[k]] + comply[k] * known - ratio * known;
         T root;
         for (int w = 0; w < W; ++w) at(root, w) = sqrt(at(a, w) * at(a, w) + 4 * at(ratio, w) * at(goal, w));
         s[k] = a > 0 ? 0.5 * (a + root) : 2.0 * ratio * goal / (root - a);
         l[k] = goal / s[k];
       }
       for (int k = 0; k < st.equal.n; ++k) {
-        const int64_t i = at_limit(st.equal.limit[k]);
+        const int64_t i = int64_t(t) * limits_ + id(st, st.equal.limit[k]);
         st.equal.y[k] = st.equal.on[k] * smaller(larger(finite(u0(i) - l0(i)), -most_dual), most_dual);
       }
     }
+  }
+
+  // The part of a step that is taken: nothing, not even NaN, where a lane rests.
+  template <class V>
+  static DD_INLINE V taken(const T& alpha, const V& step) {
+    if constexpr (W == 1) {
+      return alpha * step;
+    } else {
+      return alpha > 0 ? alpha * step : V{};
+    }
+  }
+  // Distance of a side from its limit, with what its multiplier buys; before the pending step of z.
+  template <bool Soft>
+  static DD_INLINE S distance(const Stage& st, int k) {
+    const Sides& sd = st.sides;
+    const S d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
+    return Soft ? d + sd.comply[k] * sd.l[k] : d;
+  }
+  // Slack and multiplier of a side after the pending step.
+  template <bool Soft>
+  DD_INLINE void advance(const Stage& st, int k, const T& alpha, const T& proximal) const {
+    const Sides& sd = st.sides;
+    const S give = Soft ? sd.comply[k] + proximal : S{} + proximal, dl = sd.x[k];
+    const S ds = distance<Soft>(st, k) - sd.s[k] - sd.sign[k] * pick(st.dval, sd.limit, k) + give * dl;
+    sd.s[k] += taken(alpha, ds), sd.l[k] += taken(alpha, dl);
   }
 
   // States and rows from the inputs; with the pending step of inputs, slacks and multipliers if `step`.
   void roll_out(bool step) {
     const int nx = this->nx(), nz = this->nz();
     const auto x0 = this->source(job_.problem->x0);
+    T* root = this->scratch_g_;
+    for (int i = 0; i < nx; ++i) root[i] = x0(i);
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      T* z = st.val;
-      if (step)
-        for (int i = nx; i < nz; ++i) z[i] += taken(st.dval[i]);
-      for (int i = 0; i < nx; ++i) {
-        T v = st.c[i];
-        for (int j = 0; j < nx; ++j) v += st.F[i * nz + j] * (st.parent < 0 ? x0(j) : stage_[st.parent].val[j]);
-        for (int j = nx; j < nz; ++j) v += st.F[i * nz + j] * z[j];
-        z[i] = v;
+      if (step) {
+        for (int k = 0; k < st.sides.n; ++k) advance<true>(st, k, alpha_, proximal_);
+        for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(alpha_, st.equal.dy[k]);
+        for (int i = nx; i < nz; ++i) st.val[i] += taken(alpha_, st.dval[i]);
       }
-      this->apply_rows(st, z);
-      if (!step) continue;
-      Sides& sd = st.sides;
-      for (int k = 0; k < sd.n; ++k) sd.s[k] += taken(sd.e[k]), sd.l[k] += taken(sd.x[k]);
-      for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(st.equal.dy[k]);
+      const T* past = st.parent < 0 ? root : stage_[st.parent].val;
+      for (int i = 0; i < nx; ++i) st.val[i] = this->row_dot(st.F, i, past, st.val, st.c[i]);
+      this->apply_rows(st, st.val);
     }
   }
 
@@ -205,29 +239,27 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
   void measure(bool step) {
     const int nz = this->nz();
     roll_out(step);
-    T primal{}, product{}, worst{}, dual{}, scale{};
+    T primal{}, dual{}, scale{};
     S primal_s{}, product_s{}, worst_s{};
     const double tol = tolerance(), goal = job_.options->smoothing;
     T* y = this->scratch_l_;
     T* gradient = this->scratch_w_;
     for (int t = n_ - 1; t >= 0; --t) {
       Stage& st = stage_[t];
-      Sides& sd = st.sides;
+      const Sides& sd = st.sides;
       for (int i = 0; i < nz + st.rows; ++i) y[i] = T{};
       for (int k = 0; k < sd.n; ++k) {
-        const S on = sd.sign[k] * sd.sign[k];
-        const S e = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k) + sd.comply[k] * sd.l[k];
-        primal_s = larger(primal_s, on * (magnitude(e - sd.s[k]) - tol * magnitude(sd.bound[k])));
+        const auto present = sd.bound[k] < kAbsent;
+        primal_s = larger(primal_s, magnitude(distance<true>(st, k) - sd.s[k]) - tol * magnitude(sd.bound[k]));
         const S p = sd.s[k] * sd.l[k];
-        product_s += on * p;
-        worst_s = larger(worst_s, on * magnitude(p - goal));
-        this->add_to(y, sd.limit, k, sd.sign[k] * sd.l[k]);
+        product_s += present ? p : S{};
+        worst_s = larger(worst_s, present ? magnitude(p - goal) : S{});
+        add_to(y, sd.limit, k, sd.sign[k] * sd.l[k]);
       }
-      for (int k = 0; k < st.equal.n; ++k) {
-        const Equations& eq = st.equal;
+      const Equations& eq = st.equal;
+      for (int k = 0; k < eq.n; ++k) {
         y[eq.limit[k]] += eq.y[k];
-        const T off = st.val[eq.limit[k]] - eq.b[k] - eq.comply[k] * eq.y[k];
-        primal = larger(primal, eq.on[k] * (magnitude(off) - tol * magnitude(eq.b[k])));
+        primal = larger(primal, magnitude(off(st, k)) - tol * magnitude(eq.b[k]));
       }
       this->cost_gradient(st);
       for (int i = 0; i < nz; ++i) gradient[i] = y[i];
@@ -239,7 +271,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
       this->costate_stage(st, gradient, dual);
     }
     primal = larger(primal, most(primal_s));
-    product = sum(product_s), worst = most(worst_s);
+    const T product = sum(product_s), worst = most(worst_s);
     for (int w = 0; w < W; ++w) {
       Lane& lane = lane_[w];
       const double n = at(count_, w);
@@ -248,43 +280,43 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
     }
   }
 
+  // How far an equation is from holding; 0 where the lane has none.
+  static DD_INLINE T off(const Stage& st, int k) {
+    const Equations& eq = st.equal;
+    return eq.on[k] * (st.val[eq.limit[k]] - eq.b[k] - eq.comply[k] * eq.y[k]);
+  }
+
   // Take the pending step, weigh the limits, factor, and prepare the predictor.
   Totals factor(bool step) {
     const int nz = this->nz();
     Totals total;
-    S product_s{}, primal_s{}, dual_s{};
-    const double tol = tolerance();
+    SideTotals sides;
+    const T alpha = alpha_;
     T* weight = this->scratch_w_;
     T* linear = this->scratch_l_;
     for (int t = n_ - 1; t >= 0; --t) {
       Stage& st = stage_[t];
       const int limits = nz + st.rows;
-      if (step)
-        for (int i = 0; i < limits; ++i) st.val[i] += taken(st.dval[i]);
-      for (int i = 0; i < limits; ++i) weight[i] = linear[i] = T{};
-      Sides& sd = st.sides;
-      for (int k = 0; k < sd.n; ++k) {
-        if (step) sd.s[k] += taken(sd.e[k]), sd.l[k] += taken(sd.x[k]);
-        const S s = sd.s[k], l = sd.l[k], sign = sd.sign[k], on = sign * sign;
-        const S e = sd.bound[k] - sign * pick(st.val, sd.limit, k) + sd.comply[k] * l;
-        primal_s = larger(primal_s, on * (magnitude(e - s) - tol * magnitude(sd.bound[k])));
-        product_s += on * s * l;
-        dual_s += on * l;
-        const S give = s + (sd.comply[k] + proximal_) * l, both = s * l, one = 1.0 / (both * give);
-        const S inv = both * one;
-        sd.e[k] = e, sd.isl[k] = give * one, sd.inv[k] = inv;
-        this->add_to(weight, sd.limit, k, on * l * inv);
-        this->add_to(linear, sd.limit, k, sign * l * (1.0 - e * inv));
+      if (step) {
+        if (st.sides.soft)
+          for (int k = 0; k < st.sides.n; ++k) advance<true>(st, k, alpha, proximal_);
+        else
+          for (int k = 0; k < st.sides.n; ++k) advance<false>(st, k, alpha, proximal_);
+        for (int i = 0; i < limits; ++i) st.val[i] += taken(alpha, st.dval[i]);
+        for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(alpha, st.equal.dy[k]);
       }
-      Equations& eq = st.equal;
+      for (int i = 0; i < limits; ++i) weight[i] = linear[i] = T{};
+      if (st.sides.soft)
+        weigh<true>(st, weight, linear, sides);
+      else
+        weigh<false>(st, weight, linear, sides);
+      const Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) {
-        if (step) eq.y[k] += taken(eq.dy[k]);
-        const int i = eq.limit[k];
-        const T off = st.val[i] - eq.b[k] - eq.comply[k] * eq.y[k];
-        total.primal = larger(total.primal, eq.on[k] * (magnitude(off) - tol * magnitude(eq.b[k])));
+        const T distance = off(st, k);
+        total.primal = larger(total.primal, magnitude(distance) - tolerance() * magnitude(eq.b[k]));
         total.dual_sum += magnitude(eq.y[k]);
-        weight[i] += eq.w[k];
-        linear[i] += eq.y[k] + eq.w[k] * off;
+        weight[eq.limit[k]] += eq.w[k];
+        linear[eq.limit[k]] += eq.y[k] + eq.w[k] * distance;
       }
       T local[NX ? (NX + NU) * (NX + NU) : 1];
       T* q = NX ? local : this->scratch_q_;
@@ -293,10 +325,40 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
       this->cost_gradient(st);
       newton_gradient(st, linear);
     }
-    total.primal = larger(total.primal, most(primal_s));
-    total.product = sum(product_s);
-    total.dual_sum += sum(dual_s);
+    total.primal = larger(total.primal, most(sides.primal));
+    total.product = sum(sides.product);
+    total.dual_sum += sum(sides.dual);
     return total;
+  }
+
+  struct SideTotals {
+    S product{}, primal{}, dual{};
+  };
+  template <bool Soft>
+  DD_INLINE void weigh(const Stage& st, T* weight, T* linear, SideTotals& total) const {
+    const Sides& sd = st.sides;
+    const double tol = tolerance();
+    const T proximal = proximal_;
+    for (int k = 0; k < sd.n; ++k) {
+      const S s = sd.s[k], l = sd.l[k], e = distance<Soft>(st, k), both = s * l;
+      const auto present = sd.bound[k] < kAbsent;
+      const S give = s + (Soft ? sd.comply[k] + proximal : S{} + proximal) * l, one = 1.0 / (both * give);
+      const S inv = both * one;
+      sd.inv[k] = inv, sd.isl[k] = present ? give * one : S{};
+      total.primal = larger(total.primal, magnitude(e - s) - tol * magnitude(sd.bound[k]));
+      total.product += present ? both : S{};
+      total.dual += l;
+      add_to(weight, sd.limit, k, padded(sd, k) * l * inv);
+      add_to(linear, sd.limit, k, sd.sign[k] * (l * (1.0 - e * inv)));
+    }
+  }
+  // 0 for the sides that only fill a register.
+  static DD_INLINE auto padded(const Sides& sd, int k) {
+    if constexpr (W == 1) {
+      return sd.sign[k] * sd.sign[k];
+    } else {
+      return 1.0;
+    }
   }
 
   void newton_gradient(Stage& st, const T* linear) {
@@ -314,39 +376,38 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       this->forward_stage(st);
-      Sides& sd = st.sides;
-      for (int k = 0; k < sd.n; ++k) {
-        const S sign = sd.sign[k], on = sign * sign;
-        const S rho = sd.inv[k] * (sign * pick(st.dval, sd.limit, k) - sd.e[k]);
-        ratio_s = larger(ratio_s, on * larger(-rho, 1.0 + rho));
-        const S x = -on * sd.s[k] * sd.l[k] * rho * (1.0 + rho);
-        second_s += x;
-        sd.x[k] = x;
-      }
+      if (st.sides.soft)
+        predict_sides<true>(st, ratio_s, second_s);
+      else
+        predict_sides<false>(st, ratio_s, second_s);
     }
     ratio = most(ratio_s), second = sum(second_s);
   }
+  template <bool Soft>
+  static DD_INLINE void predict_sides(const Stage& st, S& ratio, S& second) {
+    const Sides& sd = st.sides;
+    for (int k = 0; k < sd.n; ++k) {
+      const S rho = sd.inv[k] * (sd.sign[k] * pick(st.dval, sd.limit, k) - distance<Soft>(st, k));
+      ratio = larger(ratio, larger(-rho, 1.0 + rho));
+      const S x = -sd.s[k] * sd.l[k] * rho * (1.0 + rho);
+      second += x;
+      sd.x[k] = x;
+    }
+  }
 
   // Corrector towards products of tau, less the predictor's second-order term scaled by `share`.
-  void correct(T tau, T share, T& ratio, T& second, T& target, T& check) {
+  void correct(const T& tau, const T& share, T& ratio, T& second, T& check) {
     const int nx = this->nx(), nz = this->nz();
     T* linear = this->scratch_l_;
-    S target_s{};
     for (int t = n_ - 1; t >= 0; --t) {
       Stage& st = stage_[t];
-      Sides& sd = st.sides;
       for (int i = 0; i < nz + st.rows; ++i) linear[i] = T{};
-      for (int k = 0; k < sd.n; ++k) {
-        const S goal = tau - share * sd.x[k], l = sd.l[k];
-        sd.x[k] = goal;
-        target_s += sd.sign[k] * sd.sign[k] * goal;
-        this->add_to(linear, sd.limit, k, sd.sign[k] * (l + sd.inv[k] * (goal - l * sd.e[k])));
-      }
-      Equations& eq = st.equal;
-      for (int k = 0; k < eq.n; ++k) {
-        const int i = eq.limit[k];
-        linear[i] += eq.y[k] + eq.w[k] * (st.val[i] - eq.b[k] - eq.comply[k] * eq.y[k]);
-      }
+      if (st.sides.soft)
+        aim_sides<true>(st, tau, share, linear);
+      else
+        aim_sides<false>(st, tau, share, linear);
+      const Equations& eq = st.equal;
+      for (int k = 0; k < eq.n; ++k) linear[eq.limit[k]] += eq.y[k] + eq.w[k] * off(st, k);
       newton_gradient(st, linear);
     }
     S ratio_s{}, second_s{};
@@ -355,25 +416,39 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
       Stage& st = stage_[t];
       this->forward_stage(st);
       for (int i = nx; i < nz; ++i) check += st.dval[i] * st.dval[i];
-      Sides& sd = st.sides;
-      for (int k = 0; k < sd.n; ++k) {
-        const S s = sd.s[k], l = sd.l[k], sign = sd.sign[k], on = sign * sign, e = sd.e[k];
-        const S dv = sign * pick(st.dval, sd.limit, k);
-        const S dl = sd.inv[k] * (l * (dv - e) + sd.x[k]);
-        const S ds = e - s - dv + (sd.comply[k] + proximal_) * dl;
-        ratio_s = larger(ratio_s, on * larger(-dl * s, -ds * l) * sd.isl[k]);
-        second_s += on * ds * dl;
-        sd.x[k] = dl, sd.e[k] = ds;
-      }
-      Equations& eq = st.equal;
-      for (int k = 0; k < eq.n; ++k) {
-        const int i = eq.limit[k];
-        // The distance first: the step may be below the resolution of the value.
-        eq.dy[k] = eq.w[k] * ((st.val[i] - eq.b[k] - eq.comply[k] * eq.y[k]) + st.dval[i]);
-      }
+      if (st.sides.soft)
+        step_sides<true>(st, ratio_s, second_s);
+      else
+        step_sides<false>(st, ratio_s, second_s);
+      const Equations& eq = st.equal;
+      // The distance apart from the step, which may be below the resolution of the value.
+      for (int k = 0; k < eq.n; ++k) eq.dy[k] = eq.w[k] * (off(st, k) + st.dval[eq.limit[k]]);
     }
-    ratio = most(ratio_s), second = sum(second_s), target = sum(target_s);
+    ratio = most(ratio_s), second = sum(second_s);
     check += second;
+  }
+  template <bool Soft>
+  static DD_INLINE void aim_sides(const Stage& st, const T& tau, const T& share, T* linear) {
+    const Sides& sd = st.sides;
+    for (int k = 0; k < sd.n; ++k) {
+      const S goal = tau - share * sd.x[k], l = sd.l[k];
+      sd.x[k] = goal;
+      add_to(linear, sd.limit, k, sd.sign[k] * (l + sd.inv[k] * (goal - l * distance<Soft>(st, k))));
+    }
+  }
+  template <bool Soft>
+  DD_INLINE void step_sides(const Stage& st, S& ratio, S& second) const {
+    const Sides& sd = st.sides;
+    const T proximal = proximal_;
+    for (int k = 0; k < sd.n; ++k) {
+      const S s = sd.s[k], l = sd.l[k], e = distance<Soft>(st, k);
+      const S dv = sd.sign[k] * pick(st.dval, sd.limit, k);
+      const S dl = sd.inv[k] * (l * (dv - e) + sd.x[k]);
+      const S ds = e - s - dv + (Soft ? sd.comply[k] + proximal : S{} + proximal) * dl;
+      ratio = larger(ratio, larger(-dl * s, -ds * l) * sd.isl[k]);
+      second += sd.bound[k] < kAbsent ? ds * dl : S{};
+      sd.x[k] = dl;
+    }
   }
 
   bool good(int w) const {
@@ -417,7 +492,7 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         return;
       }
       const Totals total = factor(pending);
-      T ratio, second, target, check;
+      T ratio, second, check;
       predict(ratio, second);
       const T affine = 1.0 / larger(broadcast(1), ratio);
       T tau, share;
@@ -432,7 +507,9 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
         lane_[w].mu = mu, lane_[w].primal = at(total.primal, w);
       }
       share *= share;
-      correct(tau, share, ratio, second, target, check);
+      // Products aim at tau less the scaled second-order term; that of a step is their sum.
+      const T target = count_ * tau - share * second;
+      correct(tau, share, ratio, second, check);
       alpha_ = smaller(broadcast(1), kToBoundary / larger(ratio, broadcast(1e-300)));
       pending = true;
       for (int w = 0; w < W; ++w) {
@@ -475,22 +552,21 @@ class InteriorPoint : public StageBlock<W, NX, NU> {
     }
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      Sides& sd = st.sides;
-      const T *sign = reinterpret_cast<const T*>(sd.sign), *l = reinterpret_cast<const T*>(sd.l);
+      const Sides& sd = st.sides;
+      const T *l = reinterpret_cast<const T*>(sd.l), *bound = reinterpret_cast<const T*>(sd.bound);
       for (int w = 0; w < count; ++w) {
         const int64_t base = member_[w] * n_ + t;
         for (int i = 0; i < nz; ++i) out.z[base * nz + i] = finite(at(st.val[i], w));
         for (int i = 0; i < nx; ++i) out.costate[base * nx + i] = finite(at(st.costate[i], w));
         double *lower = out.dual_lower + base * limits_, *upper = out.dual_upper + base * limits_;
         for (int k = 0; k < sd.n * K; ++k) {
-          const int limit = sd.limit[k] < nz ? sd.limit[k] : nz + st.row[sd.limit[k] - nz].id;
-          const double direction = at(sign[k], w);
-          if (direction != 0) (direction > 0 ? upper : lower)[limit] = finite(at(l[k], w));
+          const double direction = sign_of(sd, k);
+          if (direction == 0 || at(bound[k], w) >= kAbsent) continue;
+          (direction > 0 ? upper : lower)[id(st, sd.limit[k])] = finite(at(l[k], w));
         }
         for (int k = 0; k < st.equal.n; ++k) {
-          const int limit = st.equal.limit[k] < nz ? st.equal.limit[k] : nz + st.row[st.equal.limit[k] - nz].id;
           const double y = finite(at(st.equal.y[k], w));
-          if (at(st.equal.on[k], w) != 0) (y > 0 ? upper : lower)[limit] = magnitude(y);
+          if (at(st.equal.on[k], w) != 0) (y > 0 ? upper : lower)[id(st, st.equal.limit[k])] = magnitude(y);
         }
       }
     }

@@ -1,0 +1,363 @@
+// W instances side by side: the data of a tree of stages, packed from the caller's tensors.
+#pragma once
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel.hpp"
+#include "lanes.hpp"
+
+namespace {
+
+constexpr double kEqualBounds = 1e-12;  // sides closer than this are an equation
+constexpr double kAbsent = 1e30;        // bound of a side that another lane has and this one lacks
+
+template <int W, int NX, int NU>
+class StageData {
+ public:
+  using T = typename Lanes<W>::T;
+  using S = typename Lanes<W>::S;
+  static constexpr int K = Lanes<W>::K;
+
+  explicit StageData(const Job& job) : job_(job) {
+    const dd_problem& p = *job.problem;
+    n_ = int(p.stages), nx_ = int(p.states), nu_ = int(p.inputs), m_ = int(p.rows);
+    nz_ = nx_ + nu_, limits_ = nz_ + m_;
+    buffer_ = static_cast<char*>(aligned_alloc(64, (footprint() + 63) / 64 * 64));
+  }
+  ~StageData() { free(buffer_); }
+  StageData(const StageData&) = delete;
+  StageData& operator=(const StageData&) = delete;
+  bool ready() const { return buffer_ != nullptr; }
+
+ protected:
+  // Lanes share a side's direction; where the limits of one instance fill a register, each has its own.
+  template <class V, int Count>
+  struct SignOf {
+    using type = double;
+  };
+  template <class V>
+  struct SignOf<V, 0> {
+    using type = V;
+  };
+  using Sign = typename SignOf<S, W == 1 ? 0 : 1>::type;
+
+  struct Sides {
+    int n;           // registers: K sides each
+    bool soft;       // any compliance
+    int32_t* limit;  // index into the stage's val
+    Sign* sign;      // +1 upper, -1 lower, 0 padding
+    S *bound;        // sign x limit; kAbsent where the lane has none
+    S *comply, *s, *l, *inv, *isl, *x;
+  };
+  struct Equations {
+    int n;
+    int32_t* limit;
+    T *on, *b, *comply, *w, *y, *dy;
+  };
+  struct Row {
+    int id, entries;  // the row's number in the problem; its entries that any lane has
+    int32_t* column;
+    T* value;
+  };
+  struct Stage {
+    int parent;
+    bool leaf, adds;  // adds: a later sibling has written the parent's cost-to-go already
+    bool diagonal;    // of H
+    int rows;
+    Row* row;
+    T *F, *c, *H, *g;  // F = [A B], nx x nz; H full, or its diagonal
+    T *val, *dval;     // what the limits bound: z, then C z of the rows kept; and its step
+    T *hz;             // H z + g
+    T *gain, *ldl, *k, *P, *p, *costate;
+    Sides sides;
+    Equations equal;
+  };
+  // Where F is nonzero in any lane and stage: the rows of each column, the columns of each row.
+  struct Pattern {
+    int32_t *rows, *row;        // [nz], [nz, nx]
+    int32_t *columns, *column;  // [nx], [nx, nz]
+  };
+
+  const Job& job_;
+  int n_, nx_, nu_, nz_, m_, limits_;
+  char *buffer_ = nullptr, *top_ = nullptr;
+  Stage* stage_ = nullptr;
+  Pattern pattern_{};
+  int64_t member_[W];
+  T count_{};  // sides
+  bool crossed_[W];
+  T *flat_, *scratch_q_, *scratch_y_, *scratch_g_, *scratch_w_, *scratch_l_;
+
+  int nx() const { return NX ? NX : nx_; }
+  int nu() const { return NX ? NU : nu_; }
+  int nz() const { return NX ? NX + NU : nz_; }
+
+  static double& at(T& v, int w) { return reinterpret_cast<double*>(&v)[w]; }
+  static double at(const T& v, int w) { return reinterpret_cast<const double*>(&v)[w]; }
+  static T broadcast(double v) { return T{} + v; }
+  static double sign_of(const Sides& sd, int k) { return reinterpret_cast<const double*>(sd.sign)[k]; }
+  // Number of a limit in the problem, where rows that bound nothing count too.
+  int id(const Stage& st, int limit) const { return limit < nz() ? limit : nz() + st.row[limit - nz()].id; }
+
+  // ---- memory ------------------------------------------------------------------------------------------------------
+  size_t footprint() const {
+    const size_t nx = nx_, nz = nz_, nu = nu_, L = limits_, side = (2 * L + K - 1) / K * K;
+    const size_t numbers = nx * nz + nx + nz * nz + nz + 2 * L + nz + nu * nx + nu * nu + nu + 2 * nx * nx + 2 * nx +
+                           m_ * nz + 8 * side + 6 * L + nz + 5 * (side + L);
+    const size_t integers = 2 * (side + L) + m_ * nz;
+    const size_t scratch = 3 * nz * nz + nx * nz + m_ * nz + 3 * L;
+    const size_t per_stage = numbers * sizeof(T) + integers * 4 + sizeof(Stage) + m_ * sizeof(Row) + 64 * (60 + 2 * m_);
+    return n_ * per_stage + scratch * sizeof(T) + 8 * (nz + 1) * (nx + 1) + 8 * n_ + 8192;
+  }
+  template <class V>
+  V* take(size_t n) {
+    top_ += (64 - reinterpret_cast<uintptr_t>(top_) % 64) % 64;
+    V* result = reinterpret_cast<V*>(top_);
+    top_ += n * sizeof(V);
+    return result;
+  }
+
+  // One datum of all lanes.
+  struct Source {
+    const double* lane[W];
+    T operator()(int64_t i) const {
+      if constexpr (W == 1) {
+        return lane[0][i];
+      } else {
+        T r;
+        for (int w = 0; w < W; ++w) r[w] = lane[w][i];
+        return r;
+      }
+    }
+    // The entries [i * n, i * n + n) of every lane.
+    void part(T* out, int64_t i, int n) const { interleave(out, lane, i * n, n); }
+  };
+  Source source(const dd_tensor& t) const {
+    Source s;
+    for (int w = 0; w < W; ++w) s.lane[w] = t.data + member_[w] * t.stride;
+    return s;
+  }
+
+  // ---- loading, one tensor at a time so that memory is read in order ------------------------------------------------
+  void load(int64_t first, int count) {
+    const int nx = this->nx(), nz = this->nz();
+    for (int w = 0; w < W; ++w) member_[w] = first + (w < count ? w : count - 1), crossed_[w] = false;
+    top_ = buffer_;
+    stage_ = take<Stage>(n_);
+    flat_ = take<T>(nz * nz + m_ * nz + limits_);
+    scratch_q_ = take<T>(nz * nz), scratch_g_ = take<T>(nz * nz), scratch_y_ = take<T>(nx * nz);
+    scratch_w_ = take<T>(limits_), scratch_l_ = take<T>(limits_);
+    count_ = T{};
+    plant();
+    load_dynamics();
+    load_cost();
+    for (int t = 0; t < n_; ++t) load_limits(t);
+    load_rows();
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      const int nu = this->nu();
+      st.val = take<T>(nz + st.rows), st.dval = take<T>(nz + st.rows), st.hz = take<T>(nz);
+      st.gain = take<T>(nu * nx), st.ldl = take<T>(nu * nu), st.k = take<T>(nu);
+      st.p = take<T>(nx), st.costate = take<T>(nx);
+      for (int i = 0; i < nz + st.rows; ++i) st.dval[i] = T{};
+    }
+  }
+
+  // The tree, and where each stage's cost-to-go lives: stages that are never alive together share memory.
+  void plant() {
+    const int nx = this->nx();
+    T** spare = take<T*>(n_ + 1);
+    int spares = 0;
+    for (int t = 0; t < n_; ++t) stage_[t].leaf = true, stage_[t].adds = false, stage_[t].P = nullptr;
+    for (int t = n_ - 1; t >= 0; --t) {
+      Stage& st = stage_[t];
+      st.parent = int(job_.problem->parent[t]);
+      if (st.parent >= 0) {
+        Stage& parent = stage_[st.parent];
+        st.adds = !parent.leaf;
+        if (parent.leaf) parent.P = spares > 0 ? spare[--spares] : take<T>(nx * nx);
+        parent.leaf = false;
+      }
+      if (!st.leaf) spare[spares++] = st.P;
+    }
+  }
+
+  void load_dynamics() {
+    const dd_problem& p = *job_.problem;
+    const int nx = this->nx(), nu = this->nu(), nz = this->nz();
+    const Source A = source(p.A), B = source(p.B), c = source(p.c);
+    T* used = scratch_q_;
+    for (int i = 0; i < nx * nz; ++i) used[i] = T{};
+    for (int t = 0; t < n_; ++t) {
+      T* F = stage_[t].F = take<T>(nx * nz);
+      A.part(flat_, t, nx * nx);
+      for (int i = 0; i < nx; ++i)
+        for (int j = 0; j < nx; ++j) {
+          F[i * nz + j] = flat_[i * nx + j];
+          used[i * nz + j] = larger(used[i * nz + j], magnitude(flat_[i * nx + j]));
+        }
+    }
+    for (int t = 0; t < n_; ++t) {
+      T* F = stage_[t].F + nx;
+      B.part(flat_, t, nx * nu);
+      for (int i = 0; i < nx; ++i)
+        for (int j = 0; j < nu; ++j) {
+          F[i * nz + j] = flat_[i * nu + j];
+          used[i * nz + nx + j] = larger(used[i * nz + nx + j], magnitude(flat_[i * nu + j]));
+        }
+    }
+    for (int t = 0; t < n_; ++t) c.part(stage_[t].c = take<T>(nx), t, nx);
+    pattern_.rows = take<int32_t>(nz), pattern_.row = take<int32_t>(nz * nx);
+    pattern_.columns = take<int32_t>(nx), pattern_.column = take<int32_t>(nz * nx);
+    memset(pattern_.rows, 0, sizeof(int32_t) * nz), memset(pattern_.columns, 0, sizeof(int32_t) * nx);
+    for (int i = 0; i < nx; ++i)
+      for (int j = 0; j < nz; ++j)
+        if (any(!(used[i * nz + j] == T{}))) {
+          pattern_.row[j * nx + pattern_.rows[j]++] = i;
+          pattern_.column[i * nz + pattern_.columns[i]++] = j;
+        }
+  }
+
+  void load_cost() {
+    const int nz = this->nz();
+    const Source H = source(job_.problem->H), g = source(job_.problem->g);
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      H.part(flat_, t, nz * nz);
+      T off{};
+      for (int i = 0; i < nz; ++i)
+        for (int j = 0; j < i; ++j) off += magnitude(flat_[i * nz + j]);
+      st.diagonal = !any(!(off == T{}));
+      st.H = take<T>(st.diagonal ? nz : nz * nz);
+      if (st.diagonal)
+        for (int i = 0; i < nz; ++i) st.H[i] = flat_[i * nz + i];
+      else
+        memcpy(st.H, flat_, sizeof(T) * nz * nz);
+    }
+    for (int t = 0; t < n_; ++t) g.part(stage_[t].g = take<T>(nz), t, nz);
+  }
+
+  // The sides that exist in any lane. Rows are numbered as they are kept.
+  void load_limits(int t) {
+    const dd_problem& p = *job_.problem;
+    const int nz = this->nz();
+    Stage& st = stage_[t];
+    T *lower = flat_, *upper = lower + limits_, *comply = upper + limits_;
+    source(p.z_lower).part(lower, t, nz), source(p.z_upper).part(upper, t, nz);
+    source(p.lower).part(lower + nz, t, m_), source(p.upper).part(upper + nz, t, m_);
+    if (p.bound_compliance.data)
+      source(p.bound_compliance).part(comply, t, nz);
+    else
+      for (int i = 0; i < nz; ++i) comply[i] = T{};
+    source(p.compliance).part(comply + nz, t, m_);
+
+    const int most = (2 * limits_ + K - 1) / K;
+    Sides& sd = st.sides;
+    sd.limit = take<int32_t>(most * K), sd.sign = take<Sign>(most);
+    sd.bound = take<S>(most), sd.s = take<S>(most), sd.comply = take<S>(most);
+    double* sign = reinterpret_cast<double*>(sd.sign);
+    T *bound = reinterpret_cast<T*>(sd.bound), *soft = reinterpret_cast<T*>(sd.comply), *span = reinterpret_cast<T*>(sd.s);
+    Equations& eq = st.equal;
+    eq.limit = take<int32_t>(limits_), eq.on = take<T>(limits_), eq.b = take<T>(limits_), eq.comply = take<T>(limits_);
+    st.row = take<Row>(m_);
+    st.rows = 0, eq.n = 0, sd.soft = false;
+    int n = 0;
+    const T absent = broadcast(kAbsent), infinite = broadcast(INFINITY), one = broadcast(1);
+    for (int i = 0; i < limits_; ++i) {
+      const T l = lower[i], u = upper[i], gap = u - l;
+      const auto equal = magnitude(gap) <= kEqualBounds;
+      const T b_u = equal ? absent : u < INFINITY ? u : absent, b_l = equal ? absent : l > -INFINITY ? -l : absent;
+      const bool has_upper = any(b_u < kAbsent), has_lower = any(b_l < kAbsent), has_equal = any(equal);
+      if (!has_upper && !has_lower && !has_equal) continue;
+      if (any(gap < 0))
+        for (int w = 0; w < W; ++w)
+          crossed_[w] |= at(gap, w) < -kEqualBounds && at(comply[i], w) == 0;
+      int limit = i;
+      if (i >= nz) limit = nz + st.rows, st.row[st.rows++].id = i - nz;
+      const bool is_soft = any(comply[i] > 0);
+      const auto add = [&](const T& b, double direction) {
+        const auto present = b < kAbsent;
+        sd.limit[n] = limit, sign[n] = direction, bound[n] = b;
+        soft[n] = present ? comply[i] : T{}, span[n] = gap > 0 ? gap : infinite;
+        sd.soft |= is_soft;
+        count_ += present ? one : T{};
+        ++n;
+      };
+      if (has_upper) add(b_u, 1);
+      if (has_lower) add(b_l, -1);
+      if (has_equal) {
+        eq.limit[eq.n] = limit, eq.on[eq.n] = equal ? one : T{}, eq.b[eq.n] = equal ? 0.5 * (l + u) : T{};
+        eq.comply[eq.n] = equal ? comply[i] : T{};
+        ++eq.n;
+      }
+    }
+    for (; n % K; ++n) sd.limit[n] = 0, sign[n] = 0, bound[n] = absent, soft[n] = T{}, span[n] = one;
+    sd.n = n / K;
+    sd.l = take<S>(sd.n), sd.inv = take<S>(sd.n), sd.isl = take<S>(sd.n), sd.x = take<S>(sd.n);
+    eq.w = take<T>(eq.n), eq.y = take<T>(eq.n), eq.dy = take<T>(eq.n);
+    for (int i = 0; i < eq.n; ++i) eq.y[i] = eq.dy[i] = T{};
+  }
+
+  void load_rows() {
+    const int nz = this->nz();
+    const Source C = source(job_.problem->C);
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      if (st.rows == 0) continue;
+      C.part(flat_, t, m_ * nz);
+      for (int r = 0; r < st.rows; ++r) {
+        Row& row = st.row[r];
+        const T* values = flat_ + row.id * nz;
+        row.column = take<int32_t>(nz), row.value = top<T>();
+        row.entries = 0;
+        for (int j = 0; j < nz; ++j)
+          if (any(!(values[j] == T{}))) row.column[row.entries] = j, row.value[row.entries++] = values[j];
+        take<T>(row.entries);
+      }
+    }
+  }
+  template <class V>
+  V* top() {
+    return take<V>(0);
+  }
+
+  // ---- numbers behind an index, and registers of several limits ------------------------------------------------------
+  static DD_INLINE S pick(const T* values, const int32_t* index, int k) {
+    if constexpr (K == 1) {
+      return values[index[k]];
+    } else {
+      S r;
+      for (int j = 0; j < K; ++j) r[j] = values[index[k * K + j]];
+      return r;
+    }
+  }
+  static DD_INLINE void add_to(T* values, const int32_t* index, int k, const S& x) {
+    if constexpr (K == 1) {
+      values[index[k]] += x;
+    } else {
+      for (int j = 0; j < K; ++j) values[index[k * K + j]] += x[j];
+    }
+  }
+  static T sum(const S& x) {
+    if constexpr (K == 1) {
+      return x;
+    } else {
+      T r = 0;
+      for (int j = 0; j < K; ++j) r += x[j];
+      return r;
+    }
+  }
+  static T most(const S& x) {
+    if constexpr (K == 1) {
+      return x;
+    } else {
+      T r = x[0];
+      for (int j = 1; j < K; ++j) r = larger(r, T(x[j]));
+      return r;
+    }
+  }
+};
+
+}  // namespace

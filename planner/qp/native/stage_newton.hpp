@@ -1,0 +1,240 @@
+// One Newton system over a tree of stages, by a Riccati recursion from the leaves to the roots and back.
+#pragma once
+
+#include "stage_data.hpp"
+
+namespace {
+
+constexpr double kPivot = 1e-13;  // smallest pivot of the input block, relative to its diagonal
+
+template <int W, int NX, int NU>
+class StageNewton : public StageData<W, NX, NU> {
+ protected:
+  using Base = StageData<W, NX, NU>;
+  using typename Base::Row;
+  using typename Base::Stage;
+  using typename Base::T;
+  using Base::pattern_;
+  using Base::scratch_g_;
+  using Base::scratch_y_;
+  using Base::stage_;
+
+ public:
+  using Base::Base;
+
+ protected:
+  // Input block as L D L': unit L below the diagonal, 1 / D on it.
+  void factor_inputs(T* a) const {
+    const int nu = this->nu();
+    for (int i = 0; i < nu; ++i) {
+      T pivot = a[i * nu + i];
+      const T floor = kPivot * pivot;
+      for (int j = 0; j < i; ++j) {
+        T v = a[i * nu + j];
+        for (int k = 0; k < j; ++k) v -= a[i * nu + k] * a[j * nu + k];
+        a[i * nu + j] = v;  // still L D
+      }
+      for (int j = 0; j < i; ++j) {
+        const T scaled = a[i * nu + j] * a[j * nu + j];
+        pivot -= a[i * nu + j] * scaled;
+        a[i * nu + j] = scaled;
+      }
+      a[i * nu + i] = 1.0 / larger(pivot, floor);
+    }
+  }
+
+  // x += sum over the nonzero entries of column j of F of  entry x (row of m);  m has `step` numbers per row.
+  DD_INLINE void add_column(T* __restrict x, const T* __restrict F, int j, const T* __restrict m, int step) const {
+    const int nx = this->nx(), nz = this->nz();
+    for (int e = 0; e < pattern_.rows[j]; ++e) {
+      const int k = pattern_.row[j * nx + e];
+      const T f = F[k * nz + j];
+      for (int i = 0; i < nx; ++i) x[i] += f * m[k * step + i];
+    }
+  }
+  DD_INLINE T column_dot(const T* __restrict F, int j, const T* __restrict v, int step, T from) const {
+    const int nx = this->nx(), nz = this->nz();
+    for (int e = 0; e < pattern_.rows[j]; ++e) {
+      const int k = pattern_.row[j * nx + e];
+      from += F[k * nz + j] * v[k * step];
+    }
+    return from;
+  }
+  // Row i of F x (past state, input).
+  DD_INLINE T row_dot(const T* __restrict F, int i, const T* __restrict past, const T* __restrict z, T from) const {
+    const int nx = this->nx(), nz = this->nz();
+    for (int e = 0; e < pattern_.columns[i]; ++e) {
+      const int j = pattern_.column[i * nz + e];
+      if (j >= nx)
+        from += F[i * nz + j] * z[j];
+      else if (past)
+        from += F[i * nz + j] * past[j];
+    }
+    return from;
+  }
+
+  // Riccati step of one stage. q: its Hessian in z with the limits' weights, full; written over.
+  void factor_stage(Stage& st, T* __restrict q) {
+    const int nx = this->nx(), nu = this->nu(), nz = this->nz();
+    const T* __restrict F = st.F;
+    T local_y[NX ? NX * (NX + NU) : 1], local_x[NX ? NX : 1];
+    T* __restrict y = NX ? local_y : scratch_y_;
+    T* __restrict x = NX ? local_x : scratch_g_;
+    T* __restrict d = st.ldl;
+    if (!st.leaf)
+      for (int i = 0; i < nx; ++i)
+        for (int j = 0; j < nx; ++j) q[i * nz + j] += st.P[i * nx + j];
+    const bool root = st.parent < 0;
+    // y = (value Hessian) F + cross terms in the input columns
+    if constexpr (W == 1) {
+      for (int i = 0; i < nx; ++i) {
+        for (int j = 0; j < nz; ++j) y[i * nz + j] = j < nx ? 0 : q[i * nz + j];
+        for (int k = 0; k < nx; ++k)
+          for (int j = 0; j < nz; ++j) y[i * nz + j] += q[i * nz + k] * F[k * nz + j];
+      }
+    } else {
+      for (int j = root ? nx : 0; j < nz; ++j) {
+        for (int i = 0; i < nx; ++i) x[i] = j < nx ? T{} : q[i * nz + j];
+        add_column(x, F, j, q, nz);  // the state block is symmetric: its rows are its columns
+        for (int i = 0; i < nx; ++i) y[i * nz + j] = x[i];
+      }
+    }
+    for (int a = 0; a < nu; ++a)
+      for (int b = 0; b <= a; ++b) {
+        const T v = column_dot(F, nx + b, y + nx + a, nz, q[(nx + a) * nz + nx + b]);
+        d[a * nu + b] = column_dot(F, nx + a, q + nx + b, nz, v);
+      }
+    factor_inputs(d);
+    if (root) return;
+    T* __restrict gain = st.gain;
+    for (int a = 0; a < nu; ++a)
+      for (int j = 0; j < nx; ++j) gain[a * nx + j] = column_dot(F, j, y + nx + a, nz, T{});
+    // L^-1 of the cross block; its scaled square leaves the parent's cost-to-go
+    for (int a = 1; a < nu; ++a)
+      for (int b = 0; b < a; ++b)
+        for (int j = 0; j < nx; ++j) gain[a * nx + j] -= d[a * nu + b] * gain[b * nx + j];
+    T* __restrict P = stage_[st.parent].P;
+    for (int i = 0; i < nx; ++i) {
+      for (int j = 0; j < nx; ++j) x[j] = st.adds ? P[i * nx + j] : T{};
+      if constexpr (W == 1) {
+        for (int k = 0; k < nx; ++k)
+          for (int j = 0; j < nx; ++j) x[j] += F[k * nz + i] * y[k * nz + j];
+      } else {
+        add_column(x, F, i, y, nz);
+      }
+      for (int a = 0; a < nu; ++a) {
+        const T scaled = gain[a * nx + i] * d[a * nu + a];
+        for (int j = 0; j < nx; ++j) x[j] -= scaled * gain[a * nx + j];
+      }
+      for (int j = 0; j < nx; ++j) P[i * nx + j] = x[j];
+    }
+    for (int a = nu - 1; a >= 0; --a)
+      for (int j = 0; j < nx; ++j) {
+        T v = gain[a * nx + j] * d[a * nu + a];
+        for (int b = a + 1; b < nu; ++b) v -= d[b * nu + a] * gain[b * nx + j];
+        gain[a * nx + j] = v;
+      }
+  }
+
+  // Linear term of the step: gradient of the stage in z -> feedforward k and the parent's p.
+  void backward_stage(Stage& st, const T* __restrict gradient) {
+    const int nx = this->nx(), nu = this->nu();
+    const T* __restrict F = st.F;
+    const T* __restrict d = st.ldl;
+    T px[NX ? NX : 1], hu[NX ? NU : 1];
+    T* __restrict p = NX ? px : scratch_y_;
+    T* __restrict h = NX ? hu : scratch_y_ + nx;
+    T* __restrict k = st.k;
+    for (int i = 0; i < nx; ++i) p[i] = st.leaf ? gradient[i] : gradient[i] + st.p[i];
+    for (int a = 0; a < nu; ++a) h[a] = column_dot(F, nx + a, p, 1, gradient[nx + a]);
+    for (int a = 0; a < nu; ++a) {
+      T v = h[a];
+      for (int b = 0; b < a; ++b) v -= d[a * nu + b] * k[b];
+      k[a] = v;
+    }
+    for (int a = nu - 1; a >= 0; --a) {
+      T v = k[a] * d[a * nu + a];
+      for (int b = a + 1; b < nu; ++b) v -= d[b * nu + a] * k[b];
+      k[a] = v;
+    }
+    if (st.parent < 0) return;
+    T* __restrict up = stage_[st.parent].p;
+    for (int j = 0; j < nx; ++j) {
+      T v = column_dot(F, j, p, 1, st.adds ? up[j] : T{});
+      for (int a = 0; a < nu; ++a) v -= st.gain[a * nx + j] * h[a];
+      up[j] = v;
+    }
+  }
+
+  // Step of one stage from its parent's, with that of its rows.
+  void forward_stage(Stage& st) {
+    const int nx = this->nx(), nu = this->nu();
+    T* __restrict dz = st.dval;
+    const T* __restrict past = st.parent < 0 ? nullptr : stage_[st.parent].dval;
+    for (int a = 0; a < nu; ++a) {
+      T v = -st.k[a];
+      if (past)
+        for (int i = 0; i < nx; ++i) v -= st.gain[a * nx + i] * past[i];
+      dz[nx + a] = v;
+    }
+    for (int i = 0; i < nx; ++i) dz[i] = row_dot(st.F, i, past, dz, T{});
+    apply_rows(st, dz);
+  }
+
+  // Values of the rows behind the z that they bound.
+  void apply_rows(const Stage& st, T* __restrict values) const {
+    const int nz = this->nz();
+    for (int r = 0; r < st.rows; ++r) {
+      const Row& row = st.row[r];
+      T v{};
+      for (int j = 0; j < row.entries; ++j) v += row.value[j] * values[row.column[j]];
+      values[nz + r] = v;
+    }
+  }
+  // Pull a number per row back onto z.
+  void pull_rows(const Stage& st, const T* __restrict per_limit, T* __restrict gradient) const {
+    const int nz = this->nz();
+    for (int r = 0; r < st.rows; ++r) {
+      const Row& row = st.row[r];
+      const T v = per_limit[nz + r];
+      for (int j = 0; j < row.entries; ++j) gradient[row.column[j]] += row.value[j] * v;
+    }
+  }
+  void cost_gradient(Stage& st) const {
+    const int nz = this->nz();
+    for (int i = 0; i < nz; ++i) {
+      T v = st.g[i];
+      if (st.diagonal)
+        v += st.H[i] * st.val[i];
+      else
+        for (int j = 0; j < nz; ++j) v += st.H[i * nz + j] * st.val[j];
+      st.hz[i] = v;
+    }
+  }
+  void hessian(const Stage& st, const T* __restrict weight, T* __restrict q) const {
+    const int nz = this->nz();
+    for (int i = 0; i < nz * nz; ++i) q[i] = st.diagonal ? T{} : st.H[i];
+    for (int i = 0; i < nz; ++i) q[i * nz + i] += st.diagonal ? st.H[i] + weight[i] : weight[i];
+    for (int r = 0; r < st.rows; ++r) {
+      const Row& row = st.row[r];
+      for (int i = 0; i < row.entries; ++i) {
+        const T scaled = weight[nz + r] * row.value[i];
+        T* to = q + row.column[i] * nz;
+        for (int j = 0; j < row.entries; ++j) to[row.column[j]] += scaled * row.value[j];
+      }
+    }
+  }
+
+  // Adjoint recursion: the costate of a stage from its children's; raises `worst` to the input gradient left.
+  void costate_stage(Stage& st, const T* __restrict gradient, T& worst) {
+    const int nx = this->nx(), nz = this->nz();
+    T* __restrict co = st.costate;
+    for (int i = 0; i < nx; ++i) co[i] = st.leaf ? gradient[i] : gradient[i] + co[i];
+    for (int j = nx; j < nz; ++j) worst = larger(worst, magnitude(column_dot(st.F, j, co, 1, gradient[j])));
+    if (st.parent < 0) return;
+    T* __restrict up = stage_[st.parent].costate;
+    for (int j = 0; j < nx; ++j) up[j] = column_dot(st.F, j, co, 1, st.adds ? up[j] : T{});
+  }
+};
+
+}  // namespace
