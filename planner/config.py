@@ -130,6 +130,21 @@ class CostWeights:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """Weights on the squared distance to a proposed trajectory, at the nodes, per second.
+
+    comfort: factor on the planner's own nominal weights, which stay beside these. The defaults are for a learned
+    reference (EgoProposal.reference), which pulls; `planner.safety_layer.CLOSE` is for a projection.
+    """
+
+    position: float = 0.02  # 1/m^2, along the path
+    speed: float = 0.3  # s^2/m^2
+    offset: float = 0.5  # 1/m^2
+    heading: float = 2.0  # 1/rad^2
+    comfort: float = 1.0
+
+
+@dataclass(frozen=True)
 class Decisions:
     """Which decisions are enumerated, and how candidates compare."""
 
@@ -142,15 +157,23 @@ class Decisions:
     switch_cost: float = 2.0  # for another decision than the last one
     oncoming_cost: float = 6.0  # for using the oncoming surface
     closeness_cost: float = 4.0  # on the squared shortfall of free space around forecasts
+    proposal_cost: float = 1.0  # on the negative log probability of a learned ranking (EgoProposal.decision_logit)
 
 
 @dataclass(frozen=True)
 class SolverConfig:
-    """backend: "daqp" or "clarabel"; second_opinion is asked where the first fails (None: nobody)."""
+    """backend: "auto" (compiled kernel, or torch where there is none), "native", "torch", or a reference: "daqp",
+    "clarabel".
 
-    backend: str = "daqp"
-    second_opinion: str | None = "clarabel"
-    passes: int = 2  # linearisations of the lateral model per cycle
+    passes: linearisations of the lateral model per cycle. threads: of the compiled kernel. tolerance: of its stopping
+    test. smoothing: 0 for the exact optimum; mu > 0 plans and differentiates on the central path (training only).
+    """
+
+    backend: str = "auto"
+    passes: int = 2
+    threads: int = 2
+    tolerance: float = 1e-13
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -164,5 +187,6 @@ class PlannerConfig:
     risk: Risk = field(default_factory=Risk)
     worst_case: WorstCase = field(default_factory=WorstCase)
     weights: CostWeights = field(default_factory=CostWeights)
+    tracking: Tracking = field(default_factory=Tracking)
     decisions: Decisions = field(default_factory=Decisions)
     solver: SolverConfig = field(default_factory=SolverConfig)

@@ -1,187 +1,168 @@
 """Decisions: yield or pass, left or right, stop or go -- each combination a convex program.
 
-*All-yield* and *hold* always own the first two slots.
+*All-yield* and *hold* always own the first two slots of a scene.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cached_property
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from planner.config import PlannerConfig
-from planner.conflicts import ONCOMING_ANGLE, Longitudinal, full_stop, shortest_stop
+from planner.conflicts import Longitudinal
 from planner.longitudinal import LongitudinalBounds
-from planner.manoeuvres import Manoeuvre, Start
+from planner.manoeuvres import Manoeuvres
 from planner.obstacles import Obstacles
+from planner.options import SLACK, Choice, Options, table
+from planner.right_of_way import array
 from planner.scene import VehicleParameters
+from planner.stopping import full_stop, shortest_stop
+from planner.surface import Start
+
+STANDING_ROOM = 0.02
+"""m: standing still is always allowed, within this."""
 
 
 @dataclass
 class CandidateSet:
-    """K decisions ready to be solved.
+    """R decisions of S scenes ready to be solved, scene by scene.
 
-    kind, text, duties: for people. manoeuvre: index per candidate. passed: agents passed first.
-    hold ``[K]``: aims for standing still. bounds: of the longitudinal program.
+    kind: one of `planner.options.KINDS`. scene, manoeuvre ``[R]``; hold ``[R]``: aims for standing still. bounds: of the
+    longitudinal program. text, duties (track id -> what is done about it): for people, written when first read.
     """
 
     kind: list[str]
-    text: list[str]
-    duties: list[dict[int, str]]
-    manoeuvre: list[int]
-    hold: list[bool]
+    scene: Int[Tensor, " R"]
+    manoeuvre: Int[Tensor, " R"]
+    hold: Bool[Tensor, " R"]
     bounds: LongitudinalBounds
+    options: Options
+    choices: list[tuple[int, Choice]]
+
+    @cached_property
+    def text(self) -> list[str]:
+        """Names, unique within a scene, that stay the same from cycle to cycle as long as the decision does."""
+        return [self.options.text(scene, choice) for scene, choice in self.choices]
+
+    @cached_property
+    def duties(self) -> list[dict[int, str]]:
+        """Per candidate and track id "left", "right", "pass", "yield" or "ignored: their duty"."""
+        return [self.options.duties(scene, choice) for scene, choice in self.choices]
 
 
 def assemble(
     longitudinal: Longitudinal,
-    manoeuvres: list[Manoeuvre],
+    manoeuvres: Manoeuvres,
     obstacles: Obstacles,
     start: Start,
-    v_profile: Tensor,
-    path_end: float,
-    preferred: str,
+    v_profile: Float[Tensor, "S N"],
+    path_end: Float[Tensor, " S"],
+    preferred: Sequence[str],
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> CandidateSet:
-    """Choose at most `max_candidates` combinations and merge the agents' bounds.
+    """Choose at most `max_candidates` combinations per scene and merge the agents' bounds.
 
-    v_profile ``[N]`` m/s: free-flow speed at the nodes. preferred: text of the last decision, which keeps its place
-    among the candidates as long as it exists.
+    v_profile m/s: free-flow speed at the nodes. path_end m: where the rear axle may go at most. preferred: text of each
+    scene's last decision, which keeps its place among the candidates as long as it exists.
     """
-    choices = _choose(longitudinal, manoeuvres, obstacles, preferred, config)
-    rows = [
-        _merge(longitudinal, index, passed, obstacles, start, path_end, vehicle, config)
-        for _, index, passed, _ in choices
-    ]
-    v_ref = torch.stack([torch.zeros_like(v_profile) if hold else v_profile for *_, hold in choices])
-    merged = [torch.stack(column) for column in zip(*rows)]
-    v_cap = v_profile.expand(len(choices), -1) + 0.3
-    bounds = LongitudinalBounds(*merged, v_ref, v_cap)  # type: ignore[call-arg]  # seven columns of seven fields
-    texts, duties = zip(*(_describe(choice, longitudinal, manoeuvres, obstacles) for choice in choices))
-    return CandidateSet(
-        [kind for kind, *_ in choices],
-        list(texts),
-        list(duties),
-        [c[1] for c in choices],
-        [c[3] for c in choices],
-        bounds,
-    )
-
-
-Choice = tuple[str, int, tuple[int, ...], bool]
-"""kind, manoeuvre, agents passed first, hold."""
-
-
-def _choose(
-    longitudinal: Longitudinal, manoeuvres: list[Manoeuvre], obstacles: Obstacles, preferred: str, config: PlannerConfig
-) -> list[Choice]:
-    choices: list[Choice] = [("yield", 0, (), False), ("hold", 0, (), True)]
-    more: list[Choice] = []
-    for i, manoeuvre in enumerate(manoeuvres):
-        kind = "yield" if manoeuvre.kind == "keep" else manoeuvre.kind
-        when = longitudinal.first_time[i].tolist()
-        candidates = longitudinal.passable[i].nonzero()[:, 0].tolist()
-        candidates.sort(key=when.__getitem__)
-        candidates = candidates[: config.decisions.max_conflicts]
-        if manoeuvre.oncoming and _opposed(longitudinal, i, obstacles):
-            continue
-        if i > 0:
-            more.append((kind, i, (), False))
-        for count in range(len(candidates), 0, -1):
-            more += [("pass" if i == 0 else kind, i, chosen, False) for chosen in combinations(candidates, count)]
-    # Who was chosen last keeps a slot: options persist until infeasible or unsafe.
-    more.sort(key=lambda c: _describe(c, longitudinal, manoeuvres, obstacles)[0] != preferred)
-    others = [c for c in more if c[1] > 0 and not c[2]]
-    rest = [c for c in more if c not in others]
-    ordered = more[:1] + [c for pair in _interleave(others, rest) for c in pair if c != more[0]] if more else []
-    return choices + ordered[: max(config.decisions.max_candidates - len(choices), 0)]
-
-
-def _opposed(longitudinal: Longitudinal, index: int, obstacles: Obstacles) -> bool:
-    """Somebody comes towards us on the oncoming surface within the horizon: not the time to use it."""
-    comes = (obstacles.relative_heading[:, :, 0].abs() > ONCOMING_ANGLE).any(1) & ~obstacles.standing
-    return bool((longitudinal.conflict[index] & comes).any())
-
-
-def _interleave(first: list[Choice], second: list[Choice]) -> list[list[Choice]]:
-    length = max(len(first), len(second))
-    return [first[i : i + 1] + second[i : i + 1] for i in range(length)]
+    options = Options(longitudinal, manoeuvres, obstacles, start, vehicle, config)
+    choices = [(s, choice) for s, text in enumerate(preferred) for choice in options.choose(s, text)]
+    rows, passed = table(options, choices, len(longitudinal))
+    scene = torch.tensor([s for s, _ in choices])
+    hold = torch.tensor([choice.hold for _, choice in choices])
+    merged = _merge(longitudinal, rows, passed, scene, obstacles, start, path_end, vehicle, config)
+    free = v_profile.index_select(0, scene)
+    bounds = LongitudinalBounds(*merged, torch.where(hold[:, None], 0.0, free), free + 0.3)  # type: ignore[call-arg]
+    kinds, manoeuvre = [choice.kind for _, choice in choices], torch.tensor([c.manoeuvre for _, c in choices])
+    return CandidateSet(kinds, scene, manoeuvre, hold, bounds, options, choices)
 
 
 def _merge(
     longitudinal: Longitudinal,
-    index: int,
-    passed: tuple[int, ...],
+    rows: Int[np.ndarray, "R C"],
+    passed: Bool[np.ndarray, "R C"],
+    scene: Int[Tensor, " R"],
     obstacles: Obstacles,
     start: Start,
-    path_end: float,
+    path_end: Tensor,
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> tuple[Tensor, ...]:
-    """One candidate's bounds, in the order of LongitudinalBounds up to gap_speed.
+    """The candidates' bounds, in the order of LongitudinalBounds up to gap_speed.
 
-    A tail may stop anywhere, so going first bounds the intended motion only.
+    Whose bound it is, is decided on plain arrays; its value is then read from one table, with gradients. A tail may stop
+    anywhere, so going first bounds the intended motion only.
     """
-    yields = torch.ones(len(obstacles), dtype=torch.bool)
-    yields[list(passed)] = False
-    inf = torch.tensor(torch.inf, dtype=torch.float64)
     margin, comfort = config.margins, config.comfort
+    bounds, at, row = _strictest(longitudinal, rows, passed)
+    value = bounds.take(torch.from_numpy(at))
+    ids = np.append(array(obstacles.track_id)[longitudinal.scene, longitudinal.agent], -1)[row]
+
+    # The margin, not the object, gives way where even braking could not keep it; standing still is always allowed.
     front = start.s + vehicle.front
-    stops = (front + full_stop(start, config), front + shortest_stop(start, config))
-    uppers, ids = [], []
-    for tail, stop in zip((False, True), stops):
-        bound = torch.where(yields[:, None], longitudinal.yield_front[index], inf)
-        if tail:
-            worst = torch.where(yields[:, None], longitudinal.worst_front[index], inf)
-            bound = torch.minimum(torch.minimum(bound, worst), longitudinal.caution_front[index][:, None])
-        value, who = bound.min(0)
-        # The margin, not the object, gives way where even braking could not keep it; standing still is always allowed.
-        kept = torch.maximum(value - margin.ahead, torch.minimum(value - 0.05, stop))
-        if float(start.v.detach()) < 0.3:
-            kept = torch.maximum(kept, front + 0.02)
-        kept = torch.minimum(
-            kept, torch.tensor(path_end - 1.0, dtype=torch.float64).clamp(min=float(stops[0].detach()) + 1.0)
-        )
-        uppers.append(kept - vehicle.front)
-        ids.append(torch.where(torch.isfinite(value), obstacles.track_id[who], -1))
-    value, who = torch.where(~yields[:, None], longitudinal.pass_rear[index], -inf).max(0)
-    lower = value + margin.behind + vehicle.rear
-    lower_id = torch.where(torch.isfinite(value), obstacles.track_id[who], -1)
+    room = torch.from_numpy(np.stack([full_stop(start, config), shortest_stop(start, config)], 1))
+    stops = (front[:, None] + room).index_select(0, scene)[..., None]
+    ahead = value[:, :2]
+    kept = torch.maximum(ahead - margin.ahead, torch.minimum(ahead - SLACK, stops))
+    slow = start.v.detach() < 0.3
+    if bool(slow.any()):
+        least = torch.where(slow, front + STANDING_ROOM, -torch.inf).index_select(0, scene)
+        kept = torch.maximum(kept, least[:, None, None])
+    end = torch.maximum(path_end - 1.0, front.detach() + room[:, 0] + 1.0)
+    upper = torch.minimum(kept, end.index_select(0, scene)[:, None, None]) - vehicle.front
+    lower = value[:, 2] + margin.behind + vehicle.rear
+    lower = torch.stack([lower, torch.full_like(lower, -torch.inf)], 1)
+
     # Comfort: bumper gap, growing with speed behind leaders.
-    lead = torch.where(yields[:, None], longitudinal.yield_front[index], inf)
-    nearest, who = lead.min(0)
-    moving = longitudinal.moving[index].gather(0, who[None])[0]
-    follows = moving & torch.isfinite(nearest)
-    headway = torch.where(follows, comfort.headway, 0.0)
-    speed = torch.where(follows, obstacles.speed_s[who].clamp(min=0), 0.0)
-    gap_s = nearest - vehicle.front - comfort.gap
-    lowers = torch.stack([lower, torch.full_like(lower, -torch.inf)])
-    return torch.stack(uppers), lowers, torch.stack(ids), torch.stack([lower_id, lower_id]), gap_s, headway, speed
+    nobody = np.zeros((1, longitudinal.moving.shape[1]), bool)
+    moving = np.concatenate([longitudinal.moving, nobody])[row[:, 0], np.arange(row.shape[-1])]
+    agent = np.append(longitudinal.scene * obstacles.speed_s.shape[1] + longitudinal.agent, 0)[row[:, 0]]
+    follows = torch.from_numpy(moving)
+    speed = torch.where(follows, obstacles.speed_s.take(torch.from_numpy(agent)).clamp(min=0), 0.0)
+    headway = follows.double() * comfort.headway
+    gap = value[:, 0] - vehicle.front - comfort.gap
+    upper_id, lower_id = torch.from_numpy(ids[:, :2]), torch.from_numpy(ids[:, 2:]).expand(-1, 2, -1)
+    return upper, lower, upper_id, lower_id, gap, headway, speed
 
 
-def _describe(
-    choice: Choice, longitudinal: Longitudinal, manoeuvres: list[Manoeuvre], obstacles: Obstacles
-) -> tuple[str, dict[int, str]]:
-    kind, index, passed, hold = choice
-    name = obstacles.track_id.tolist()
-    duties: dict[int, str] = {}
-    for a in range(len(obstacles)):
-        if a in manoeuvres[index].side:
-            duties[name[a]] = "left" if manoeuvres[index].side[a] > 0 else "right"
-        elif a in passed:
-            duties[name[a]] = "pass"
-        elif bool(longitudinal.conflict[index, a]):
-            duties[name[a]] = "yield"
-        elif bool(longitudinal.theirs[index, a]):
-            duties[name[a]] = "ignored: their duty"
-    words = {"yield": "yield to", "pass": "pass before", "left": "go left of", "right": "go right of"}
-    parts = []
-    for duty, phrase in words.items():
-        who = sorted(n for n, d in duties.items() if d == duty)
-        if who:
-            parts.append(f"{phrase} {', '.join(map(str, who))}")
-    head = "hold: " if hold else ("over the oncoming surface: " if kind == "oncoming" else "")
-    return head + ("; ".join(parts) if parts else "drive on"), duties
+def _strictest(
+    longitudinal: Longitudinal, rows: np.ndarray, passed: np.ndarray
+) -> tuple[Tensor, Int[np.ndarray, "R 3 N"], Int[np.ndarray, "R 3 N"]]:
+    """What bounds each candidate: the intended motion's front, the tail's front, and ego's rear.
+
+    Returns a flat table of all bounds with gradients, the places in it, and whose they are (rows of Longitudinal; their
+    number for nobody). The table holds yield_front, worst_front and pass_rear ``[C + 1, N]``, then caution_front.
+    """
+    count, nodes = longitudinal.moving.shape
+    inf = torch.full((1, nodes), torch.inf, dtype=torch.float64)
+    parts = [longitudinal.yield_front, inf, longitudinal.worst_front, inf, longitudinal.pass_rear, -inf]
+    bounds = torch.cat([*(p.reshape(-1) for p in parts), longitudinal.caution_front, inf[0, :1]])
+    size = (count + 1) * nodes
+    ahead, worst, behind = array(bounds)[: 3 * size].reshape(3, count + 1, nodes)
+    caution = array(bounds)[3 * size :]
+    column = np.arange(nodes)
+
+    def least(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of ``[R, C, N]`` over C: value and row."""
+        which = values.argmin(1)[:, None]
+        value = np.take_along_axis(values, which, 1)[:, 0]
+        row = np.take_along_axis(rows[..., None], which, 1)[:, 0]
+        return value, np.where(np.isfinite(value), row, count)
+
+    skip = passed[..., None]
+    _, nominal = least(np.where(skip, np.inf, ahead[rows]))
+    yields = np.where(skip, np.inf, np.minimum(ahead, worst)[rows])
+    value, tail = least(np.minimum(yields, caution[rows][..., None]))
+    _, first = least(np.where(skip, -behind[rows], np.inf))
+    by_caution = np.isfinite(value) & (caution[tail] == value)
+    by_worst = np.where(worst[tail, column] == value, size, 0)
+    tail_at = np.where(by_caution, 3 * size + tail, by_worst + tail * nodes + column)
+    at = np.stack([nominal * nodes + column, tail_at, 2 * size + first * nodes + column], 1)
+    return bounds, at, np.stack([nominal, tail, first], 1)

@@ -10,46 +10,68 @@ is linear in (d, psi, kappa) after linearisation about the last pass, and time-v
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from planner.arrays import Constants, library
 from planner.config import PlannerConfig
-from planner.grid import make_grid
-from planner.longitudinal import LongitudinalMotion, row_labels
-from planner.qp.dense import QuadraticProgram
-from planner.result import RowLabel
+from planner.grid import Grid, make_grid
+from planner.lateral_dynamics import roll_out, stage_dynamics
+from planner.longitudinal import LongitudinalMotion
+from planner.manoeuvres import Start
+from planner.qp.problem import StageProgram
 from planner.scene import VehicleParameters
+from planner.tracking import TrackingReference, per_node
 
 CIRCLES = 5
+LATERAL_JERK = 6.0
+"""m/s^3: what changing the curvature may cause at speed."""
+LIMIT_RULES = ("", "heading", "curvature", "curvature rate", *("corridor",) * CIRCLES)
+"""Rules by limit: bounds on d (none), psi, kappa and the curvature rate, then one corridor row per circle."""
+D, PSI, KAPPA, RATE = range(4)
 
 
 @dataclass
 class LateralBounds:
-    """What the decisions ask of the lateral motion. K candidates, 2 branches, N nodes, C circles.
+    """What the decisions ask of the lateral motion. R candidates, 2 branches, N nodes, C circles.
 
-    lower, upper ``[K, 2, N, C]`` m: interval for the offset of the axis point at each circle, half the width and
+    lower, upper ``[R, 2, N, C]`` m: interval for the offset of the axis point at each circle, half the width and
     margins already taken off; infinite where a row is not wanted. lower_id, upper_id: track id that sets
     them, -1 the map.
-    d_ref ``[K, 2, N]`` m, slope_ref ``[K, 2, N]`` (rad): offset and heading error to aim for.
+    d_ref ``[R, 2, N]`` m, slope_ref ``[R, 2, N]`` (rad): offset and heading error to aim for.
     """
 
-    lower: Float[Tensor, "K 2 N C"]
-    upper: Float[Tensor, "K 2 N C"]
-    lower_id: Tensor
-    upper_id: Tensor
-    d_ref: Float[Tensor, "K 2 N"]
-    slope_ref: Float[Tensor, "K 2 N"]
+    lower: Float[Tensor, "R 2 N C"]
+    upper: Float[Tensor, "R 2 N C"]
+    lower_id: Int[Tensor, "R 2 N C"]
+    upper_id: Int[Tensor, "R 2 N C"]
+    d_ref: Float[Tensor, "R 2 N"]
+    slope_ref: Float[Tensor, "R 2 N"]
 
 
 @dataclass
 class LateralState:
-    """Linearisation point or solution at the fine times ``[K, 2, F]``: d (m), psi (rad), kappa (1/m)."""
+    """Linearisation point or solution at the fine times ``[R, 2, F]``: d (m), psi (rad), kappa (1/m)."""
 
-    d: Tensor
-    psi: Tensor
-    kappa: Tensor
+    d: Float[Tensor, "R 2 F"]
+    psi: Float[Tensor, "R 2 F"]
+    kappa: Float[Tensor, "R 2 F"]
+
+
+@dataclass
+class LateralProgram:
+    """The programs and what leads from their solution to the fine times.
+
+    steps: fine steps of `planner.lateral_dynamics.stage_dynamics`.
+    """
+
+    problem: StageProgram
+    steps: Float[Tensor, "2 5 2 F R"]
+    grid: Grid
 
 
 def circle_offsets(vehicle: VehicleParameters) -> Float[Tensor, " C"]:
@@ -61,143 +83,200 @@ def circle_offsets(vehicle: VehicleParameters) -> Float[Tensor, " C"]:
 def build_lateral(
     bounds: LateralBounds,
     motion: LongitudinalMotion,
-    path_curvature: Float[Tensor, "K 2 F"],
-    about: LateralState,
-    start: tuple[Tensor, Tensor, Tensor],
-    weights: Float[Tensor, " W"],
+    path_curvature: Float[Tensor, "R 2 F"],
+    about: LateralState | None,
+    start: Start,
+    weights: Float[Tensor, "R W"],
     config: PlannerConfig,
     vehicle: VehicleParameters,
-) -> tuple[QuadraticProgram, list[RowLabel], tuple[Tensor, Tensor]]:
-    """The programs, their row labels, and the affine map (``[K, 2, F, 3, n]``, ``[K, 2, F, 3]``) from inputs to states.
+    reference: TrackingReference | None = None,
+) -> LateralProgram:
+    """The programs of all R candidates: states (d, psi, kappa), input curvature rate.
 
-    start: d0, psi0, kappa0. path_curvature: at the middle of the fine steps. weights: in the order of CostWeights.
+    path_curvature: at the middle of the fine steps. about: None for straight along the path. start: per candidate
+    ``[R]``. weights: in the order of CostWeights, ``[R, W]`` or, shared by all, ``[W]``. reference: a proposal to stay close
+    to instead of d_ref and slope_ref.
     """
-    grid, limits = make_grid(config.horizon), config.limits
-    node, dt, tail, t = grid.node, grid.node_dt, grid.tail_own, grid.node_time
-    maps, free = _predict(motion, path_curvature, about, start, config)
-    k, n = len(free), grid.inputs
-    m, c = maps[:, :, node], free[:, :, node]  # [K, 2, N, 3, n], [K, 2, N, 3]
-    v, a = motion.v[:, :, node].clamp(min=0), motion.a[:, :, node]
-    bend = path_curvature[:, :, node]
+    grid, fixed = make_grid(config.horizon), _constants(config, vehicle)
+    count, n = motion.v.shape[0], grid.stages
+    zero = fixed.zero.expand(motion.v.shape)
+    linearised = (zero, zero) if about is None else (about.d, about.psi)
+    driven = (motion.v, motion.a, motion.jerk)
+    stages, steps = stage_dynamics(driven, path_curvature, linearised, (start.d, start.psi), grid)
+    A, B, c = stages.split([3, 1, 1], -1)
 
-    w_offset, w_heading, w_curvature, w_rate = weights[4], weights[5], weights[6], weights[7]
-    branch_weight = torch.tensor([1.0, 0.1], dtype=torch.float64)[None, :, None]
-    scale = branch_weight * dt * torch.stack([torch.ones_like(t), tail.double()])[None]
+    xp = library(motion.v, path_curvature, bounds.lower, bounds.d_ref, start.psi, weights, *_tensors(reference))
+    nodes = _at_nodes(xp, motion, path_curvature, grid, fixed.of(xp))
+    H, g = _cost(xp, nodes, bounds, weights, reference, grid, fixed.of(xp))
+    z_lower, z_upper = _limits(xp, nodes, start, config, vehicle, fixed.of(xp))
+    lower, upper = _corridor_limits(xp, nodes, bounds, grid, fixed.of(xp))
+    C, hard = fixed.rows.expand(count, n, CIRCLES, 4), fixed.zero.expand(count, n, CIRCLES)
+    x0 = torch.stack([start.d, start.psi, start.kappa], -1)
+    problem = StageProgram(grid.parent, x0, A, B, c[..., 0], H, g, z_lower, z_upper, C, lower, upper, hard)
+    return LateralProgram(problem, steps, grid)
+
+
+def limit_ids(bounds: LateralBounds, grid: Grid) -> tuple[Int[Tensor, "R n L"], Int[Tensor, "R n L"]]:
+    """Track ids behind the lower and the upper side of every limit, -1 the map or nobody."""
+    out = []
+    for ids in (bounds.lower_id, bounds.upper_id):
+        nobody = torch.full((len(ids), grid.stages, 4), -1, dtype=torch.int64, device=ids.device)
+        out.append(torch.cat([nobody, grid.at_stages(ids)], -1))
+    return out[0], out[1]
+
+
+def lateral_state(z: Float[Tensor, "R n 4"], program: LateralProgram) -> LateralState:
+    """States at the fine times of a solution: from the begin of each interval through its fine steps."""
+    grid = program.grid
+    x0 = program.problem.x0
+    xp = library(z, x0, program.steps)
+    begins = xp.concat([xp.of(x0)[:, None], xp.of(z)[..., :3]], 1)
+    interval = xp.of(grid.interval_before), xp.of(grid.interval_stage)
+    d, psi, kappa = (xp.pick(begins[..., i], interval[0]) for i in (D, PSI, KAPPA))
+    rate = xp.pick(xp.of(z)[..., RATE], interval[1])
+    d, psi = roll_out(program.steps, *(xp.tensor(x) for x in (d, psi, kappa, rate)), grid).unbind(0)
+    fine = xp.of(grid.interval_of_fine)
+    bent = kappa[..., fine] + rate[..., fine] * xp.of(grid.since)
+    return LateralState(d, psi, xp.tensor(bent))
+
+
+@dataclass
+class _Nodes:
+    """v (m/s, not negative), a (m/s^2) and the path's curvature (1/m) at the stages' nodes ``[R, n]``; v_first: v after the
+    first fine step of every stage; grow, grow_first: what curvature and its rate cost at these speeds, relative to rest."""
+
+    v: Any
+    a: Any
+    bend: Any
+    v_first: Any
+    grow: Any
+    grow_first: Any
+
+
+def _at_nodes(xp: Any, motion: LongitudinalMotion, path_curvature: Tensor, grid: Grid, fixed: Any) -> _Nodes:
+    last, n = fixed.last, grid.stages
+    v = xp.at_least(xp.pick(xp.of(motion.v), fixed.last_and_first), 0.0)
     # Curvature and its rate cost what the passengers feel: lateral acceleration and jerk, plus a floor at low speed.
-    grow = 1.0 + (v / 4.0) ** 4
-    terms = (
-        (m[..., 0, :], c[..., 0] - bounds.d_ref, scale * w_offset),
-        (m[..., 1, :], c[..., 1] - bounds.slope_ref, scale * w_heading),
-        (m[..., 2, :], c[..., 2] - bend, scale * w_curvature * 0.02 * grow),
-    )
-    P = torch.zeros(k, n, n, dtype=torch.float64)
-    q = torch.zeros(k, n, dtype=torch.float64)
-    for rows, offset, weight in terms:
-        weighted = rows * weight[..., None]
-        P = P + torch.einsum("kbti,kbtj->kij", weighted, rows)
-        q = q + torch.einsum("kbti,kbt->ki", weighted, offset)
-    first = (grid.first_fine(0), grid.first_fine(1))
-    at_input = torch.where(grid.input_branch == 1, first[1], first[0])
-    v_input = motion.v[:, grid.input_branch, at_input].clamp(min=0)
-    own = torch.where(grid.input_branch == 1, 0.1, 1.0)
-    P = P + torch.diag_embed(w_rate * own * grid.input_dt * (1.0 + (v_input / 4.0) ** 4))
-
-    offsets = circle_offsets(vehicle)
-    blocks: list[tuple[Tensor, Tensor, Tensor]] = []
-    labels: list[RowLabel] = []
-    hard = t <= config.horizon.lateral_hard + 1e-9
-    times = [round(x, 2) for x in t.tolist()]
-    kappa0 = start[2]
-    for branch, keep, suffix in ((0, hard, ""), (1, hard & tail, " (tail)")):
-        mb, cb, vb = m[:, branch], c[:, branch], v[:, branch]
-        index = keep.nonzero()[:, 0]
-        named = [times[i] for i in index.tolist()]
-        bow = -bend[:, branch, :, None] * offsets**2 / 2
-        rows = mb[:, index, None, 0] + offsets[:, None] * mb[:, index, None, 1]
-        base = cb[:, index, None, 0] + offsets * cb[:, index, None, 1] + bow[:, index]
-        lower = bounds.lower[:, branch, index] - base
-        upper = bounds.upper[:, branch, index] - base
-        blocks.append((rows.flatten(1, 2), lower.flatten(1), upper.flatten(1)))
-        labels += row_labels("corridor" + suffix, tuple(x for x in named for _ in range(CIRCLES)))
-        heading = limits.heading_error_max + start[1].abs()
-        blocks.append((mb[:, index, 1], -heading - cb[:, index, 1], heading - cb[:, index, 1]))
-        labels += row_labels("heading" + suffix, tuple(named))
-        use = torch.ones_like(tail) if branch == 0 else tail
-        grip = limits.lateral_acceleration_max if branch == 0 else limits.tail_lateral_acceleration_max
-        across = (grip**2 - (a[:, branch].clamp(-grip, grip) * 0.5) ** 2).sqrt()
-        speed = vb.clamp(min=0.5)
-        most = torch.minimum(across / speed**2, limits.yaw_rate_max / speed).clamp(max=0.95 * vehicle.curvature_max)
-        # A start outside the limit may come back at three quarters of the steering rate.
-        back = kappa0.abs() - 0.75 * _rate_limit(vb, config, vehicle) * t
-        most = torch.maximum(most, back)
-        blocks.append((mb[:, use, 2], (-most - cb[..., 2])[:, use], (most - cb[..., 2])[:, use]))
-        labels += row_labels("curvature" + suffix, tuple(x for x, kept in zip(times, use.tolist()) if kept))
-    A, lower, upper = (torch.cat(parts, 1) for parts in zip(*blocks))
-    rate = _rate_limit(v_input, config, vehicle)
-    return QuadraticProgram(P, q, A, lower, upper, -rate, rate), labels, (maps, free)
+    square = v * v
+    grow = square * square * (1 / 256.0) + 1.0
+    a, bend = xp.pick(xp.of(motion.a), last), xp.pick(xp.of(path_curvature), last)
+    return _Nodes(v[:, :n], a, bend, v[:, n:], grow[:, :n], grow[:, n:])
 
 
-def _rate_limit(v: Tensor, config: PlannerConfig, vehicle: VehicleParameters) -> Tensor:
+def _tensors(reference: TrackingReference | None) -> list[Tensor]:
+    return [] if reference is None else [x for x in vars(reference).values() if isinstance(x, Tensor)]
+
+
+def _at_stages(xp: Any, values: Any, grid: Grid) -> Any:
+    """`Grid.at_stages` for arrays too."""
+    return xp.concat([values[:, 0], values[:, 1, values.shape[2] - grid.stages :]], 1)
+
+
+def _cost(
+    xp: Any,
+    nodes: _Nodes,
+    bounds: LateralBounds,
+    weights: Tensor,
+    reference: TrackingReference | None,
+    grid: Grid,
+    fixed: Any,
+) -> tuple[Float[Tensor, "R n 4 4"], Float[Tensor, "R n 4"]]:
+    w = xp.of(weights)
+    w_d, w_psi, w_kappa, w_rate = ((w[None] if w.ndim == 1 else w)[:, i : i + 1] * fixed.scale for i in range(4, 8))
+    d_ref, psi_ref = _at_stages(xp, xp.of(bounds.d_ref), grid), _at_stages(xp, xp.of(bounds.slope_ref), grid)
+    if reference is not None:
+        dt = fixed.node_dt
+        rows, first = len(d_ref), len(dt)
+        track_d, track_psi = (per_node(x, reference.d) for x in (reference.weight_d, reference.weight_psi))
+        w_d = xp.concat([xp.of(track_d) * dt, (w_d + 0 * d_ref)[:, first:]], 1)
+        w_psi = xp.concat([xp.of(track_psi) * dt, (w_psi + 0 * d_ref)[:, first:]], 1)
+        d_ref = xp.concat([xp.of(reference.d), d_ref[:, first:]], 1)
+        psi_ref = xp.concat([xp.of(reference.psi), psi_ref[:, first:]], 1)
+        factor = fixed.tail + (1 - fixed.tail) * reference.comfort
+        w_kappa, w_rate = w_kappa * factor, w_rate * factor
+        assert rows == len(w_d)
+    shape = d_ref.shape
+    diagonal = xp.columns(shape, [w_d, w_psi, w_kappa * nodes.grow * 0.02, w_rate * nodes.grow_first])
+    g = diagonal * xp.columns(shape, [-d_ref, -psi_ref, -nodes.bend, 0.0])
+    return xp.tensor(xp.diagonal(diagonal)), xp.tensor(g)
+
+
+def _limits(
+    xp: Any, nodes: _Nodes, start: Start, config: PlannerConfig, vehicle: VehicleParameters, fixed: Any
+) -> tuple[Float[Tensor, "R n 4"], Float[Tensor, "R n 4"]]:
+    """Bounds on (d, psi, kappa, rate). A start outside may come back, the curvature at three quarters of the rate."""
+    limits = config.limits
+    heading = xp.abs(xp.of(start.psi))[:, None] + fixed.heading
+    a = xp.minimum(xp.maximum(nodes.a, -fixed.grip), fixed.grip)
+    across = xp.sqrt(fixed.grip**2 - (a * 0.5) ** 2)
+    slow = 1 / xp.at_least(nodes.v, 0.5)
+    most = xp.minimum(across * slow * slow, limits.yaw_rate_max * slow)
+    most = xp.at_most(most, 0.95 * vehicle.curvature_max)
+    back = xp.abs(xp.of(start.kappa))[:, None] - 0.75 * _rate_limit(xp, nodes.v, config, vehicle) * fixed.time
+    rate = _rate_limit(xp, nodes.v_first, config, vehicle)
+    upper = xp.columns(a.shape, [torch.inf, heading, xp.maximum(most, back), rate])
+    return xp.tensor(-upper), xp.tensor(upper)
+
+
+def _corridor_limits(
+    xp: Any, nodes: _Nodes, bounds: LateralBounds, grid: Grid, fixed: Any
+) -> tuple[Float[Tensor, "R n C"], Float[Tensor, "R n C"]]:
+    """Of d + offset * psi at every circle, whose place bows off the path's tangent; none where rows are not hard."""
+    bow = nodes.bend[..., None] * fixed.half_square
+    lower = _at_stages(xp, xp.of(bounds.lower), grid) + bow - fixed.soft
+    upper = _at_stages(xp, xp.of(bounds.upper), grid) + bow + fixed.soft
+    return xp.tensor(lower), xp.tensor(upper)
+
+
+def _rate_limit(xp: Any, v: Any, config: PlannerConfig, vehicle: VehicleParameters) -> Any:
     """Largest curvature rate, 1/(m s): steering actuator at low speed, yaw acceleration and lateral jerk above."""
-    speed = v.clamp(min=0.5)
-    soft = torch.minimum(config.limits.yaw_acceleration_max / speed, 6.0 / speed**2)
-    return soft.clamp(max=0.9 * vehicle.curvature_rate_max, min=0.01)
+    slow = 1 / xp.at_least(v, 0.5)
+    soft = xp.minimum(config.limits.yaw_acceleration_max * slow, LATERAL_JERK * slow * slow)
+    return xp.at_least(xp.at_most(soft, 0.9 * vehicle.curvature_rate_max), 0.01)
 
 
-def lateral_state(inputs: Float[Tensor, "K n"], affine: tuple[Tensor, Tensor]) -> LateralState:
-    """States at the fine times for given curvature rates."""
-    maps, free = affine
-    state = torch.einsum("kbfin,kn->kbfi", maps, inputs) + free
-    return LateralState(state[..., 0], state[..., 1], state[..., 2])
+@dataclass(frozen=True)
+class _Constants(Constants):
+    """By stage ``[n]`` (``[n, 1]`` where rows follow).
+
+    last, last_and_first: fine indices of the nodes, then of the first fine steps. scale: durations times the branch's
+    weight; tail: 1 in the tail. heading (rad): limit up to `lateral_hard`, then infinite. grip m/s^2. half_square ``[C]`` m^2.
+    soft: 0 where corridor rows are hard, else infinite. rows ``[C, 4]``.
+    """
+
+    last: Tensor
+    last_and_first: Tensor
+    scale: Tensor
+    tail: Tensor
+    time: Tensor
+    node_dt: Tensor
+    heading: Tensor
+    grip: Tensor
+    half_square: Tensor
+    soft: Tensor
+    rows: Tensor
+    zero: Tensor
 
 
-def _predict(
-    motion: LongitudinalMotion,
-    path_curvature: Tensor,
-    about: LateralState,
-    start: tuple[Tensor, Tensor, Tensor],
-    config: PlannerConfig,
-) -> tuple[Tensor, Tensor]:
-    """Affine maps from the inputs to (d, psi, kappa) at every fine time, by exact-to-third-order steps."""
-    grid = make_grid(config.horizon)
-    h = grid.step
-    k = len(motion.v)
-    v = motion.v.clamp(min=0)
-    # Means over each fine step: exact for the speed up to its jerk term.
-    v_mid = v - motion.a * h / 2 + motion.jerk * h**2 / 6
-    d, psi = _midpoints(about.d, start[0]), _midpoints(about.psi, start[1])
-    bend = path_curvature
-    inv = 1 / (1 - bend * d).clamp(min=0.2)
-    g, g_d, g_psi = torch.cos(psi) * inv, torch.cos(psi) * bend * inv**2, -torch.sin(psi) * inv
-    zero = torch.zeros_like(v_mid)
-    F = torch.stack([
-        torch.stack([zero, v_mid * torch.cos(psi), zero], -1),
-        torch.stack([-v_mid * bend * g_d, -v_mid * bend * g_psi, v_mid], -1),
-        torch.zeros(*v_mid.shape, 3, dtype=torch.float64),
-    ], -2)  # fmt: skip
-    drift = torch.stack([
-        v_mid * (torch.sin(psi) - torch.cos(psi) * psi),
-        -v_mid * bend * (g - g_d * d - g_psi * psi),
-        zero,
-    ], -1)  # fmt: skip
-    eye = torch.eye(3, dtype=torch.float64)
-    F2 = F @ F
-    transition = eye + h * F + h**2 / 2 * F2 + h**3 / 6 * F2 @ F
-    response = h * eye + h**2 / 2 * F + h**3 / 6 * F2
-    # Last column carries the free motion, the others the response to each input.
-    n = grid.inputs
-    forcing = torch.zeros(k, 2, len(grid.time), 3, n + 1, dtype=torch.float64)
-    forcing = torch.cat([response[..., 2:3] * grid.hold[None, :, :, None, :], (response @ drift[..., None])], -1)
-    state = torch.zeros(k, 2, 3, n + 1, dtype=torch.float64)
-    state = torch.cat([state[..., :-1], torch.stack(start).expand(k, 2, 3)[..., None]], -1)
-    states = []
-    for f in range(len(grid.time)):
-        state = transition[:, :, f] @ state + forcing[:, :, f]
-        states.append(state)
-    stacked = torch.stack(states, 2)
-    return stacked[..., :-1], stacked[..., -1]
-
-
-def _midpoints(values: Tensor, start: Tensor) -> Tensor:
-    before = torch.cat([start.expand(*values.shape[:-1], 1), values[..., :-1]], -1)
-    return (before + values) / 2
+@lru_cache(maxsize=8)
+def _constants(config: PlannerConfig, vehicle: VehicleParameters) -> _Constants:
+    grid, limits = make_grid(config.horizon), config.limits
+    offsets = circle_offsets(vehicle)
+    hard = grid.stage_time <= config.horizon.lateral_hard + 1e-9
+    rows = torch.zeros(CIRCLES, 4, dtype=torch.float64)
+    rows[:, D], rows[:, PSI] = 1.0, offsets
+    inf = torch.tensor(torch.inf, dtype=torch.float64)
+    return _Constants(
+        last=grid.stage_last,
+        last_and_first=torch.cat([grid.stage_last, grid.stage_first]),
+        scale=grid.stage_dt * grid.by_branch(1.0, 0.1),
+        tail=grid.stage_tail.double(),
+        time=grid.stage_time,
+        node_dt=grid.node_dt,
+        heading=torch.where(hard, limits.heading_error_max, inf),
+        grip=grid.by_branch(limits.lateral_acceleration_max, limits.tail_lateral_acceleration_max),
+        half_square=offsets**2 / 2,
+        soft=torch.where(hard, 0.0, inf)[:, None],
+        rows=rows,
+        zero=torch.zeros(1, dtype=torch.float64),
+    )

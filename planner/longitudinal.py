@@ -1,235 +1,338 @@
 """The longitudinal program: position, speed and acceleration along the path, jerk as input.
 
-Both branches are one program, because they share their first inputs. Exact discretisation of the triple integrator;
-path progress is ds = rho v dt, with rho = cos(heading error) / (1 - curvature * offset) from the last pass.
+Both branches are one program over a tree of intervals, because they share their first ones. Exact discretisation of the
+triple integrator; path progress is ds = rho v dt, with rho = cos(heading error) / (1 - curvature * offset) from the last
+pass, so only how s follows from v, a and jerk differs between candidates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from planner.config import Horizon, PlannerConfig
+from planner.arrays import Constants, library
+from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
-from planner.qp.dense import QuadraticProgram
-from planner.result import RowLabel
+from planner.manoeuvres import Start
+from planner.qp.problem import StageProgram
+from planner.tracking import TrackingReference, per_node
 
 TAIL_BRAKING = 6.0
 """m/s^2: how the tail slows down where it is free to choose."""
 TAIL_WEIGHT = 0.3
+REST_SPEED, REST_ACCELERATION = 0.02, 0.1
+"""m/s and m/s^2: what counts as rest at the end of the tail."""
+
+LIMIT_RULES = ("obstacle ahead", "speed", "acceleration", "jerk", "", "", "", "")
+"""Rules by limit: bounds on s, v, a, jerk, gap excess, then the three rows of the comfortable gap ("": no hard rule), then
+the RSS rows where there are any (`RSS_RULE`). On tail stages the upper side of "speed" and, at the last one, both sides of
+"acceleration" state `REST_RULE`."""
+RSS_RULE = "safe distance"
+REST_RULE = "rest at the end of the tail"
+S, V, ACCELERATION, JERK, EXCESS = range(5)
 
 
 @dataclass
 class LongitudinalBounds:
-    """What the decisions ask of the longitudinal motion. K candidates, 2 branches, N nodes; s of the rear axle, m.
+    """What the decisions ask of the longitudinal motion. R candidates, 2 branches, N nodes; s of the rear axle, m.
 
-    s_upper, s_lower ``[K, 2, N]``: hard; infinite where there is none; upper_id, lower_id: track id that sets them.
-    gap_s ``[K, N]``: comfortable limit on s + headway * v (infinite: none); gap_headway ``[K, N]`` s;
-    gap_speed ``[K, N]`` m/s: speed of what sets it (0 if it stands).
-    v_ref, v_cap ``[K, N]`` m/s: speed to aim for and hard cap of the nominal branch.
+    s_upper, s_lower ``[R, 2, N]``: hard; infinite where there is none; upper_id, lower_id: track id that sets them.
+    gap_s ``[R, N]``: comfortable limit on s + headway * v (infinite: none); gap_headway ``[R, N]`` s;
+    gap_speed ``[R, N]`` m/s: speed of what sets it (0 if it stands).
+    v_ref, v_cap ``[R, N]`` m/s: speed to aim for and hard cap of the nominal branch.
     """
 
-    s_upper: Float[Tensor, "K 2 N"]
-    s_lower: Float[Tensor, "K 2 N"]
-    upper_id: Tensor
-    lower_id: Tensor
-    gap_s: Float[Tensor, "K N"]
-    gap_headway: Float[Tensor, "K N"]
-    gap_speed: Float[Tensor, "K N"]
-    v_ref: Float[Tensor, "K N"]
-    v_cap: Float[Tensor, "K N"]
+    s_upper: Float[Tensor, "R 2 N"]
+    s_lower: Float[Tensor, "R 2 N"]
+    upper_id: Int[Tensor, "R 2 N"]
+    lower_id: Int[Tensor, "R 2 N"]
+    gap_s: Float[Tensor, "R N"]
+    gap_headway: Float[Tensor, "R N"]
+    gap_speed: Float[Tensor, "R N"]
+    v_ref: Float[Tensor, "R N"]
+    v_cap: Float[Tensor, "R N"]
 
 
 @dataclass
 class LongitudinalMotion:
-    """s (m), v (m/s), a (m/s^2) at the fine times ``[K, 2, F]`` and jerk (m/s^3) during the fine steps."""
+    """s (m), v (m/s), a (m/s^2) at the fine times ``[R, 2, F]`` and jerk (m/s^3) during the fine steps."""
 
-    s: Tensor
-    v: Tensor
-    a: Tensor
+    s: Float[Tensor, "R 2 F"]
+    v: Float[Tensor, "R 2 F"]
+    a: Float[Tensor, "R 2 F"]
+    jerk: Float[Tensor, "R 2 F"]
+
+
+def build_longitudinal(
+    bounds: LongitudinalBounds,
+    start: Start,
+    rho: Float[Tensor, "R 2 F"] | None,
+    weights: Float[Tensor, "R W"],
+    config: PlannerConfig,
+    reference: TrackingReference | None = None,
+) -> StageProgram:
+    """The programs of all R candidates: states (s - start.s, v, a), inputs (jerk, excess of the comfortable gap).
+
+    start: per candidate ``[R]``. rho: None for 1 everywhere, whose matrices are shared by all candidates. weights: in the
+    order of CostWeights, ``[R, W]`` or, shared by all, ``[W]``. reference: a proposal to stay close to instead of v_ref.
+    """
+    grid, fixed = make_grid(config.horizon), _constants(config)
+    count, n, nodes = len(start.v), grid.stages, len(grid.node)
+    H, g = _cost(bounds, start, weights, reference, grid, config)
+    z_lower, z_upper = _limits(bounds, start, grid, config)
+    C, upper = _gap_rows(bounds, start, grid, config)
+    x0 = torch.stack([torch.zeros_like(start.v), start.v, start.a], -1)
+    A, B = fixed.transition.expand(count, n, 3, 3), fixed.response.expand(count, n, 3, 2)
+    c, hard = fixed.zero.expand(count, n, 3), fixed.zero.expand(count, n, 3)
+    lower = fixed.minus_infinity.expand(count, n, 3)
+    program = StageProgram(grid.parent, x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, hard)
+    return program if rho is None else with_progress(program, rho, config)
+
+
+def with_progress(program: StageProgram, rho: Float[Tensor, "R 2 F"], config: PlannerConfig) -> StageProgram:
+    """The same program for another path progress per metre driven; shares everything but its dynamics."""
+    xp = library(rho)
+    fixed = _constants(config).of(xp)
+    count, n = program.x0.shape[0], len(program.parent)
+    gains = (xp.of(rho).reshape(count, -1) @ fixed.progress).reshape(count, 3, n)
+    A, B = xp.copies(count, fixed.transition), xp.copies(count, fixed.response)
+    A[:, :, 0, 1], A[:, :, 0, 2], B[:, :, 0, 0] = gains[:, 0], gains[:, 1], gains[:, 2]
+    return replace(program, A=xp.tensor(A), B=xp.tensor(B))
+
+
+def longitudinal_motion(
+    z: Float[Tensor, "R n 5"], start: Start, rho: Float[Tensor, "R 2 F"] | None, config: PlannerConfig
+) -> LongitudinalMotion:
+    """Motion of both branches at the fine times for the jerks of a solution."""
+    xp = library(z, start.s, start.v, start.a, rho)
+    fixed = _constants(config).of(xp)
+    inputs = xp.concat([xp.of(z)[..., JERK], xp.of(start.v)[:, None], xp.of(start.a)[:, None]], 1)
+    motion = (inputs @ fixed.motion).reshape(len(z), 4, 2, -1)
+    ds = motion[:, 2] if rho is None else motion[:, 2] * xp.of(rho)
+    s = xp.of(start.s)[:, None, None] + ds.cumsum(-1)
+    return LongitudinalMotion(xp.tensor(s), *(xp.tensor(motion[:, i]) for i in (1, 0, 3)))
+
+
+def limit_ids(bounds: LongitudinalBounds, grid: Grid) -> tuple[Int[Tensor, "R n L"], Int[Tensor, "R n L"]]:
+    """Track ids behind the lower and the upper side of every limit, -1 where nobody's."""
+    out = []
+    for ids in (bounds.lower_id, bounds.upper_id):
+        full = torch.full((len(ids), grid.stages, len(LIMIT_RULES)), -1, dtype=torch.int64, device=ids.device)
+        full[..., S] = grid.at_stages(ids)
+        out.append(full)
+    return out[0], out[1]
+
+
+def stop_time(v0: Any, config: PlannerConfig) -> Any:
+    """When the tail shall be at rest (s), by start speeds: after the shared part, building up and releasing the brake
+    included. For tensors (without history) and arrays."""
+    limits, shared = config.limits, config.horizon.shared
+    fastest = v0 + limits.acceleration_max * shared
+    ramps = (limits.acceleration_max + 2 * TAIL_BRAKING) / limits.tail_jerk_max
+    return fastest / TAIL_BRAKING + (shared + ramps + 0.3)
+
+
+def _limits(
+    bounds: LongitudinalBounds, start: Start, grid: Grid, config: PlannerConfig
+) -> tuple[Float[Tensor, "R n 5"], Float[Tensor, "R n 5"]]:
+    """Bounds on (s - start.s, v, a, jerk, excess), widened to what the actuators can reach: they never contradict the
+    start.
+
+    Speed: below zero only where easing off the brake as fast as allowed still undershoots; no cap below what full braking
+    reaches. Acceleration: on its way back into its limits. The tail: at rest as early as braking firmly allows, at its
+    end in any case.
+    """
+    xp = library(bounds.s_lower, bounds.s_upper, bounds.v_cap, start.s)
+    fixed = _constants(config).of(xp)
+    jerk, nodes, time = config.limits.jerk_max, len(grid.node), fixed.time
+    v0, a0 = xp.constant(start.v)[:, None], xp.constant(start.a)[:, None]
+    ease = xp.minimum(time, xp.at_most(a0, 0.0) * (-1 / jerk))
+    v_low = xp.at_most(v0 + ease * (a0 + ease * (jerk / 2)), 0.0) - 1e-3
+    braked = _full_braking(xp, v0, a0, time[:nodes], config)
+    cap = xp.maximum(xp.of(bounds.v_cap), xp.at_least(braked, 0.0) + 1e-2)
+    stopped = time[nodes:] >= stop_time(v0, config)
+    rest = xp.where(stopped, REST_SPEED, fixed.rest_speed)
+    ramp = jerk * time
+    a_low = xp.maximum(xp.minimum(a0 + ramp, fixed.a_low), -fixed.rest)
+    a_high = xp.minimum(xp.at_least(a0 - ramp, config.limits.acceleration_max), fixed.rest)
+    s0, shape = xp.of(start.s)[:, None], (len(v0), grid.stages)
+    both = []
+    for s, v, a, sign in ((bounds.s_lower, v_low, a_low, -1), (bounds.s_upper, xp.concat([cap, rest], 1), a_high, 1)):
+        own = grid.stages - nodes
+        s = xp.of(s)
+        at = xp.concat([s[:, 0], s[:, 1, -own:]], 1) - s0
+        both.append(xp.tensor(xp.columns(shape, [at, v, a, sign * fixed.jerk, sign * torch.inf])))
+    return both[0], both[1]
+
+
+def _gap_rows(
+    bounds: LongitudinalBounds, start: Start, grid: Grid, config: PlannerConfig
+) -> tuple[Float[Tensor, "R n 3 5"], Float[Tensor, "R n 3"]]:
+    """Rows and their upper limits. Headway, plus the room that slowing to the other's speed takes,
+    s + T v + (v^2 - v_o^2) / 2b.
+
+    v^2 is replaced by tangents (a cost, so an outer approximation is enough); all share one excess per node.
+    """
+    xp = library(bounds.gap_s, bounds.gap_headway, bounds.gap_speed, start.s)
+    fixed, braking = _constants(config).of(xp), config.comfort.braking
+    count, nodes = len(start.v), len(grid.node)
+    touch = fixed.tangents
+    tangent = (xp.at_least(xp.constant(start.v), 3.0)[:, None] * touch)[:, None]
+    other = xp.of(bounds.gap_speed)[..., None]
+    C = xp.copies(count, fixed.gap_rows)
+    C[:, :nodes, :, V] = xp.of(bounds.gap_headway)[..., None] + tangent * (1 / braking)
+    room = (tangent**2 + other**2) * (fixed.curved / (2 * braking))
+    upper = xp.full((count, grid.stages, 3), torch.inf)
+    limit = (xp.of(bounds.gap_s) - xp.of(start.s)[:, None])[..., None] + room
+    upper[:, :nodes] = xp.where((other < tangent) | (touch == 0), limit, torch.inf)
+    return xp.tensor(C), xp.tensor(upper)
+
+
+def _cost(
+    bounds: LongitudinalBounds,
+    start: Start,
+    weights: Tensor,
+    reference: TrackingReference | None,
+    grid: Grid,
+    config: PlannerConfig,
+) -> tuple[Float[Tensor, "R n 5 5"], Float[Tensor, "R n 5"]]:
+    """H and g. The tail counts only weakly, but it shall not dawdle: the longer it moves, the more room the others' worst
+    case takes."""
+    xp = library(bounds.v_ref, start.v, start.s, weights, *(vars(reference).values() if reference else ()))
+    fixed = _constants(config).of(xp)
+    count, n, nodes, dt = len(start.v), grid.stages, len(grid.node), fixed.dt
+    w = xp.of(weights)[..., :4]
+    if reference is not None:
+        w = w * (fixed.comfort_terms * reference.comfort)
+    H = (w @ fixed.cost_scales + fixed.cost_base).reshape(-1, n, 5, 5)
+    g = xp.full((count, n, 5), 0.0)
+    ask = xp.of(bounds.v_ref) * xp.of(weights)[..., :1]
+    if reference is not None:
+        H = xp.copies(count, H[0]) if len(H) == 1 else H
+        weight_s, weight_v = (xp.of(per_node(x, reference.s)) for x in (reference.weight_s, reference.weight_v))
+        H[:, :nodes, S, S], H[:, :nodes, V, V] = weight_s * dt[:nodes], weight_v * dt[:nodes]
+        g[:, :nodes, S] = weight_s * (xp.of(reference.s) - xp.of(start.s)[:, None]) * -dt[:nodes]
+        ask = xp.of(reference.v) * weight_v
+    g[:, :nodes, V] = ask * -dt[:nodes]
+    slowing = xp.of(start.v)[:, None] - TAIL_BRAKING * (fixed.time[nodes:] - config.horizon.shared)
+    g[:, nodes:, V] = xp.at_least(slowing, 0.0) * (-TAIL_WEIGHT * dt[nodes:])
+    return xp.tensor(H).expand(count, n, 5, 5), xp.tensor(g)
+
+
+def _full_braking(xp: Any, v0: Any, a0: Any, t: Any, config: PlannerConfig) -> Any:
+    """Speed (m/s) at times t when the brake is built up as fast as allowed and then held; may turn negative."""
+    brake, jerk = config.limits.braking_max, config.limits.jerk_max
+    change = -brake - a0
+    ramp = xp.minimum(t, abs(change) * (1 / jerk))
+    towards = xp.where(change > 0, jerk / 2, -jerk / 2)
+    return v0 + ramp * (a0 + towards * ramp) - brake * (t - ramp)
+
+
+@dataclass(frozen=True)
+class _Constants(Constants):
+    """What the configuration alone decides; n stages.
+
+    transition ``[n, 3, 3]``, response ``[n, 3, 2]``: of every stage, for rho = 1.
+    progress ``[2F, 3n]``: from rho to what v, a at the stage's begin and its jerk add to s.
+    motion ``[n + 2, 4 * 2F]``: from all jerks, v0 and a0 to a, v, distance per fine step (for rho = 1) and jerk.
+    cost_scales ``[4, n * 25]``, cost_base: H is linear in the weights of speed, acceleration, jerk and gap.
+    comfort_terms ``[4]``: which of them a proposal does not replace.
+    time, dt, a_low, jerk ``[n]``; rest ``[n]`` m/s^2: bound on the acceleration at the very end, else infinite.
+    rest_speed: of the tail's own stages, m/s, infinite but at the last.
+    gap_rows ``[n, 3, 5]`` without the gain; tangents ``[3]``: where v^2 is touched, by start speed; curved: 0 at standstill.
+    """
+
+    transition: Tensor
+    response: Tensor
+    progress: Tensor
+    motion: Tensor
+    cost_scales: Tensor
+    cost_base: Tensor
+    comfort_terms: Tensor
+    time: Tensor
+    dt: Tensor
+    a_low: Tensor
     jerk: Tensor
-
-
-@lru_cache(maxsize=256)
-def row_labels(rule: str, times: tuple[float, ...]) -> tuple[RowLabel, ...]:
-    """One label per time; the same in every cycle, so made once."""
-    return tuple(RowLabel(rule, -1, time) for time in times)
+    rest: Tensor
+    rest_speed: Tensor
+    gap_rows: Tensor
+    tangents: Tensor
+    curved: Tensor
+    zero: Tensor
+    minus_infinity: Tensor
 
 
 @lru_cache(maxsize=8)
-def _integrators(horizon: Horizon) -> tuple[Tensor, Tensor, Tensor]:
-    """Linear maps ``[2, F, n]`` from inputs to a, v and to the distance covered in each fine step."""
-    grid = make_grid(horizon)
-    h, hold = grid.step, grid.hold
+def _constants(config: PlannerConfig) -> _Constants:
+    grid, limits = make_grid(config.horizon), config.limits
+    n, nodes, f64 = grid.stages, len(grid.node), torch.float64
+    scales, base = _cost_scales(grid)
+    rest = torch.full((n,), torch.inf, dtype=f64)
+    rest_speed = rest[nodes:].clone()
+    rest[-1], rest_speed[-1] = REST_ACCELERATION, REST_SPEED
+    rows = torch.zeros(n, 3, 5, dtype=f64)
+    rows[..., S], rows[..., EXCESS] = 1.0, -1.0
+    return _Constants(
+        *_integrators(grid),
+        scales,
+        base,
+        comfort_terms=torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=f64),
+        time=grid.stage_time,
+        dt=grid.stage_dt,
+        a_low=-grid.by_branch(limits.braking_max, limits.tail_braking_max),
+        jerk=grid.by_branch(limits.jerk_max, limits.tail_jerk_max),
+        rest=rest,
+        rest_speed=rest_speed,
+        gap_rows=rows,
+        tangents=torch.tensor([0.0, 0.5, 1.0], dtype=f64),
+        curved=torch.tensor([0.0, 1.0, 1.0], dtype=f64),
+        zero=torch.zeros(1, dtype=f64),
+        minus_infinity=torch.full((1,), -torch.inf, dtype=f64),
+    )
+
+
+def _cost_scales(grid: Grid) -> tuple[Tensor, Tensor]:
+    n, tail = grid.stages, grid.stage_tail
+    scales, base = torch.zeros(4, n, 5, 5, dtype=torch.float64), torch.zeros(n, 5, 5, dtype=torch.float64)
+    dt, nominal = grid.stage_dt, (~tail).double()
+    scales[0, :, V, V] = scales[1, :, ACCELERATION, ACCELERATION] = scales[3, :, EXCESS, EXCESS] = dt * nominal
+    scales[2, :, JERK, JERK] = dt * grid.by_branch(1.0, 0.05)
+    base[:, V, V] = TAIL_WEIGHT * dt * tail
+    base[:, ACCELERATION, ACCELERATION] = 0.02 * dt * tail
+    # No gap in the tail: its excess is idle, pinned to zero by a cost of its own.
+    base[:, EXCESS, EXCESS] = tail.double()
+    return scales.flatten(1), base.flatten()
+
+
+def _integrators(grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """transition, response, progress and motion of `_Constants`."""
+    h, n, fine, f64 = grid.step, grid.stages, len(grid.time), torch.float64
+    progress = torch.zeros(2 * fine, 3, n, dtype=f64)
+    for t, (first, last) in enumerate(zip(grid.stage_first.tolist(), grid.stage_last.tolist())):
+        for j, f in enumerate(range(first, last + 1)):
+            progress[f, :, t] = torch.tensor([h, h**2 * (j + 0.5), h**3 * (j**2 / 2 + j / 2 + 1 / 6)], dtype=f64)
+    dt = grid.stage_dt
+    transition = torch.eye(3, dtype=f64).repeat(n, 1, 1)
+    transition[:, 0, 1:], transition[:, 1, 2] = progress.sum(0)[:2].T, dt
+    response = torch.zeros(n, 3, 2, dtype=f64)
+    response[:, 0, 0], response[:, 1, 0], response[:, 2, 0] = progress.sum(0)[2], dt**2 / 2, dt
+
+    hold = torch.nn.functional.one_hot(grid.interval_stage.repeat_interleave(grid.fine_per_interval, 1), n).to(f64)
     zero = torch.zeros_like(hold[:, :1])
     a = h * hold.cumsum(1)
     a_before = torch.cat([zero, a[:, :-1]], 1)
     v = (h * a_before + h**2 / 2 * hold).cumsum(1)
     v_before = torch.cat([zero, v[:, :-1]], 1)
     ds = h * v_before + h**2 / 2 * a_before + h**3 / 6 * hold
-    return a, v, ds
-
-
-def build_longitudinal(
-    bounds: LongitudinalBounds,
-    s0: Tensor,
-    v0: Tensor,
-    a0: Tensor,
-    rho: Float[Tensor, "K 2 F"],
-    weights: Float[Tensor, " W"],
-    config: PlannerConfig,
-) -> tuple[QuadraticProgram, list[RowLabel]]:
-    """The programs of all candidates and the labels of their rows (object ids are in the bounds).
-
-    Variables: the n jerks, then one comfort-gap excess per node. weights: in the order of CostWeights.
-    """
-    grid, limits = make_grid(config.horizon), config.limits
-    node, dt, tail = grid.node, grid.node_dt, grid.tail_own
-    k, n, nodes = len(rho), grid.inputs, len(node)
-    maps, s_free = _free_and_maps(s0, v0, a0, rho, config)
-    a_map, v_map, s_map = (m[:, :, node] for m in maps)  # [K, 2, N, n]
-    t = grid.node_time
-    v_free, a_free = (v0 + a0 * t).expand(2, nodes), a0.expand(2, nodes)
-    s_free = s_free[:, :, node]
-    w = {name: weights[i] for i, name in enumerate(("speed", "acceleration", "jerk", "gap"))}
-
-    # Cost: quadratic in the inputs; the tail only weakly, but it shall not dawdle: the longer it moves, the more
-    # room the others' worst case takes.
-    v_n, a_n, v_t, a_t = v_map[0, 0], a_map[0, 0], v_map[0, 1][tail], a_map[0, 1][tail]
-    own = torch.where(grid.input_branch == 1, 0.05, 1.0)
-    v_stop = (v0 - TAIL_BRAKING * (t[tail] - config.horizon.shared)).clamp(min=0)
-    P_u = (
-        w["speed"] * v_n.T @ (dt[:, None] * v_n)
-        + w["acceleration"] * a_n.T @ (dt[:, None] * a_n)
-        + TAIL_WEIGHT * v_t.T @ (dt[tail, None] * v_t)
-        + 0.02 * a_t.T @ (dt[tail, None] * a_t)
-        + torch.diag(w["jerk"] * own * grid.input_dt)
-    )
-    P = torch.zeros(n + nodes, n + nodes, dtype=torch.float64)
-    P = torch.block_diag(P_u, torch.diag(w["gap"] * dt))
-    q_u = (
-        w["speed"] * ((v_free[0] - bounds.v_ref) * dt) @ v_n
-        + w["acceleration"] * (a_free[0] * dt) @ a_n
-        + TAIL_WEIGHT * ((v_free[1][tail] - v_stop) * dt[tail]) @ v_t
-        + 0.02 * (a_free[1][tail] * dt[tail]) @ a_t
-    )
-    q = torch.cat([q_u, torch.zeros(k, nodes, dtype=torch.float64)], 1)
-
-    v_low, v_brake, a_high, a_low = _reachable(v0, a0, grid, config)
-    inf = torch.full((k, nodes), torch.inf, dtype=torch.float64)
-    zeros = torch.zeros(k, nodes, nodes, dtype=torch.float64)
-    blocks: list[tuple[Tensor, Tensor, Tensor]] = []
-    labels: list[RowLabel] = []
-    times = [round(x, 2) for x in t.tolist()]
-
-    def add(rows: Tensor, lower: Tensor, upper: Tensor, rule: str, keep: Tensor, excess: Tensor = zeros) -> None:
-        full = torch.cat([rows.expand(k, -1, -1), excess], 2)[:, keep]
-        blocks.append((full, lower.expand(k, -1)[:, keep], upper.expand(k, -1)[:, keep]))
-        labels.extend(row_labels(rule, tuple(x for x, kept in zip(times, keep.tolist()) if kept)))
-
-    everywhere = torch.ones_like(tail)
-    for branch, keep, suffix in ((0, everywhere, ""), (1, tail, " (tail)")):
-        s_b, v_b, a_b = s_map[:, branch], v_map[:, branch], a_map[:, branch]
-        lower, upper = bounds.s_lower[:, branch] - s_free[:, branch], bounds.s_upper[:, branch] - s_free[:, branch]
-        add(s_b, lower, upper, "obstacle ahead" + suffix, keep)
-        cap = torch.maximum(bounds.v_cap, v_brake[branch]) if branch == 0 else inf
-        add(v_b, v_low[branch] - v_free[branch], cap - v_free[branch], "speed" + suffix, keep)
-        brake = limits.braking_max if branch == 0 else limits.tail_braking_max
-        low = torch.minimum(torch.full_like(t, -brake), a_low[branch])
-        high = torch.maximum(torch.full_like(t, limits.acceleration_max), a_high[branch])
-        add(a_b, low - a_free[branch], high - a_free[branch], "acceleration" + suffix, keep)
-    # Comfortable gap: headway, plus the room that slowing to the other's speed takes, s + T v + (v^2 - v_o^2) / 2b.
-    # v^2 is replaced by tangents (a cost, so an outer approximation is enough); all share one excess per node.
-    excess = -torch.eye(nodes, dtype=torch.float64).expand(k, -1, -1)
-    fastest = max(float(v0.detach()), 3.0)
-    for tangent in (0.0, 0.5 * fastest, fastest):
-        gain = bounds.gap_headway + tangent / config.comfort.braking
-        room = (tangent**2 + bounds.gap_speed**2) / (2 * config.comfort.braking) if tangent else 0.0
-        upper = bounds.gap_s + room - s_free[:, 0] - gain * v_free[0]
-        upper = upper if tangent == 0.0 else torch.where(bounds.gap_speed < tangent, upper, inf)
-        add(s_map[:, 0] + gain[..., None] * v_map[:, 0], -inf, upper, "comfortable gap", everywhere, excess)
-    # At rest as early as braking firmly allows, at the end of the tail in any case.
-    last = torch.zeros_like(tail)
-    last[-1] = True
-    rest = torch.full_like(inf, 0.02)
-    speed_rest = torch.where(last | (t >= stop_time(v0, config)), rest, inf)
-    add(v_map[:, 1], -inf, speed_rest - v_free[1], "rest at the end of the tail", tail)
-    add(a_map[:, 1], -0.1 - a_free[1], 0.1 - a_free[1], "rest at the end of the tail", last)
-
-    A, lower, upper = (torch.cat(parts, 1) for parts in zip(*blocks))
-    jerk = torch.where(grid.input_branch == 1, limits.tail_jerk_max, limits.jerk_max).double()
-    x_lower = torch.cat([-jerk, torch.zeros(nodes, dtype=torch.float64)]).expand(k, -1)
-    x_upper = torch.cat([jerk, torch.full((nodes,), torch.inf, dtype=torch.float64)]).expand(k, -1)
-    return QuadraticProgram(P.expand(k, -1, -1), q, A, lower, upper, x_lower, x_upper), labels
-
-
-def longitudinal_motion(
-    inputs: Float[Tensor, "K n"], s0: Tensor, v0: Tensor, a0: Tensor, rho: Float[Tensor, "K 2 F"], config: PlannerConfig
-) -> LongitudinalMotion:
-    """Motion of both branches at the fine times for given jerks."""
-    grid = make_grid(config.horizon)
-    a_map, v_map, ds_map = _integrators(config.horizon)
-    t_before = grid.time - grid.step
-    h = grid.step
-    a = a0 + torch.einsum("bfn,kn->kbf", a_map, inputs)
-    v = v0 + a0 * grid.time + torch.einsum("bfn,kn->kbf", v_map, inputs)
-    ds = h * (v0 + a0 * t_before) + h**2 / 2 * a0 + torch.einsum("bfn,kn->kbf", ds_map, inputs)
-    jerk = torch.einsum("bfn,kn->kbf", grid.hold, inputs)
-    return LongitudinalMotion(s0 + (rho * ds).cumsum(-1), v, a, jerk)
-
-
-def _free_and_maps(
-    s0: Tensor, v0: Tensor, a0: Tensor, rho: Tensor, config: PlannerConfig
-) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    grid = make_grid(config.horizon)
-    a_map, v_map, ds_map = _integrators(config.horizon)
-    h = grid.step
-    t_before = grid.time - h
-    free = h * (v0 + a0 * t_before) + h**2 / 2 * a0
-    s_free = s0 + (rho * free).cumsum(-1)
-    s_map = (rho[..., None] * ds_map).cumsum(2)
-    return (a_map.expand(len(rho), -1, -1, -1), v_map.expand(len(rho), -1, -1, -1), s_map), s_free
-
-
-def _reachable(v0: Tensor, a0: Tensor, grid: Grid, config: PlannerConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bounds widened to what the actuators can reach, ``[2, N]`` each, so that rows never contradict the start.
-
-    v_low: lowest speed bound, below zero only where easing off the brake as fast as allowed still undershoots;
-    v_brake: speed under full braking, below which no cap may ask to be; a_high, a_low: the acceleration on its way back
-    into its limits.
-    """
-    limits = config.limits
-    t = grid.node_time
-    start, accel = float(v0.detach()), float(a0.detach())
-    rows = []
-    for brake, jerk in ((limits.braking_max, limits.jerk_max), (limits.tail_braking_max, limits.jerk_max)):
-        ease = _ramp(start, accel, 0.0, jerk, t) if accel < 0 else torch.zeros_like(t)
-        full = _ramp(start, accel, -brake, jerk, t)
-        rows.append((
-            torch.minimum(torch.zeros_like(t), ease) - 1e-3,
-            full.clamp(min=0) + 1e-2,
-            accel - jerk * t,
-            accel + jerk * t,
-        ))  # fmt: skip
-    v_low, v_brake, a_high, a_low = (torch.stack(column) for column in zip(*rows))
-    return v_low, v_brake, a_high.clamp(max=max(accel, 0.0)), a_low.clamp(max=0.0, min=min(accel, 0.0))
-
-
-def stop_time(v0: Tensor, config: PlannerConfig) -> float:
-    """When the tail shall be at rest (s): after the shared part, building up and releasing the brake included."""
-    limits, shared = config.limits, config.horizon.shared
-    fastest = float(v0.detach()) + limits.acceleration_max * shared
-    ramps = (limits.acceleration_max + 2 * TAIL_BRAKING) / limits.tail_jerk_max
-    return shared + fastest / TAIL_BRAKING + ramps + 0.3
-
-
-def _ramp(v0: float, a0: float, a1: float, jerk: float, t: Tensor) -> Tensor:
-    """Speed (m/s) at times t when the acceleration goes from a0 to a1 at the given jerk and stays."""
-    ramp_time = abs(a1 - a0) / jerk
-    j = jerk if a1 > a0 else -jerk
-    first = torch.clamp(t, max=ramp_time)
-    return v0 + a0 * first + j * first**2 / 2 + a1 * (t - first)
+    time = grid.time.expand(2, -1)
+    one, nothing = torch.ones_like(time), torch.zeros_like(time)
+    of_v0 = torch.stack([nothing, one, h * one, nothing])
+    of_a0 = torch.stack([one, time, h * (time - h) + h**2 / 2, nothing])
+    of_jerk = torch.stack([a, v, ds, hold]).permute(3, 0, 1, 2)
+    motion = torch.cat([of_jerk, of_v0[None], of_a0[None]]).flatten(1)
+    return transition, response, progress.flatten(1), motion.contiguous()

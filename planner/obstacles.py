@@ -7,133 +7,117 @@ probabilities and existence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from planner.agent_projection import Nodes, ProjectAgents, Spread, at_nodes, bracket
 from planner.config import PlannerConfig
+from planner.intervals import PIECES
 from planner.reference_path import ReferencePath
 from planner.scene import AgentClass, VectorScene
-from planner.scene.frames import wrap_angle
 
-PIECES = 3
 REACH_LATERAL = 7.0
 """Agents whose box stays further than this (m) from the path cannot matter within the horizon."""
 STANDING_SPEED = 0.5
 STANDING_DRIFT = 1.0
+SOON = 3.0
+"""s: how long an agent's drift and what it is about to take up are looked at."""
 
 
 @dataclass
 class Obstacles:
-    """A agents near the path, M modes, N nodes (the first is now), P pieces.
+    """A agents near the path in each of S scenes, M modes, N nodes (the first is now), P pieces.
 
-    node_time ``[N]`` s. s_lo, s_hi, d_lo, d_hi ``[A, M, N, P]`` m: the piece's interval, enlarged by
-    the motion until half way to the neighbouring nodes, and in d by the uncertainty. sigma_s ``[A, M, N]`` m:
+    Scenes with fewer agents are padded; an absent agent is not active, does not stand, has no weight and the numbers
+    -1 for track_id, agent_class and agent_index; its intervals are arbitrary but finite. There is at least one agent.
+
+    node_time ``[N]`` s. s_lo, s_hi, d_lo, d_hi ``[S, A, M, N, P]`` m: the piece's interval, enlarged by
+    the motion until half way to the neighbouring nodes, and in d by the uncertainty. sigma_s ``[S, A, M, N]`` m:
     standard deviation along the path; how much of it counts depends on the decision (`risk_quantile`).
-    relative_heading ``[A, M, N]`` rad against the path. speed_s ``[A]`` m/s now, along the path.
-    speed ``[A]`` m/s. active ``[A, M, N]``: the mode counts at that node. standing ``[A]``.
-    weight ``[A, M]``: mode probability times existence. agent_index ``[A]``: position in the scene.
+    relative_heading ``[S, A, M, N]`` rad against the path. speed_s ``[S, A]`` m/s now, along the path.
+    speed ``[S, A]`` m/s. active ``[S, A, M, N]``: the mode counts at that node. standing, present ``[S, A]``.
+    weight ``[S, A, M]``: mode probability times existence. agent_index ``[S, A]``: position in the scene.
     """
 
     node_time: Float[Tensor, " N"]
-    s_lo: Float[Tensor, "A M N P"]
-    s_hi: Float[Tensor, "A M N P"]
-    d_lo: Float[Tensor, "A M N P"]
-    d_hi: Float[Tensor, "A M N P"]
-    sigma_s: Float[Tensor, "A M N"]
-    relative_heading: Float[Tensor, "A M N"]
-    speed_s: Float[Tensor, " A"]
-    speed: Float[Tensor, " A"]
-    active: Bool[Tensor, "A M N"]
-    standing: Bool[Tensor, " A"]
-    weight: Float[Tensor, "A M"]
-    track_id: Int[Tensor, " A"]
-    agent_class: Int[Tensor, " A"]
-    agent_index: Int[Tensor, " A"]
-
-    def __len__(self) -> int:
-        return len(self.track_id)
+    s_lo: Float[Tensor, "S A M N P"]
+    s_hi: Float[Tensor, "S A M N P"]
+    d_lo: Float[Tensor, "S A M N P"]
+    d_hi: Float[Tensor, "S A M N P"]
+    sigma_s: Float[Tensor, "S A M N"]
+    relative_heading: Float[Tensor, "S A M N"]
+    speed_s: Float[Tensor, "S A"]
+    speed: Float[Tensor, "S A"]
+    active: Bool[Tensor, "S A M N"]
+    standing: Bool[Tensor, "S A"]
+    weight: Float[Tensor, "S A M"]
+    track_id: Int[Tensor, "S A"]
+    agent_class: Int[Tensor, "S A"]
+    agent_index: Int[Tensor, "S A"]
+    present: Bool[Tensor, "S A"]
 
     @cached_property
-    def extents(self) -> list[tuple[float, float, float, float]]:
-        """Per agent, the interval (s_lo, s_hi, d_lo, d_hi) it takes up now and, unless it stands, within 3 s.
+    def extents(self) -> Float[Tensor, "S A 4"]:
+        """The interval (s_lo, s_hi, d_lo, d_hi) each agent takes up now and, unless it stands, within SOON.
 
-        An empty interval (lower above upper) for an agent without active modes. Plain numbers, no gradient.
+        An empty interval (lower above upper) for an agent without active modes.
         """
-        return [tuple(row) for row in self._extent(slice(None)).detach().tolist()]
-
-    def extent(self, agent: int) -> Float[Tensor, " 4"]:
-        """One row of `extents` as a tensor, with gradients."""
-        return self._extent(slice(agent, agent + 1))[0]
-
-    def _extent(self, agents: slice) -> Float[Tensor, "A 4"]:
-        soon = (self.node_time <= 3.0) & ~self.standing[agents, None]
-        soon[:, 0] = True
-        use = (self.active[agents] & soon[:, None])[..., None]
-        low = [torch.where(use, x[agents], 1e9).flatten(1).amin(1) for x in (self.s_lo, self.d_lo)]
-        high = [torch.where(use, x[agents], -1e9).flatten(1).amax(1) for x in (self.s_hi, self.d_hi)]
-        return torch.stack([low[0], high[0], low[1], high[1]], 1)
+        count = int((self.node_time <= SOON).sum())
+        soon = torch.arange(count) == 0
+        use = (self.active[..., :count] & (soon | ~self.standing[..., None, None]))[..., None]
+        low = [torch.where(use, x[..., :count, :], 1e9).flatten(2).amin(2) for x in (self.s_lo, self.d_lo)]
+        high = [torch.where(use, x[..., :count, :], -1e9).flatten(2).amax(2) for x in (self.s_hi, self.d_hi)]
+        return torch.stack([low[0], high[0], low[1], high[1]], -1)
 
 
 def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor, config: PlannerConfig) -> Obstacles:
-    """Agents of a single scene (no batch axis) that come near the path. node_time ``[N]`` starts with 0."""
-    mean, yaw, covariance, spoken = _at_nodes(scene, node_time)
-    near = _near_path(mean, scene.agents.box[:, 3], path) & scene.agents.valid
-    index = near.nonzero()[:, 0]
-    if not len(index):
-        return _nobody(node_time)
-    mean, yaw, covariance, spoken = mean[index], yaw[index], covariance[index], spoken[index]
+    """Agents of S scenes that come near their path. node_time ``[N]`` starts with 0."""
     agents, futures = scene.agents, scene.futures
-    length, width = agents.box[index, 3].double(), agents.box[index, 4].double()
-
-    s, d, valid = path.project(mean)
-    _, heading, curvature = path.evaluate(s)
-    phi = wrap_angle(yaw - heading)
-    cos, sin = torch.cos(phi), torch.sin(phi)
-    # Offsets along the agent's axis, with the bow of the path (second order in the offset).
-    offset = length[:, None] * ((torch.arange(PIECES) + 0.5) / PIECES - 0.5)  # [A, P]
-    offset = offset[:, None, None, :]
-    stretch = 1 / (1 - curvature * d).clamp(min=0.1)
-    piece_s = s[..., None] + offset * (cos * stretch)[..., None]
-    piece_d = d[..., None] + offset * sin[..., None] - 0.5 * (curvature * cos**2)[..., None] * offset**2
-    half_length, half_width = (length / (2 * PIECES))[:, None, None], (width / 2)[:, None, None]
-    half_s = half_length * cos.abs() + half_width * sin.abs()
-    half_d = half_length * sin.abs() + half_width * cos.abs()
-
-    weight = futures.probability[index].double() * agents.existence[index].double()[:, None]
-    sigma_s = _sigma(covariance, heading, config.risk.sigma_floor)
-    sigma_d = _sigma(covariance, heading + torch.pi / 2, config.risk.sigma_floor)
-    q = risk_quantile(torch.ones(1, dtype=torch.float64), config.risk.hit_probability)
-    half_s, half_d = half_s[..., None], (half_d + (q * sigma_d).clamp(max=config.risk.lateral_max))[..., None]
-
-    active = spoken & valid & (weight > 1e-3)[..., None]
-    velocity = agents.velocity[index].double()
-    direction = torch.stack([torch.cos(heading[:, 0, 0]), torch.sin(heading[:, 0, 0])], -1)
-    drift = (mean[:, :, node_time <= 3.0] - mean[:, :, :1]).norm(dim=-1).amax(-1)
-    main = weight.argmax(1, keepdim=True)
-    speed = velocity.norm(dim=-1)
-    standing = (speed < STANDING_SPEED) & (drift.gather(1, main)[:, 0] < STANDING_DRIFT)
-    standing = standing | (agents.agent_class[index] == AgentClass.STATIC)
+    nodes = bracket(futures.time.detach().numpy(), node_time.numpy())
+    near = _near_path(scene, path, nodes)
+    if not near.shape[1]:
+        return _nobody(len(near), futures.probability.shape[2], node_time)
+    there, index = near >= 0, torch.from_numpy(near.clip(min=0))
+    present = torch.from_numpy(there)
+    pick = lambda values: _pick(values, index)  # noqa: E731
+    box, velocity, kind = pick(agents.box).double(), pick(agents.velocity).double(), pick(agents.agent_class)
+    weight = pick(futures.probability).double() * (pick(agents.existence).double() * present)[..., None]
+    s_lo, s_hi, d_lo, d_hi, sigma_s, phi, heading, valid, mean = ProjectAgents.apply(
+        box,
+        pick(agents.position_covariance).double(),
+        pick(futures.mean).double(),
+        pick(futures.yaw).double(),
+        pick(futures.covariance).double(),
+        path.cubics,
+        path.splines(),
+        nodes,
+        Spread(config.risk.sigma_floor, _certain_quantile(config.risk.hit_probability), config.risk.lateral_max),
+    )
+    counts = _spoken(pick(futures.valid).numpy(), nodes) & valid.numpy() & (weight.detach().numpy() > 1e-3)[..., None]
+    here, speed = heading[:, :, 0, 0], velocity.norm(dim=-1)
+    standing = _standing(speed.detach().numpy(), mean.numpy(), weight.detach().numpy(), kind.numpy(), node_time)
     return Obstacles(
         node_time=node_time,
-        s_lo=_sweep(piece_s - half_s, torch.minimum),
-        s_hi=_sweep(piece_s + half_s, torch.maximum),
-        d_lo=_sweep(piece_d - half_d, torch.minimum),
-        d_hi=_sweep(piece_d + half_d, torch.maximum),
+        s_lo=s_lo,
+        s_hi=s_hi,
+        d_lo=d_lo,
+        d_hi=d_hi,
         sigma_s=sigma_s,
         relative_heading=phi,
-        speed_s=(velocity * direction).sum(-1),
+        speed_s=velocity[..., 0] * torch.cos(here) + velocity[..., 1] * torch.sin(here),
         speed=speed,
-        active=active,
-        standing=standing,
+        active=torch.from_numpy(counts),
+        standing=torch.from_numpy(standing & there),
         weight=weight,
-        track_id=agents.track_id[index],
-        agent_class=agents.agent_class[index],
-        agent_index=index,
+        track_id=torch.where(present, pick(agents.track_id), -1),
+        agent_class=torch.where(present, kind, -1),
+        agent_index=torch.from_numpy(near),
+        present=present,
     )
 
 
@@ -146,58 +130,84 @@ def risk_quantile(weight: Tensor, hit_probability: float) -> Tensor:
     return torch.special.ndtri(1 - ratio)
 
 
-def _at_nodes(scene: VectorScene, node_time: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Forecasts and the box of now, interpolated to the nodes: mean, yaw, covariance, spoken."""
-    agents, futures = scene.agents, scene.futures
-    modes = futures.mean.shape[1]
-    time = torch.cat([torch.zeros(1, dtype=torch.float64), futures.time.double()])
-    now = agents.box[:, None, None, :3].double().expand(-1, modes, 1, 3)
-    mean = torch.cat([now[..., :2], futures.mean.double()], 2)
-    yaw = torch.cat([now[..., 2], futures.yaw.double()], 2)
-    cov_now = agents.position_covariance[:, None, None].double().expand(-1, modes, 1, 2, 2)
-    covariance = torch.cat([cov_now, futures.covariance.double()], 2)
-    spoken = torch.cat([futures.valid.any(2, keepdim=True), futures.valid], 2)
-    i = (torch.searchsorted(time, node_time.clamp(max=float(time[-1])), right=True) - 1).clamp(0, len(time) - 2)
-    f = ((node_time - time[i]) / (time[i + 1] - time[i])).clamp(0, 1)
-    turn = wrap_angle(yaw[:, :, i + 1] - yaw[:, :, i])
-    return (
-        mean[:, :, i] + (mean[:, :, i + 1] - mean[:, :, i]) * f[:, None],
-        yaw[:, :, i] + turn * f,
-        covariance[:, :, i] + (covariance[:, :, i + 1] - covariance[:, :, i]) * f[:, None, None],
-        spoken[:, :, i] & (spoken[:, :, i + 1] | (f < 1e-9)),
-    )
+def _pick(values: Tensor, index: Int[Tensor, "S A"]) -> Tensor:
+    """Agents ``[S, A, ...]`` out of ``[S, A', ...]``."""
+    if len(values) == 1:
+        return values if index.shape[1] == values.shape[1] else values.index_select(1, index[0])
+    return values.flatten(0, 1)[index + torch.arange(len(index))[:, None] * values.shape[1]]
 
 
-def _near_path(mean: Tensor, length: Tensor, path: ReferencePath) -> Tensor:
-    """``[A]``: any mode comes near the path; judged at every other node and every fourth knot."""
-    if not len(mean):
-        return torch.zeros(0, dtype=torch.bool)
-    some = mean.detach()[:, :, ::2]
-    step = (mean.detach()[:, :, 1:] - mean.detach()[:, :, :-1]).norm(dim=-1).flatten(1).amax(1)
-    distance = torch.cdist(some.reshape(-1, 2), path.knots.detach()[::4]).amin(1).reshape(some.shape[:-1])
-    return distance.flatten(1).amin(1) < REACH_LATERAL + 2.0 + length / 2 + step
+def _near_path(scene: VectorScene, path: ReferencePath, nodes: Nodes) -> np.ndarray:
+    """``[S, A]``: positions of the agents any mode of which comes near the path, -1 where there are fewer than in
+
+    other scenes. Judged at every other node and every fourth knot.
+    """
+    valid, boxes = scene.agents.valid.numpy(), scene.agents.box.detach().numpy()
+    forecast = scene.futures.mean.detach().numpy()
+    knots, count = path.knots.detach().numpy(), path.count.tolist()
+    found = []
+    for k, box in enumerate(boxes):
+        own = knots[k, : count[k] : 4]
+        reach = REACH_LATERAL + 2.0 + box[:, 3] / 2
+        now = _distance(box[:, :2], own)
+        near = valid[k] & (now < reach)  # at the first node already
+        later = np.flatnonzero(valid[k] & ~near)
+        if len(later):
+            # Its points lie within `travel` of where it is, and a step is twice that at most.
+            way = forecast[k, later] - box[later, None, None, :2]
+            travel = np.sqrt((way * way).sum(-1).max((1, 2), initial=0.0))
+            later = later[now[later] < reach[later] + 3 * travel + 1e-6]
+        if len(later):
+            at = at_nodes(forecast[k, later], box[later, :2], nodes.of(k))
+            step = np.sqrt((np.diff(at, axis=2) ** 2).sum(-1)).max((1, 2))
+            closest = _distance(at[:, :, ::2].reshape(-1, 2), own).reshape(len(later), -1).min(1)
+            near[later] = closest < reach[later] + step
+        found.append(np.flatnonzero(near))
+    out = np.full((len(valid), max(map(len, found))), -1)
+    for row, index in zip(out, found):
+        row[: len(index)] = index
+    return out
 
 
-def _sigma(covariance: Tensor, direction: Tensor, floor: float) -> Tensor:
-    """sqrt(n' C n) for the unit vector n at the angle `direction`, at least the floor."""
-    n = torch.stack([torch.cos(direction), torch.sin(direction)], -1)
-    variance = (n[..., None, :] @ covariance @ n[..., None])[..., 0, 0]
-    return (variance + floor**2).clamp(min=floor**2).sqrt()
+def _distance(points: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """``[Q]`` m from points ``[Q, 2]`` to the nearest knot."""
+    nearest = ((knots * knots).sum(1) / 2 - points @ knots.T).min(1)
+    return np.sqrt(np.maximum((points * points).sum(1) + 2 * nearest, 0.0))
 
 
-def _sweep(value: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Extreme of an interval end over the half steps to both neighbours along the node axis."""
-    before = torch.cat([value[:, :, :1], (value[:, :, :-1] + value[:, :, 1:]) / 2], 2)
-    after = torch.cat([(value[:, :, :-1] + value[:, :, 1:]) / 2, value[:, :, -1:]], 2)
-    return pick(pick(value, before), after)
+def _spoken(valid: np.ndarray, nodes: Nodes) -> np.ndarray:
+    """``[S, A, M, N]``: the forecast says something about the node: at both neighbouring times, or at its own."""
+    out = []
+    for k, said in enumerate(valid):
+        i, f, _ = nodes.of(k)
+        begin = said.take(np.maximum(i - 1, 0), 2)
+        begin[:, :, i == 0] = said.any(2)[..., None]
+        out.append(begin & (said.take(i, 2) | (f < 1e-9)))
+    return np.array(out)
 
 
-def _nobody(node_time: Tensor) -> Obstacles:
-    """One inactive agent: reductions over agents need at least one."""
-    z = torch.zeros(1, 1, len(node_time), PIECES, dtype=torch.float64)
-    one = torch.zeros(1, dtype=torch.float64)
-    index = torch.full((1,), -1, dtype=torch.int64)
+def _standing(
+    speed: np.ndarray, mean: np.ndarray, weight: np.ndarray, kind: np.ndarray, node_time: Tensor
+) -> np.ndarray:
+    """``[S, A]``: slow now, and in the most likely mode soon; or unable to move."""
+    slow = speed < STANDING_SPEED
+    k, a = slow.nonzero()
+    soon = mean[k, a, weight[k, a].argmax(1), : np.searchsorted(node_time.numpy(), SOON, side="right")]
+    slow[k, a] = ((soon - soon[:, :1]) ** 2).sum(-1).max(1) < STANDING_DRIFT**2
+    return slow | (kind == AgentClass.STATIC)
+
+
+@lru_cache(maxsize=8)
+def _certain_quantile(hit_probability: float) -> float:
+    """The quantile for an object that certainly exists in one mode."""
+    return float(risk_quantile(torch.ones((), dtype=torch.float64), hit_probability))
+
+
+def _nobody(scenes: int, modes: int, node_time: Tensor) -> Obstacles:
+    """One absent agent in every scene: reductions over agents need at least one."""
+    z = torch.zeros(scenes, 1, max(modes, 1), len(node_time), PIECES, dtype=torch.float64)
+    flat, no = z[..., 0], torch.zeros(scenes, 1, dtype=torch.bool)
+    one, index = flat[..., 0, 0], torch.full((scenes, 1), -1, dtype=torch.int64)
     return Obstacles(
-        node_time, z, z, z, z, z[..., 0], z[..., 0], one, one, torch.zeros(1, 1, len(node_time), dtype=torch.bool),
-        torch.zeros(1, dtype=torch.bool), one[:, None], index, index.clone(), index.clone(),
-    )  # fmt: skip
+        node_time, z, z, z, z, flat, flat, one, one, flat.bool(), no, flat[..., 0], index, index, index, no
+    )

@@ -1,33 +1,39 @@
-"""The planner on one page: path -> obstacles -> decisions -> convex programs -> choice -> certificate."""
+"""The planner on one page: path -> obstacles -> decisions -> convex programs -> choice -> certificate.
+
+Everything runs for S scenes at once; from the decisions on, all R candidates of all scenes are one batch.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from planner.certificate import RowNames, candidate_certificate, explain, row_ids
+from planner import lateral, longitudinal
+from planner.batch_plan import BatchPlan
+from planner.certificate import SolvedProgram
 from planner.config import PlannerConfig
 from planner.conflicts import conflict_bounds
 from planner.corridor import lateral_bounds
 from planner.decisions import CandidateSet, assemble
-from planner.grid import make_grid
+from planner.grid import Grid, make_grid
 from planner.kinematics import frenet_view, integrate
-from planner.lateral import LateralState, build_lateral, lateral_state
-from planner.longitudinal import build_longitudinal, longitudinal_motion
-from planner.manoeuvres import Manoeuvre, Start, Surface, enumerate_manoeuvres, usable_surface
+from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
 from planner.obstacles import Obstacles, project_obstacles
 from planner.preference import candidate_costs
-from planner.qp.dense import QPSolution, SolveStatus
-from planner.qp.dense_layer import solve_differentiable
+from planner.proposed_motion import beside_own_offset, beside_own_speed, of_candidates, proposed_reference
+from planner.qp.layer import SolveReport, solve_differentiable
+from planner.qp.solver import SolveOptions
 from planner.reference_path import ReferencePath, build_reference_path
-from planner.result import Candidate, PlanResult, PlanStatus
+from planner.result import PlanResult
 from planner.scene import Trajectory, VectorScene, VehicleParameters
-from planner.scene.frames import wrap_angle
+from planner.sensitivity import replay_sensitivity
 from planner.speed_profile import free_speed
+from planner.surface import Start, Surface, start_state, usable_surface
+from planner.tracking import TrackingReference
 
 
 @dataclass
@@ -43,23 +49,8 @@ class PlannerMemory:
     time_us: int | None = None
 
 
-@dataclass
-class _Solved:
-    """Everything about all candidates after the last pass; K candidates."""
-
-    trajectory: Trajectory  # [K, 2, F + 1]
-    status: list[SolveStatus]
-    longitudinal: QPSolution
-    lateral: QPSolution
-    longitudinal_labels: list[RowNames]
-    lateral_labels: list[RowNames]
-    residuals: tuple[Any, Any]
-    solve_time: float
-    trusted: list[dict[str, Any]]
-
-
 class ConvexPlanner:
-    """Plans single scenes; keeps a memory of its last decision.
+    """Plans single scenes, with a memory of its last decision, or batches of unrelated ones.
 
         planner = ConvexPlanner()
         result = planner.plan(scene)          # scene: VectorScene
@@ -78,134 +69,48 @@ class ConvexPlanner:
         """Forget the last decision; call between unrelated scenes."""
         self.memory = PlannerMemory()
 
-    def plan(self, scene: VectorScene) -> PlanResult:
+    def plan(self, scene: VectorScene, deadline: float | None = None) -> PlanResult:
         """Plan one scene (no batch axis). Raises ValueError for a malformed scene.
 
         Never raises for a hard one: every candidate carries its status, and a scene without any solved candidate has
-        the status INFEASIBLE and no `chosen`.
+        no `chosen`. deadline (s from the call): candidates not solved by then are OUT_OF_TIME, never an unfinished iterate.
         """
         with torch.no_grad():
-            return self._plan(scene)
+            return self._plan_one(scene, deadline)
 
     def plan_differentiable(self, scene: VectorScene) -> PlanResult:
         """As `plan`, with autograd history: gradients of trajectories and costs reach the scene's tensors.
 
         Discrete choices (which decisions exist, which is preferred) carry none.
         """
-        return self._plan(scene)
+        return self._plan_one(scene, None)
 
-    def _plan(self, scene: VectorScene) -> PlanResult:
-        began = time.perf_counter()
-        scene = scene.validate().double()
+    def plan_batch(self, scenes: VectorScene, memories: Sequence[PlannerMemory] | None = None) -> BatchPlan:
+        """Plan S scenes (one batch axis) at once, with autograd history where it is enabled.
+
+        The planner's own memory is neither used nor changed; memories: one per scene, if they are to count.
+        Raises ValueError for a malformed batch.
+        """
+        scenes = scenes.validate()
+        if len(scenes.batch_shape) != 1:
+            raise ValueError(f"scenes: expected one batch axis, got {scenes.batch_shape}")
+        count = scenes.batch_shape[0]
+        memories = list(memories) if memories is not None else [PlannerMemory() for _ in range(count)]
+        if len(memories) != count:
+            raise ValueError(f"memories: expected {count}, got {len(memories)}")
+        return plan_scenes(scenes, memories, self.config, self.vehicle)
+
+    def _plan_one(self, scene: VectorScene, deadline: float | None) -> PlanResult:
+        scene = scene.validate()
         if scene.batch_shape:
             raise ValueError(f"scene: expected a single scene, got batch axes {scene.batch_shape}")
         self._remember_standing(scene)
-        config, vehicle = self.config, self.vehicle
-
-        # Path and obstacles in Frenet coordinates.
-        path = build_reference_path(scene.route)
-        start = _start(scene, path)
-        grid = make_grid(config.horizon)
-        node_time = torch.cat([torch.zeros(1, dtype=torch.float64), grid.node_time])
-        obstacles = project_obstacles(scene, path, node_time, config)
-
-        # Decisions, each made convex.
-        surface = usable_surface(path, start, vehicle, config)
-        manoeuvres = enumerate_manoeuvres(path, obstacles, surface, start, self.memory.standing_time, vehicle, config)
-        conflicts = conflict_bounds(obstacles, manoeuvres, surface, start, vehicle, config)
-        v_profile = free_speed(path, start, config, grid.node_time)
-        candidates = assemble(
-            conflicts, manoeuvres, obstacles, start, v_profile, path.length - vehicle.front, self.memory.decision,
-            vehicle, config,
-        )  # fmt: skip
-
-        # Solve all, certify, put in order of preference.
-        solved = self._solve(scene, path, start, candidates, manoeuvres, obstacles, surface)
-        result = self._rank(scene, path, start, candidates, manoeuvres, obstacles, surface, solved, v_profile)
-        result.total_time = time.perf_counter() - began
-        result.solve_time = solved.solve_time
+        memory = PlannerMemory(self.memory.decision, self.memory.standing_time)
+        batch = plan_scenes(scene.apply(lambda t: t[None]), [memory], self.config, self.vehicle, deadline)
+        result = batch.result(0)
         chosen = result.chosen
         self.memory.decision = chosen.decision if chosen else ""
-        return result
-
-    def _solve(
-        self,
-        scene: VectorScene,
-        path: ReferencePath,
-        start: Start,
-        candidates: CandidateSet,
-        manoeuvres: list[Manoeuvre],
-        obstacles: Obstacles,
-        surface: Surface,
-    ) -> _Solved:
-        config, vehicle = self.config, self.vehicle
-        grid = make_grid(config.horizon)
-        k, fine = len(candidates.kind), len(grid.time)
-        weights = _weights(scene, config)
-        options = {"backend": config.solver.backend, "second_opinion": config.solver.second_opinion}
-        # Longitudinal, then lateral; the second pass linearises about what the first one would drive.
-        rho = torch.ones(k, 2, fine, dtype=torch.float64)
-        about = LateralState(*torch.zeros(3, k, 2, fine, dtype=torch.float64))  # straight along the path
-        ego = torch.stack([scene.ego.x, scene.ego.y, scene.ego.yaw, start.v, start.a, start.kappa])
-        spent, reports = 0.0, []
-        for number in range(config.solver.passes):
-            last = number == config.solver.passes - 1
-            lon_problem, lon_labels = build_longitudinal(
-                candidates.bounds, start.s, start.v, start.a, rho, weights, config
-            )
-            jerk, lon_report = solve_differentiable(lon_problem, **options)
-            motion = longitudinal_motion(jerk[:, : grid.inputs], start.s, start.v, start.a, rho, config)
-            bounds = lateral_bounds(candidates, manoeuvres, obstacles, surface, motion, start, vehicle, config)
-            s_mid = motion.s - motion.v * grid.step / 2
-            bend = path.evaluate(s_mid)[2]
-            lat_problem, lat_labels, affine = build_lateral(
-                bounds, motion, bend, about, (start.d, start.psi, start.kappa), weights, config, vehicle
-            )
-            rate, lat_report = solve_differentiable(lat_problem, **options)
-            state = lateral_state(rate, affine)
-            trajectory = integrate(motion, state.kappa, ego, grid.step)
-            spent += lon_report["solution"].solve_time + lat_report["solution"].solve_time
-            reports += [lon_report, lat_report]
-            if not last:
-                _, about, rho = frenet_view(trajectory, path, motion.s)
-                about = LateralState(about.d.clamp(-6, 6), about.psi.clamp(-1, 1), about.kappa)
-        lon, lat = lon_report["solution"], lat_report["solution"]
-        status = [a if a is not SolveStatus.SOLVED else b for a, b in zip(lon.status, lat.status)]
-        return _Solved(
-            trajectory, status, lon, lat,
-            row_ids(lon_labels, candidates.bounds, grid), row_ids(lat_labels, bounds, grid),
-            (lon_problem, lat_problem), spent, reports,
-        )  # fmt: skip
-
-    def _rank(
-        self,
-        scene: VectorScene,
-        path: ReferencePath,
-        start: Start,
-        candidates: CandidateSet,
-        manoeuvres: list[Manoeuvre],
-        obstacles: Obstacles,
-        surface: Surface,
-        solved: _Solved,
-        v_profile: Tensor,
-    ) -> PlanResult:
-        costs = candidate_costs(
-            solved.trajectory[:, 0], path, candidates, obstacles, v_profile, self.memory.decision, self.vehicle,
-            self.config,
-        )  # fmt: skip
-        out = []
-        for i, status in enumerate(solved.status):
-            candidate = Candidate(candidates.text[i], candidates.kind[i], candidates.duties[i], PlanStatus[status.name])
-            if status is SolveStatus.SOLVED:
-                candidate.cost = costs[i] if costs.requires_grad else float(costs[i])
-                candidate.trajectory = solved.trajectory[i, 0]
-                candidate.tail = solved.trajectory[i, 1]
-            candidate_certificate(candidate, i, solved)
-            out.append(candidate)
-        out.sort(key=lambda c: (c.status is not PlanStatus.SOLVED, _plain(c.cost)))
-        found = any(s is SolveStatus.SOLVED for s in solved.status)
-        result = PlanResult(PlanStatus.SOLVED if found else PlanStatus.INFEASIBLE, out, path.knots.detach(), 0.0, 0.0)
-        result.explanation = explain(result, _plain(start.v), _plain(v_profile[-1]))
+        result.replay = lambda track: replay_sensitivity(scene, memory, self.config, self.vehicle, result, track)
         return result
 
     def _remember_standing(self, scene: VectorScene) -> None:
@@ -214,30 +119,145 @@ class ConvexPlanner:
         if not 0.0 <= elapsed < 1.0:
             self.reset()
             elapsed = 0.0
-        speed = scene.agents.velocity.norm(dim=-1)
-        still = {int(i) for i, v, ok in zip(scene.agents.track_id, speed, scene.agents.valid) if ok and v < 0.3}
+        still = (scene.agents.velocity.norm(dim=-1) < 0.3) & scene.agents.valid
         before = self.memory.standing_time
-        self.memory.standing_time = {i: before.get(i, 0.0) + elapsed for i in still}
+        self.memory.standing_time = {i: before.get(i, 0.0) + elapsed for i in scene.agents.track_id[still].tolist()}
         self.memory.time_us = now
 
 
-def _plain(value: Tensor | float | None) -> float:
-    """A number without history; 0 for none."""
-    return float(value.detach()) if isinstance(value, Tensor) else float(value or 0.0)
+def plan_scenes(
+    scenes: VectorScene,
+    memories: Sequence[PlannerMemory],
+    config: PlannerConfig,
+    vehicle: VehicleParameters,
+    deadline: float | None = None,
+    tracking: TrackingReference | None = None,
+) -> BatchPlan:
+    """The whole method for S validated scenes (one batch axis) and their memories.
+
+    deadline: s from now. tracking ``[S, N]``: a motion to stay close to; by default the scenes' own learned reference.
+    """
+    began = time.perf_counter()
+    scenes = scenes.double()
+    grid = make_grid(config.horizon)
+
+    # Path and obstacles in Frenet coordinates.
+    path = build_reference_path(scenes.route)
+    start = start_state(scenes, path)
+    obstacles = project_obstacles(scenes, path, grid.node_time_from_now, config)
+
+    # Decisions, each made convex.
+    surface = usable_surface(path, start, vehicle, config)
+    standing = [memory.standing_time for memory in memories]
+    manoeuvres = enumerate_manoeuvres(path, obstacles, surface, start, standing, vehicle, config)
+    conflicts = conflict_bounds(obstacles, manoeuvres, surface, start, vehicle, config)
+    v_profile = free_speed(path, start, config, grid.node_time)
+    preferred = [memory.decision for memory in memories]
+    candidates = assemble(
+        conflicts, manoeuvres, obstacles, start, v_profile, path.length - vehicle.front, preferred, vehicle, config
+    )
+
+    # Solve all, compare, certify.
+    by = None if deadline is None else began + deadline
+    tracking = tracking or proposed_reference(scenes, path, config)
+    solved = solve_candidates(
+        scenes, path, start, candidates, manoeuvres, obstacles, surface, vehicle, config, by, tracking
+    )
+    cost = candidate_costs(
+        solved.trajectory, path, candidates, obstacles, v_profile, preferred, vehicle, config, scenes.proposal
+    )
+    return BatchPlan(
+        len(memories), candidates, solved.trajectory, solved.tail, cost, solved.programs, solved.trusted, path,
+        start.v, v_profile[:, -1], solved.solve_time, time.perf_counter() - began,
+    )  # fmt: skip
 
 
-def _start(scene: VectorScene, path: ReferencePath) -> Start:
-    ego = scene.ego
-    s, d, _ = path.project(torch.stack([ego.x, ego.y]))
-    _, heading, bend = path.evaluate(s)
-    return Start(s, d, wrap_angle(ego.yaw - heading), ego.curvature, ego.v.clamp(min=0), ego.a, bend)
+@dataclass
+class SolvedCandidates:
+    """trajectory, tail ``[R, F + 1]``; programs: longitudinal and lateral of the last pass; trusted ``[R]``;
+    solve_time (s) inside the solver."""
+
+    trajectory: Trajectory
+    tail: Trajectory
+    programs: tuple[SolvedProgram, SolvedProgram]
+    trusted: Tensor
+    solve_time: float
 
 
-def _weights(scene: VectorScene, config: PlannerConfig) -> Tensor:
+def solve_candidates(
+    scenes: VectorScene,
+    path: ReferencePath,
+    start: Start,
+    candidates: CandidateSet,
+    manoeuvres: Manoeuvres,
+    obstacles: Obstacles,
+    surface: Surface,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+    by: float | None = None,
+    tracking: TrackingReference | None = None,
+) -> SolvedCandidates:
+    """Longitudinal, then lateral; every further pass linearises about what the last one would drive.
+
+    by: `time.perf_counter()` value after which what is not solved is OUT_OF_TIME. tracking: see `plan_scenes`.
+    """
+    grid = make_grid(config.horizon)
+    scene = candidates.scene
+    rows, here = path.rows(scene), start.rows(scene)
+    weights = cost_weights(scenes, config)[scene]
+    follow = None if tracking is None else of_candidates(tracking, scene, candidates.hold)
+    beside = follow and beside_own_speed(follow, weights, candidates.bounds)
+    ego = torch.stack([scenes.ego.x, scenes.ego.y, scenes.ego.yaw, start.v, start.a, start.kappa], -1)[scene]
+    shape = (len(scene), 2, len(grid.time))
+    rho = torch.ones(shape, dtype=torch.float64)
+    about = lateral.LateralState(*torch.zeros(3, *shape, dtype=torch.float64))  # straight along the path
+    reports: list[SolveReport] = []
+
+    def solve(problem):  # type: ignore[no-untyped-def]
+        left = float("inf") if by is None else max(by - time.perf_counter(), 0.0)
+        z, report = solve_differentiable(problem, _options(config, left))
+        reports.append(report)
+        return z
+
+    for number in range(config.solver.passes):
+        along = longitudinal.build_longitudinal(candidates.bounds, here, rho, weights, config, beside)
+        motion = longitudinal.longitudinal_motion(solve(along), here, rho, config)
+        bounds = lateral_bounds(candidates, manoeuvres, obstacles, surface, motion, start, vehicle, config)
+        bend = rows.evaluate(motion.s - motion.v * grid.step / 2)[2]
+        aside = follow and beside_own_offset(follow, weights, bounds)
+        across = lateral.build_lateral(bounds, motion, bend, about, here, weights, config, vehicle, aside)
+        state = lateral.lateral_state(solve(across.problem), across)
+        driven = integrate(motion, state.kappa, ego, grid.step)
+        if number < config.solver.passes - 1:
+            _, seen, rho = frenet_view(driven, rows, motion.s)
+            about = lateral.LateralState(seen.d.clamp(-6, 6), seen.psi.clamp(-1, 1), seen.kappa)
+    programs = (
+        _named(along, reports[-2], longitudinal.LIMIT_RULES, longitudinal.limit_ids(candidates.bounds, grid), grid),
+        _named(across.problem, reports[-1], lateral.LIMIT_RULES, lateral.limit_ids(bounds, grid), grid),
+    )
+    trusted = torch.stack([report.trusted for report in reports]).all(0)
+    spent = sum(report.solution.solve_time for report in reports)
+    return SolvedCandidates(driven[:, 0], driven[:, 1], programs, trusted, spent)
+
+
+def cost_weights(scenes: VectorScene, config: PlannerConfig) -> Tensor:
+    """``[S, W]``: configured weights in the order of CostWeights, times the learned factors of the proposal."""
     w = config.weights
     base = torch.tensor(
         [w.speed, w.acceleration, w.jerk, w.gap, w.offset, w.heading, w.curvature, w.curvature_rate],
         dtype=torch.float64,
-    )
-    proposal = scene.proposal
+    ).expand(*scenes.batch_shape, -1)
+    proposal = scenes.proposal
     return base if proposal is None or proposal.cost_weight is None else base * proposal.cost_weight
+
+
+def _options(config: PlannerConfig, deadline: float) -> SolveOptions:
+    s = config.solver
+    return SolveOptions(
+        backend=s.backend, tolerance=s.tolerance, threads=s.threads, deadline=deadline, smoothing=s.smoothing
+    )
+
+
+def _named(problem, report: SolveReport, rules, ids, grid: Grid) -> SolvedProgram:  # type: ignore[no-untyped-def]
+    time = tuple(round(float(grid.node_time[n]), 2) for n in grid.stage_node)
+    return SolvedProgram(problem, report.solution, rules, time, tuple(b == 1 for b in grid.stage_branch), *ids)

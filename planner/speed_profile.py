@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from planner.config import PlannerConfig
-from planner.manoeuvres import Start
+from planner.surface import Start
 from planner.reference_path import SPACING, ReferencePath
 
 
-def allowed_speed(path: ReferencePath, config: PlannerConfig) -> Tensor:
-    """``[n]`` m/s at the path's knots: the lower of speed limit and what curvature and its change allow in comfort,
+def allowed_speed(path: ReferencePath, config: PlannerConfig) -> Float[Tensor, "S n"]:
+    """m/s at the paths' knots: the lower of speed limit and what curvature and its change allow in comfort,
 
-    lowered backwards so that comfortable braking suffices: v_i^2 <= v_{i+1}^2 + 2 b ds.
+    lowered backwards so that comfortable braking suffices: v_i^2 <= v_{i+1}^2 + 2 b ds. Arbitrary beyond a path's end.
     """
     comfort = config.comfort
-    s = torch.arange(len(path.knots), dtype=torch.float64) * SPACING
-    curvature = path.evaluate(s)[2].abs()
-    change = torch.gradient(path.evaluate(s)[2])[0].abs() / SPACING
+    n, count = path.knots.shape[1], path.count[:, None]
+    number = torch.arange(n)
+    s = number * torch.tensor(SPACING, dtype=torch.float64)
+    curvature = path.evaluate(s.expand(len(count), -1))[2]
+    # Central differences, one-sided at the ends; beyond the end the curvature keeps its last value.
+    beside = torch.cat([curvature[:, :1], curvature, curvature[:, -1:]], 1)
+    inside = (number > 0) & (number < count - 1)
+    change = (beside[:, 2:] - beside[:, :-2]).abs() / torch.where(inside, 2 * SPACING, SPACING)
     v = path.speed_limit * comfort.speed_fraction
-    v = torch.minimum(v, (comfort.lateral_acceleration / curvature.clamp(min=1e-4)).sqrt())
+    v = torch.minimum(v, (comfort.lateral_acceleration / curvature.abs().clamp(min=1e-4)).sqrt())
     v = torch.minimum(v, (comfort.curvature_rate / change.clamp(min=1e-4)).clamp(min=4.0))
     # Backward pass: v_i^2 = min over j >= i of v_j^2 + 2 b (s_j - s_i), a cumulative minimum from the right.
     ramp = 2 * comfort.braking * s
-    lowest = torch.flip(torch.cummin(torch.flip(v**2 + ramp, [0]), 0).values, [0])
+    reached = torch.where(number < count, v**2 + ramp, 1e30)
+    lowest = torch.flip(torch.cummin(torch.flip(reached, [1]), 1).values, [1])
     return (lowest - ramp).clamp(min=0.25).sqrt()
 
 
-def free_speed(path: ReferencePath, start: Start, config: PlannerConfig, node_time: Tensor) -> Tensor:
-    """``[N]`` m/s: allowed speed where ego would be at the nodes if nobody were in the way."""
-    v_allowed = allowed_speed(path, config)
-    step, limits = 0.1, config.limits
-    allowed = v_allowed.detach().tolist()
-    s, v = float(start.s.detach()), float(start.v.detach())
+def free_speed(path: ReferencePath, start: Start, config: PlannerConfig, node_time: Tensor) -> Float[Tensor, "S N"]:
+    """m/s: allowed speed where ego would be at the nodes if nobody were in the way."""
+    allowed = allowed_speed(path, config)
+    step = 0.1
+    nodes = [round(t / step) - 1 for t in node_time.tolist()]
+    rows, count = allowed.detach().tolist(), path.count.tolist()
+    begin = zip(start.s.detach().tolist(), start.v.detach().tolist())
+    driven = [_drive(row[:n], s, v, config, step, nodes[-1] + 1) for row, n, (s, v) in zip(rows, count, begin)]
+    at = np.array(driven)[:, nodes] / SPACING
+    i = np.clip(np.floor(at).astype(np.int64), 0, np.array(count)[:, None] - 2)
+    f, i = torch.from_numpy(np.clip(at - i, 0, 1)), torch.from_numpy(i)
+    begin = allowed.gather(1, i)
+    return begin + (allowed.gather(1, i + 1) - begin) * f
+
+
+def _drive(allowed: list[float], s: float, v: float, config: PlannerConfig, step: float, count: int) -> list[float]:
+    """s (m) after each of the steps when following the allowed speeds at the knots, on plain numbers."""
+    gain = config.limits.acceleration_max * 0.8 * step
+    loss = 2 * config.comfort.braking * step
+    last = len(allowed) - 1
     positions = []
-    count = round(float(node_time[-1]) / step)
     for _ in range(count):
-        target = allowed[min(int(s / SPACING), len(allowed) - 1)]
-        gain = limits.acceleration_max * 0.8 * step
-        v = min(v + gain, target) if v < target else max(v - 2 * config.comfort.braking * step, target)
+        target = allowed[min(int(s / SPACING), last)]
+        v = min(v + gain, target) if v < target else max(v - loss, target)
         s += v * step
         positions.append(s)
-    at = torch.tensor([positions[round(float(t) / step) - 1] for t in node_time], dtype=torch.float64)
-    i = (at / SPACING).floor().long().clamp(0, len(v_allowed) - 2)
-    f = (at / SPACING - i).clamp(0, 1)
-    return v_allowed[i] + (v_allowed[i + 1] - v_allowed[i]) * f
+    return positions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -25,8 +25,12 @@ ORIGIN = 25.0
 """s of ego on the test road (m): it begins 25 m behind."""
 
 
-def project(scene: VectorScene, config: PlannerConfig = CONFIG) -> Obstacles:
-    return project_obstacles(scene, build_reference_path(scene.route), TIME, config)
+def project(scene: VectorScene, config: PlannerConfig = CONFIG, time: torch.Tensor = TIME) -> Obstacles:
+    """Of a single scene, seen without the axis of scenes."""
+    batch = scene.apply(lambda t: t[None])
+    o = project_obstacles(batch, build_reference_path(batch.route), time, config)
+    names = (f.name for f in fields(o) if f.name != "node_time")
+    return replace(o, **{name: getattr(o, name)[0] for name in names})
 
 
 def one(other: Other, config: PlannerConfig = CONFIG, **road) -> Obstacles:
@@ -65,7 +69,7 @@ def test_the_pieces_cover_the_forecast_box_at_every_node(x, y, yaw, v, bend, lon
     slack = 1e-6 if bend == 0.0 else 0.3
     size = (12.0, 2.9) if long else (4.5, 1.9)
     scene = make_scene(8.0, (Other(x, y, yaw, v, size=size, sigma=0.0, spread=0.0),), bend=bend)
-    path, o = build_reference_path(scene.route), project(scene)
+    path, o = build_reference_path(scene.route.apply(lambda t: t[None])), project(scene)
     if int(o.agent_index[0]) < 0:
         return
     boxes = agent_rectangles(scene, 0, 0, TIME.numpy())
@@ -77,7 +81,7 @@ def test_the_pieces_cover_the_forecast_box_at_every_node(x, y, yaw, v, bend, lon
             [[i * j, i * (1 - j), (1 - i) * (1 - j), (1 - i) * j] for i in (0, 0.5, 1) for j in (0, 0.3, 0.7, 1)]
         )
         # The order of corners goes round, so these weights blend opposite edges.
-        s, d, valid = path.project(torch.from_numpy(weights @ corner))
+        s, d, valid = (x[0] for x in path.project(torch.from_numpy(weights @ corner)[None]))
         inside = (
             (s[:, None] >= o.s_lo[0, 0, n] - slack) & (s[:, None] <= o.s_hi[0, 0, n] + slack)
             & (d[:, None] >= o.d_lo[0, 0, n] - slack) & (d[:, None] <= o.d_hi[0, 0, n] + slack)
@@ -185,7 +189,8 @@ def test_who_cannot_come_near_is_left_out_and_who_can_is_not() -> None:
 
 def test_nobody_is_one_who_does_nothing() -> None:
     o = project(make_scene(8.0))
-    assert len(o) == 1
+    assert o.present.tolist() == [False]
+    assert o.track_id.tolist() == o.agent_class.tolist() == [-1]
     assert not bool(o.active.any())
     assert not bool(o.weight.any())
 
@@ -206,6 +211,110 @@ def test_standing_is_slow_now_and_soon(other: Other, standing: bool) -> None:
 def test_nodes_between_forecast_times_are_interpolated_from_the_box_of_now() -> None:
     scene = make_scene(8.0, (Other(30.0, -8.0, math.pi / 2, 4.0, sigma=0.0, spread=0.0),))
     nodes = torch.tensor([0.0, 0.1, 0.3], dtype=F64)
-    o = project_obstacles(scene, build_reference_path(scene.route), nodes, CONFIG)
+    o = project(scene, time=nodes)
     middle = (o.d_lo[0, 0].amin(-1) + o.d_hi[0, 0].amax(-1)) / 2
     assert middle[1].item() == pytest.approx(-8.0 + 4.0 * 0.1 + (0.2 - 0.1) / 4 * 4.0, abs=1e-6)
+
+
+def many(bend: float = 0.01, empty: bool = False) -> VectorScene:
+    """Some that turn, spread and stand, one out of reach; or nobody."""
+    others = (
+        Other(20.3, 1.2, 0.2, 4.0, track_id=1, modes=((0.6, 4.0), (0.4, 1.0)), spread=0.3),
+        Other(35.7, -8.0, math.pi / 2, 3.0, AgentClass.PEDESTRIAN, track_id=2, sigma=0.2),
+        Other(30.0, 60.0, track_id=3),
+        Other(48.2, 2.4, -2.8, 0.0, AgentClass.BUS, track_id=4),
+    )
+    return make_scene(8.0, () if empty else others, bend=bend)
+
+
+def test_a_batch_of_scenes_is_each_scene_alone() -> None:
+    """Different roads, numbers of agents and modes, and forecast times; nobody; padding does nothing."""
+    scenes = [many(), make_scene(8.0, (Other(30.0, 1.0, v=2.0, track_id=9),)), many(-0.02), many(empty=True)]
+    later = scenes[2].futures
+    scenes[2] = scenes[2].replace(futures=later.replace(time=later.time + 0.05))
+    scenes[3] = scenes[3].replace(futures=scenes[3].futures.replace(time=later.time))
+    batch = VectorScene.stack(scenes)
+    together = project_obstacles(batch, build_reference_path(batch.route), TIME, CONFIG)
+    assert together.present.sum(1).tolist() == [3, 1, 2, 0]
+    for k, scene in enumerate(scenes):
+        alone, here = project(scene), together.present[k]
+        assert not bool(together.active[k, ~here].any() | together.standing[k, ~here].any())
+        assert not bool(together.weight[k, ~here].any())
+        assert together.track_id[k, ~here].tolist() == [-1] * int((~here).sum())
+        assert bool((together.extents[k, ~here, 0] > together.extents[k, ~here, 1]).all())
+        if not bool(here.any()):
+            continue
+        for field in fields(alone):
+            if field.name in ("node_time", "present"):
+                continue
+            single = getattr(alone, field.name)
+            value = getattr(together, field.name)[k, here]
+            value = value[:, : single.shape[1]] if single.ndim > 1 else value
+            assert value.double().numpy() == pytest.approx(single.double().numpy(), abs=1e-9), field.name
+
+
+def test_extents_are_what_is_taken_up_soon() -> None:
+    """A mover within three seconds, a standing one now."""
+    scene = make_scene(8.0, (Other(20.0, 1.0, v=2.0, sigma=0.0, spread=0.0), Other(40.0, -1.0, track_id=2)))
+    batch = scene.apply(lambda t: t[None])
+    o = project_obstacles(batch, build_reference_path(batch.route), TIME, CONFIG)
+    s_lo, s_hi, d_lo, d_hi = o.extents[0].unbind(-1)
+    coarse = float(TIME[TIME > 3.0][0]) + 3.0
+    assert s_lo[0].item() == pytest.approx(ORIGIN + 20 - 2.25, abs=1e-3)
+    assert s_hi[0].item() == pytest.approx(ORIGIN + 22.25 + 2.0 * coarse / 2, abs=1e-3)
+    assert (s_lo[1].item(), s_hi[1].item()) == pytest.approx((ORIGIN + 37.75, ORIGIN + 42.25), abs=1e-3)
+    assert bool((d_lo < d_hi).all())
+
+
+FIELDS = ("s_lo", "s_hi", "d_lo", "d_hi", "sigma_s", "relative_heading", "speed_s", "weight")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["agents.box", "agents.position_covariance", "agents.velocity", "agents.existence", "futures.mean", "futures.yaw",
+     "futures.covariance", "futures.probability", "route.xy"],
+)  # fmt: skip
+def test_gradients_are_those_that_differences_measure(name: str) -> None:
+    """Of everything that bounds are made of, at once, where it counts; off the kinks of intervals and of resampling."""
+    part, leaf = name.split(".")
+    rng = torch.Generator().manual_seed(2)
+    jitter = lambda x: x + 0.02 * torch.randn(x.shape, dtype=F64, generator=rng)  # noqa: E731
+    batch = VectorScene.stack([many(0.013), many(-0.011)])
+    batch = batch.replace(
+        futures=batch.futures.replace(mean=jitter(batch.futures.mean), yaw=jitter(batch.futures.yaw)),
+        route=batch.route.replace(xy=0.9871 * batch.route.xy),
+    )
+    value = getattr(getattr(batch, part), leaf)
+    weights: dict[str, torch.Tensor] = {}
+
+    def total(x: torch.Tensor) -> torch.Tensor:
+        moved = batch.replace(**{part: getattr(batch, part).replace(**{leaf: x})})
+        o = project_obstacles(moved, build_reference_path(moved.route), TIME, CONFIG)
+        out = []
+        for field in FIELDS:
+            tensor = getattr(o, field)
+            if field not in weights:
+                weights[field] = torch.randn(tensor.shape, dtype=F64, generator=rng)
+                counts = o.active.clone()
+                counts[..., 1:] &= o.active[..., :-1]
+                counts[..., :-1] &= o.active[..., 1:]
+                if tensor.ndim >= 4:
+                    weights[field] *= counts[..., None] if tensor.ndim == 5 else counts
+            out.append((tensor * weights[field]).sum())
+        return torch.stack(out)
+
+    leaf_value = value.clone().requires_grad_(True)
+    results = total(leaf_value)
+    # Directions that keep what is symmetric so, and the route smooth.
+    direction = torch.randn(value.shape, dtype=F64, generator=rng)
+    if "covariance" in leaf:
+        direction = direction + direction.transpose(-1, -2)
+    if part == "route":
+        direction = torch.sin(torch.linspace(0, 5, value.shape[1], dtype=F64))[:, None] * direction[:, :1]
+    step = 1e-6
+    measured = (total(value + step * direction) - total(value - step * direction)) / (2 * step)
+    for k, field in enumerate(FIELDS):
+        (grad,) = torch.autograd.grad(results[k], leaf_value, retain_graph=True, allow_unused=True)
+        claimed = 0.0 if grad is None else float((grad * direction).sum())
+        assert claimed == pytest.approx(float(measured[k]), rel=2e-4, abs=2e-6), field
+    assert float(measured.abs().amax()) > 1e-3

@@ -1,0 +1,224 @@
+"""From boxes and forecasts in the plane to intervals in Frenet coordinates: one function with its derivative.
+
+On plain arrays, scene by scene, so that what is computed stays in the processor's cache; written out in torch the
+same takes several times as long. The derivative is checked against differences in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from planner.foot_point import Feet, Splines, add_cubics, feet_back, find_feet, nearest_knots
+from planner.intervals import Boxes, extend_back, extend_intervals, place_back, place_pieces
+
+_BLOCK = 40
+"""Agents taken at a time."""
+
+
+class Nodes(NamedTuple):
+    """Where nodes lie between forecast times, of which now is number 0: after number `index`, at `fraction` of the
+
+    way to the next. Both ``[S, N]``, or ``[1, N]`` where all scenes' forecasts have the same times. steps: forecast
+    times without now.
+    """
+
+    index: np.ndarray
+    fraction: np.ndarray
+    steps: int
+
+    def of(self, scene: int) -> Nodes:
+        """The nodes of one scene, ``[N]``."""
+        row = scene if len(self.index) > 1 else 0
+        return Nodes(self.index[row], self.fraction[row], self.steps)
+
+
+class Spread(NamedTuple):
+    """How uncertainty widens intervals across: quantile sigmas, at most `most` m; no sigma counts less than floor."""
+
+    floor: float
+    quantile: float
+    most: float
+
+
+def bracket(time: np.ndarray, node_time: np.ndarray) -> Nodes:
+    """node_time ``[N]`` among forecast times ``[S, T]`` s, each row increasing from above 0."""
+    time = time[:1] if (time == time[:1]).all() else time
+    index, fraction = [], []
+    for later in time:
+        row = np.concatenate([[0.0], later])
+        i = np.minimum(np.searchsorted(row, node_time, side="right") - 1, len(row) - 2)
+        index.append(i)
+        fraction.append(((node_time - row[i]) / (row[i + 1] - row[i])).clip(0, 1))
+    return Nodes(np.array(index), np.array(fraction), time.shape[1])
+
+
+def at_nodes(values: np.ndarray, now: np.ndarray, nodes: Nodes, angle: bool = False) -> np.ndarray:
+    """Forecasts ``[A, M, T, ...]`` of one scene at its nodes, from what is now ``[A, ...]`` on, linear in between."""
+    i, f, _ = nodes
+    begin, end = values.take(np.maximum(i - 1, 0), 2), values.take(i, 2)
+    begin[:, :, i == 0] = now[:, None, None]
+    end -= begin
+    if angle:
+        end -= 2 * np.pi * np.round(end / (2 * np.pi))
+    end *= f.reshape(-1, *[1] * (values.ndim - 3))
+    end += begin
+    return end
+
+
+def _at_nodes_back(grad: np.ndarray, nodes: Nodes) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients of values and now from that of `at_nodes`, ``[A, M, N, k]``."""
+    i, f, steps = nodes
+    weight = np.zeros((len(i), steps + 1))
+    weight[np.arange(len(i)), i] = 1 - f
+    weight[np.arange(len(i)), i + 1] += f
+    full = (grad.swapaxes(2, 3) @ weight).swapaxes(2, 3)
+    return full[:, :, 1:], full[:, :, 0].sum(1)
+
+
+class _Block(NamedTuple):
+    """Some agents of one scene after projection: what the results are made of, and what the derivative needs.
+
+    Angles and standard deviations ``[B, M, N]``.
+    """
+
+    scene: int
+    agents: slice
+    feet: Feet
+    boxes: Boxes
+    upper: np.ndarray
+    covariance: np.ndarray
+    phi: np.ndarray
+    sigma_s: np.ndarray
+    sigma_d: np.ndarray
+    mean: np.ndarray
+
+
+class ProjectAgents(torch.autograd.Function):
+    """``apply(box, covariance_now, mean, yaw, covariance, cubics, splines, nodes, spread)``, agents ``[S, A, ...]``.
+
+    cubics: of the splines, as in `foot_point.FootPoint`. Returns s_lo, s_hi, d_lo, d_hi ``[S, A, M, N, P]`` m (the
+    axis P is not the fastest in memory); sigma_s (m), heading against the path and the path's own (rad); without
+    gradient: whether the coordinates are valid ``[S, A, M, N]``, and the forecasts' means (m) at the nodes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        *tensors, splines, nodes, spread = inputs
+        box, covariance_now, mean, yaw, covariance, cubics = (x.detach().contiguous().numpy() for x in tensors)
+        table = cubics.view(np.complex128)[..., 0]
+        blocks = []
+        for scene in range(len(box)):
+            for first in range(0, box.shape[1], _BLOCK):
+                part = scene, slice(first, first + _BLOCK)
+                own = box[part], covariance_now[part], mean[part], yaw[part], covariance[part]
+                blocks.append(_project(*part, *own, table[scene], splines, nodes.of(scene), spread))
+        upper = [extend_intervals(block.upper) for block in blocks]
+        ends = upper[0] if len(blocks) == 1 else np.concatenate(upper, 2)
+        np.negative(ends[0], out=ends[0])
+        shape = *mean.shape[:3], nodes.index.shape[1]
+        ends = ends.reshape(2, 2, *shape[:2], -1, *shape[2:]).transpose(0, 1, 2, 3, 5, 6, 4)
+        columns = [(b.sigma_s, b.phi, b.feet.heading, b.feet.valid, b.mean) for b in blocks]
+        joined = columns[0] if len(blocks) == 1 else [np.concatenate(c) for c in zip(*columns)]
+        rest = [torch.from_numpy(x.reshape(*shape, *x.shape[3:])) for x in joined]
+        if any(ctx.needs_input_grad):
+            ctx.blocks, ctx.table, ctx.nodes, ctx.spread = blocks, table, nodes, spread
+            ctx.shapes = [x.shape for x in (box, covariance_now, mean, yaw, covariance, cubics)]
+        ctx.mark_non_differentiable(*rest[3:])
+        return *(torch.from_numpy(ends[side, axis]) for axis, side in ((0, 0), (0, 1), (1, 0), (1, 1))), *rest
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        given = [g.numpy() for g in grads[:7]]
+        out = [np.zeros(shape) for shape in ctx.shapes]
+        for block in ctx.blocks:
+            part = block.scene, block.agents
+            results = _project_back(
+                block, [g[part] for g in given], ctx.table[block.scene], ctx.nodes, ctx.spread, out[5]
+            )
+            for whole, value in zip(out[:5], results):
+                whole[part] = value
+        return *(torch.from_numpy(x) for x in out), None, None, None
+
+
+def _project(
+    scene: int,
+    agents: slice,
+    box: np.ndarray,
+    covariance_now: np.ndarray,
+    mean: np.ndarray,
+    yaw: np.ndarray,
+    covariance: np.ndarray,
+    table: np.ndarray,
+    splines: Splines,
+    nodes: Nodes,
+    spread: Spread,
+) -> _Block:
+    mean = at_nodes(mean, box[:, :2], nodes)
+    yaw = at_nodes(yaw, box[:, 2], nodes, angle=True)
+    covariance = at_nodes(covariance, covariance_now, nodes)
+    z = mean.view(np.complex128).ravel()
+    last, none = splines.count[scene : scene + 1] - 1.0, np.zeros(1, dtype=np.int64)
+    feet = find_feet(table, z, nearest_knots(z, splines.knots[scene], int(splines.count[scene])), last, none)
+    shape = yaw.shape
+    phi = yaw - feet.heading.reshape(shape)
+    phi -= 2 * np.pi * np.round(phi / (2 * np.pi))
+    # Standard deviations along and across the path.
+    tangent = (feet.first / np.abs(feet.first)).reshape(shape)
+    xx, xy, yx, yy = covariance.reshape(*shape, 4).transpose(3, 0, 1, 2)
+    along = xx * tangent.real**2 + (xy + yx) * (tangent.real * tangent.imag) + yy * tangent.imag**2
+    across = xx + yy - along
+    sigma_s, sigma_d = (np.sqrt(np.maximum(v, 0.0) + spread.floor**2) for v in (along, across))
+    extra = np.minimum(spread.quantile * sigma_d, spread.most)[:, None]
+    angle = torch.from_numpy(phi)  # whose sine and cosine are faster
+    boxes = Boxes(
+        feet.d.reshape(shape)[:, None],
+        torch.cos(angle).numpy()[:, None],
+        torch.sin(angle).numpy()[:, None],
+        feet.curvature.reshape(shape)[:, None],
+        box[:, 3, None, None, None],
+        box[:, 4, None, None, None],
+    )
+    upper = place_pieces(boxes, feet.s.reshape(shape)[:, None], extra)
+    return _Block(scene, agents, feet, boxes, upper, covariance, phi, sigma_s, sigma_d, mean)
+
+
+def _project_back(
+    block: _Block, grads: list[np.ndarray], table: np.ndarray, nodes: Nodes, spread: Spread, g_cubics: np.ndarray
+) -> list[np.ndarray]:
+    """Gradients of box, covariance_now, mean, yaw, covariance; that of the cubics is added to g_cubics."""
+    g_upper = np.empty_like(block.upper)
+    for (side, axis), g in zip(((0, 0), (1, 0), (0, 1), (1, 1)), grads):
+        np.multiply(g.transpose(0, 3, 1, 2), 2 * side - 1, out=g_upper[side, axis])
+    extend_back(block.upper, g_upper)
+    g_s, g_d, g_phi, g_curvature, g_extra, g_length, g_width = place_back(block.boxes, g_upper)
+    shape = block.phi.shape
+    g_phi = g_phi.reshape(shape) + grads[5]
+    # Standard deviations.
+    feet = block.feet
+    tangent = (feet.first / np.abs(feet.first)).reshape(shape)
+    cos, sin = tangent.real, tangent.imag
+    covariance = block.covariance.reshape(*shape, 4)
+    g_sigma_d = g_extra.reshape(shape) * spread.quantile * (spread.quantile * block.sigma_d <= spread.most)
+    g_across = g_sigma_d / (2 * block.sigma_d)
+    g_along = grads[4] / (2 * block.sigma_s) - g_across
+    g_covariance = np.empty_like(covariance)
+    g_covariance[..., 0] = g_along * cos**2 + g_across
+    g_covariance[..., 1] = g_covariance[..., 2] = g_along * cos * sin
+    g_covariance[..., 3] = g_along * sin**2 + g_across
+    mixed, difference = covariance[..., 1] + covariance[..., 2], covariance[..., 3] - covariance[..., 0]
+    g_heading = grads[6] - g_phi + g_along * (2 * cos * sin * difference + mixed * (cos**2 - sin**2))
+    # Frenet coordinates, then forecasts.
+    flat = (x.ravel() for x in (g_s, g_d, g_heading, g_curvature))
+    g_point, g_first, g_second = feet_back(feet, table[:, 3].take(feet.segment), *flat)
+    add_cubics(g_cubics[block.scene].reshape(-1, 8), feet, -g_point, g_first, g_second)
+    own = nodes.of(block.scene)
+    g_mean, g_xy = _at_nodes_back(g_point.view(np.float64).reshape(*shape, 2), own)
+    g_yaw, g_yaw_now = _at_nodes_back(g_phi[..., None], own)
+    g_covariance, g_covariance_now = _at_nodes_back(g_covariance, own)
+    g_box = np.concatenate([g_xy, g_yaw_now, g_length[:, None], g_width[:, None]], 1)
+    square = (*g_covariance.shape[:3], 2, 2)
+    return [g_box, g_covariance_now.reshape(-1, 2, 2), g_mean, g_yaw[..., 0], g_covariance.reshape(square)]

@@ -1,0 +1,161 @@
+"""Which decisions exist in each scene, in which order they are worth a slot, and what they are called.
+
+Discrete: plain lists, no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, zip_longest
+from typing import NamedTuple
+
+import numpy as np
+
+from planner.config import PlannerConfig
+from planner.conflicts import Longitudinal
+from planner.manoeuvres import Manoeuvres
+from planner.obstacles import Obstacles
+from planner.right_of_way import array, opposed
+from planner.scene import VehicleParameters
+from planner.surface import Start
+
+KINDS = ("yield", "hold", "pass", "left", "right", "oncoming")
+"""Of candidates, in the order of EgoProposal.decision_logit."""
+SLACK = 0.05
+"""m: least distance to what is ahead, where braking cannot keep the margin (`planner.decisions`)."""
+
+
+class Choice(NamedTuple):
+    """One decision: kind, manoeuvre, and the rows of Longitudinal whose agents are passed first. hold: stand still."""
+
+    kind: str
+    manoeuvre: int
+    passed: tuple[int, ...] = ()
+    hold: bool = False
+
+
+class Options:
+    """The decisions of S scenes."""
+
+    def __init__(
+        self,
+        longitudinal: Longitudinal,
+        manoeuvres: Manoeuvres,
+        obstacles: Obstacles,
+        start: Start,
+        vehicle: VehicleParameters,
+        config: PlannerConfig,
+    ) -> None:
+        scene, manoeuvre, agent = longitudinal.scene, longitudinal.manoeuvre, longitudinal.agent
+        self._longitudinal, self._vehicle, self._config, self._start = longitudinal, vehicle, config, start
+        self._kind, self._width = manoeuvres.kind, manoeuvres.valid.shape[1]
+        keys = np.arange(len(self._kind) * self._width + 1)
+        self._first = np.searchsorted(scene * self._width + manoeuvre, keys).tolist()
+        self._conflict, self._theirs = longitudinal.conflict.tolist(), longitudinal.theirs.tolist()
+        self._passable, self._time = longitudinal.passable.tolist(), longitudinal.first_time.tolist()
+        names, side = array(obstacles.track_id), array(manoeuvres.side)
+        self._name = names[scene, agent].tolist()
+        self._beside: dict[tuple[int, int], list[tuple[int, str]]] = {}
+        for s, v, a in zip(*(x.tolist() for x in side.nonzero())):
+            self._beside.setdefault((s, v), []).append((int(names[s, a]), "left" if side[s, v, a] > 0 else "right"))
+        self._opposed: set[tuple[int, int]] = set()
+        oncoming = array(manoeuvres.oncoming)
+        if oncoming.any():
+            comes = opposed(obstacles)[scene, agent] & longitudinal.conflict & oncoming[scene, manoeuvre]
+            self._opposed = set(zip(scene[comes].tolist(), manoeuvre[comes].tolist()))
+
+    def rows(self, scene: int, manoeuvre: int) -> range:
+        """Rows of Longitudinal of one manoeuvre of a scene."""
+        k = scene * self._width + manoeuvre
+        return range(self._first[k], self._first[k + 1])
+
+    def choose(self, scene: int, preferred: str) -> list[Choice]:
+        """All-yield, hold, then what else there is, `max_candidates` at most.
+
+        The last decision comes first: options persist until infeasible or unsafe. Then sides and orders in turn; orders
+        that contradict themselves only get slots that nobody else wants. No oncoming surface while somebody comes
+        towards us on it within the horizon.
+        """
+        decisions = self._config.decisions
+        more: list[Choice] = []
+        for v, kind in enumerate(self._kind[scene]):
+            if (scene, v) in self._opposed:
+                continue
+            passable = [r for r in self.rows(scene, v) if self._passable[r]]
+            passable.sort(key=self._time.__getitem__)
+            kind = "yield" if kind == "keep" else kind
+            if v > 0:
+                more.append(Choice(kind, v))
+            for count in range(min(len(passable), decisions.max_conflicts), 0, -1):
+                chosen = combinations(passable[: decisions.max_conflicts], count)
+                more += [Choice("pass" if v == 0 else kind, v, c) for c in chosen]
+        if preferred:
+            more.sort(key=lambda c: self.text(scene, c) != preferred)
+        sides, orders = [], []
+        for choice in more:
+            (sides if choice.manoeuvre > 0 and not choice.passed else orders).append(choice)
+        in_turn = [c for pair in zip_longest(sides, orders) for c in pair if c is not None and c is not more[0]]
+        slots = max(decisions.max_candidates - 2, 0)
+        if len(more) > slots:
+            in_turn.sort(key=lambda c: bool(c.passed) and self._contradicts(scene, c))
+        return [Choice("yield", 0), Choice("hold", 0, hold=True), *[*more[:1], *in_turn][:slots]]
+
+    def text(self, scene: int, choice: Choice) -> str:
+        """A name that stays the same from cycle to cycle as long as the decision does; unique within a scene."""
+        who: dict[str, list[int]] = {}
+        if beside := self._beside.get((scene, choice.manoeuvre)):
+            for name, side in beside:
+                who.setdefault(side, []).append(name)
+        passed = choice.passed
+        yields = [self._name[r] for r in self.rows(scene, choice.manoeuvre) if self._conflict[r] and r not in passed]
+        parts = []
+        for phrase, names in (
+            ("yield to ", yields),
+            ("pass before ", [self._name[r] for r in passed]),
+            ("go left of ", who.get("left")),
+            ("go right of ", who.get("right")),
+        ):
+            if names:
+                parts.append(phrase + ", ".join(map(str, sorted(names))))
+        head = "hold: " if choice.hold else ("over the oncoming surface: " if choice.kind == "oncoming" else "")
+        return head + ("; ".join(parts) if parts else "drive on")
+
+    def duties(self, scene: int, choice: Choice) -> dict[int, str]:
+        """Track id -> what the decision does about it, for every agent that matters."""
+        out = dict(self._beside.get((scene, choice.manoeuvre), ()))
+        for r in self.rows(scene, choice.manoeuvre):
+            if r in choice.passed:
+                out[self._name[r]] = "pass"
+            elif self._conflict[r]:
+                out[self._name[r]] = "yield"
+            elif self._theirs[r]:
+                out[self._name[r]] = "ignored: their duty"
+        return out
+
+    def _contradicts(self, scene: int, choice: Choice) -> bool:
+        """Ego would have to be in front of one agent and behind another where there is no room for it between them."""
+        yields = [r for r in self.rows(scene, choice.manoeuvre) if r not in choice.passed]
+        passes = list(choice.passed)
+        if not yields:
+            return False
+        longitudinal, vehicle = self._longitudinal, self._vehicle
+        here = float(self._start.s[scene].detach()) + vehicle.front
+        ceiling = np.maximum(array(longitudinal.yield_front)[yields].min(0) - SLACK, here + SLACK)
+        floor = array(longitudinal.pass_rear)[passes].max(0) + self._config.margins.behind + vehicle.length
+        return bool((floor > ceiling).any())
+
+
+def table(options: Options, choices: Sequence[tuple[int, Choice]], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of Longitudinal ``[R, C]`` that matter for each (scene, choice), and which of them are passed.
+
+    Filled up with `count`, the number of rows: nobody.
+    """
+    rows = [options.rows(scene, choice.manoeuvre) for scene, choice in choices]
+    first = np.array([[r.start, r.stop] for r in rows])
+    index = first[:, :1] + np.arange(max(max(map(len, rows)), 1))
+    index = np.where(index < first[:, 1:], index, count)
+    passed = np.zeros(index.shape, bool)
+    for i, (_, choice) in enumerate(choices):
+        for r in choice.passed:
+            passed[i, r - rows[i].start] = True
+    return index, passed

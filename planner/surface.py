@@ -1,0 +1,104 @@
+"""Where ego starts and how much room the map leaves it, in Frenet coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from planner.config import PlannerConfig
+from planner.reference_path import ReferencePath
+from planner.scene import VectorScene, VehicleParameters
+from planner.scene.frames import wrap_angle
+
+GRID = 1.0
+"""Spacing of the s grid on which the surface and offset profiles are given, m."""
+BEHIND, LENGTH = 10.0, 160.0
+"""The grid begins this far behind ego and is this long, m, where the path is."""
+
+
+@dataclass
+class Start:
+    """Ego's initial Frenet states ``[S]``: s, d (m), psi (rad), kappa (1/m), v (m/s), a (m/s^2).
+
+    bend (1/m): curvature of the path there.
+    """
+
+    s: Float[Tensor, " S"]
+    d: Float[Tensor, " S"]
+    psi: Float[Tensor, " S"]
+    kappa: Float[Tensor, " S"]
+    v: Float[Tensor, " S"]
+    a: Float[Tensor, " S"]
+    bend: Float[Tensor, " S"]
+
+    def rows(self, scene: Int[Tensor, " R"]) -> Start:
+        """The states of the given scenes."""
+        return Start(*torch.stack([getattr(self, f.name) for f in fields(self)])[:, scene].unbind(0))
+
+
+@dataclass
+class Surface:
+    """Room for the rear-axle point on an s grid ``[S, G]``: its offset may lie in [lower, upper] m.
+
+    Half the width and the boundary margin are taken off. lower_all, upper_all include the oncoming surface.
+    count ``[S]``: cells of each scene; beyond them s runs on and everything else, offset profiles included, keeps its
+    last value. straight ``[S]``: our own way does not turn within the next 40 m, so others who turn across it wait.
+    """
+
+    s: Float[Tensor, "S G"]
+    lower: Float[Tensor, "S G"]
+    upper: Float[Tensor, "S G"]
+    lower_all: Float[Tensor, "S G"]
+    upper_all: Float[Tensor, "S G"]
+    straight: Bool[Tensor, " S"]
+    count: Int[Tensor, " S"]
+
+
+def start_state(scene: VectorScene, path: ReferencePath) -> Start:
+    """Where ego is on the paths of S scenes, and how it moves."""
+    ego = scene.ego
+    s, d, _, heading, bend = path.locate(torch.stack([ego.x, ego.y], -1))
+    return Start(s, d, wrap_angle(ego.yaw - heading), ego.curvature, ego.v.clamp(min=0), ego.a, bend)
+
+
+def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters, config: PlannerConfig) -> Surface:
+    """The corridor of the map along the path, from a little behind ego to the end of what matters."""
+    here, length = start.s.detach().numpy(), path.length.numpy()
+    first = np.maximum(here - BEHIND, 0.0)
+    count = np.ceil((np.minimum(first + LENGTH, length) - first) / GRID).astype(np.int64)
+    s = torch.from_numpy(first[:, None] + GRID * np.arange(count.max()))
+    inside = vehicle.width / 2 + config.margins.boundary
+    room = path.surroundings(s)
+    near = room[..., :2]  # to the left and to the right
+    sides = torch.stack([near, near + room[..., 2:4]], -2) - inside  # without and with the oncoming surface
+    lower, upper = -sides[..., 1], sides[..., 0]
+    # Where the map leaves no room at all, its width is not believed: 0.1 m about the middle remains.
+    # Whether the vehicle really fits is for the checker, which uses the exact drivable area.
+    middle = (lower + upper) / 2
+    closed = lower > upper - 0.1
+    ends = torch.stack([torch.where(closed, middle - 0.05, lower), torch.where(closed, middle + 0.05, upper)])
+    ends = hold(ends.permute(3, 0, 1, 2), torch.from_numpy(count))  # [2 (own, all), 2 (lower, upper), S, G]
+    straight = torch.from_numpy(_straight(path, here, np.minimum(here + 40.0, length)))
+    return Surface(s, *ends.flatten(0, 1).unbind(0), straight, torch.from_numpy(count))
+
+
+def hold(values: Float[Tensor, "*any L G"], count: Int[Tensor, " L"]) -> Float[Tensor, "*any L G"]:
+    """Values along the grid with the last one of each row repeated beyond its `count` cells."""
+    cells = values.shape[-1]
+    if int(count.min()) == cells:
+        return values
+    index = torch.minimum(torch.arange(cells), count[:, None] - 1)
+    return values.gather(-1, index.expand_as(values))
+
+
+def _straight(path: ReferencePath, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """``[S]``: the path's heading at nine places from first to last (m) stays within 0.4 rad of the first."""
+    with torch.no_grad():
+        at = torch.from_numpy(first[:, None] + (last - first)[:, None] * np.linspace(0, 1, 9))
+        x, y = path.derivatives(at)[1].numpy().transpose(2, 0, 1)
+    turn = np.arctan2(x[:, :1] * y - y[:, :1] * x, x[:, :1] * x + y[:, :1] * y)
+    return (np.abs(turn) < 0.4).all(1)
