@@ -24,9 +24,9 @@ _STATUS = {int(s): PlanStatus[s.name] for s in SolveStatus}
 class BatchPlan:
     """R candidates of S scenes, flat; `candidates.scene` ``[R]`` tells whose.
 
-    trajectory, tail ``[R, F + 1]``: meaningful where `solved`. cost ``[R]``: comparable within a scene. programs: the
-    longitudinal and the lateral one. trusted ``[R]``: gradients of the candidate are exact. speed, free_speed ``[S]`` m/s:
-    ego's now, and what the road allows at the end of the horizon. solve_time, total_time: s, of the whole batch.
+    trajectory, tail ``[R, F + 1]``: meaningful where `solved`. cost ``[R]``: comparable within a scene. programs:
+    the longitudinal and the lateral one. trusted ``[R]``: gradients of the candidate are exact. speed, free_speed ``[S]``
+    m/s: ego's now, and what the road allows at the end of the horizon. solve_time, total_time: s, of the whole batch.
     """
 
     count: int

@@ -73,7 +73,8 @@ class ConvexPlanner:
         """Plan one scene (no batch axis). Raises ValueError for a malformed scene.
 
         Never raises for a hard one: every candidate carries its status, and a scene without any solved candidate has
-        no `chosen`. deadline (s from the call): candidates not solved by then are OUT_OF_TIME, never an unfinished iterate.
+        no `chosen`. deadline (s from the call): candidates not solved by then are OUT_OF_TIME; an unfinished iterate
+        is never returned.
         """
         with torch.no_grad():
             return self._plan_one(scene, deadline)

@@ -94,8 +94,8 @@ class Candidate:
     trajectory: the intended motion, time[0] = 0. tail: shares its first steps with the trajectory and
     then comes to rest; time[0] = 0 as well. Both None unless solved.
     certificate, tail_certificate: None unless solved.
-    blocked_by: for INFEASIBLE, the rows that cause it, worst first; phase1_slack (m, m/s ...): by how much the worst one
-    is broken in the least-squares compromise.
+    blocked_by: for INFEASIBLE, the rows that cause it, worst first; phase1_slack (m, m/s ...): by how much the worst
+    one is broken in the least-squares compromise.
     trusted: gradients through this candidate's programs are exact; False where they are zero or one-sided.
     Everything after `status` may be handed over as a function, which is called on first use.
     """
