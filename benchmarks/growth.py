@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import measure, problem
 from benchmarks.solvers import SOLVERS
@@ -22,7 +23,7 @@ SCENES = 4
 BATCH = 64
 
 
-def curves(names: list[str], rounds: int = 5, budget: float = 4.0) -> list[dict[str, Any]]:
+def curves(names: list[str], rounds: int = 5, budget: float = 3.0) -> list[dict[str, Any]]:
     """One row per solver and point of a curve: over the horizon (stages), over half-planes per stage, over the batch,
     and over candidates per scene, which are a batch as well.
     """
@@ -69,7 +70,7 @@ def memory(solves: int, horizon: int = 40, batch: int = 256, name: str = "dualdr
     """Memory of one problem with its gradient, and growth over many solves.
 
     per_problem_kib: rise of the process's peak between a batch of one and `batch`, over the difference, data included.
-    growth_kib: rise of the resident memory between the first and the last tenth of `solves` members solved, in batches.
+    growth_kib: rise of the resident memory from after a quarter of `solves` members, solved in batches, to the end.
     """
     small, large = _peak_of(name, horizon, 1), _peak_of(name, horizon, batch)
     instance, parameters = problem.generate(100, horizon)
@@ -79,35 +80,32 @@ def memory(solves: int, horizon: int = 40, batch: int = 256, name: str = "dualdr
     for _ in range(max(20, solves // 100)):
         solver.gradient(instance, parameters, cotangent)
         resident.append(_resident_kib())
-    tenth = len(resident) // 10
+    quarter, tenth = len(resident) // 4, len(resident) // 10
     return {
         "horizon": horizon, "per_problem_kib": (large - small) / (batch - 1), "solves": 100 * len(resident),
-        "growth_kib": float(np.median(resident[-tenth:]) - np.median(resident[tenth : 2 * tenth])),
+        "growth_kib": float(np.median(resident[-tenth:]) - np.median(resident[quarter : quarter + tenth])),
         "seconds": round(time.perf_counter() - begun, 1),
     }  # fmt: skip
 
 
 def _peak_of(name: str, horizon: int, batch: int) -> float:
-    """KiB: peak of a child process that solves one batch with its gradient, its data included."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            torch.set_num_threads(1)
-            Path("/proc/self/clear_refs").write_text("5")
-            before = _resident_kib()
-            instance, parameters = problem.generate(batch, horizon)
-            solver = SOLVERS[name](batch, horizon, 4)
-            solver.gradient(instance, parameters, problem.cotangent(batch, horizon))
-            os.write(write, str(_status_kib("VmHWM") - before).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(write)
-    os.waitpid(child, 0)
-    with os.fdopen(read) as answer:
-        return float(answer.read())
+    """KiB: rise of the peak of a process of its own that solves one batch with its gradient, its data included."""
+    program = f"from benchmarks.growth import print_peak; print_peak({name!r}, {horizon}, {batch})"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def print_peak(name: str, horizon: int, batch: int) -> None:
+    """The body of `_peak_of`'s process."""
+    solver = SOLVERS[name](batch, horizon, 4)
+    warm = problem.generate(1, horizon)
+    solver.gradient(*warm, problem.cotangent(1, horizon))  # what the first call of all brings in once
+    before = _resident_kib()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    instance, parameters = problem.generate(batch, horizon)
+    solver.gradient(instance, parameters, problem.cotangent(batch, horizon))
+    print(_status_kib("VmHWM") - before)
 
 
 def _resident_kib() -> float:

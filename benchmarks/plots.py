@@ -35,7 +35,7 @@ def write_plots(result: dict[str, Any], folder: Path) -> list[Path]:
 def _solvers(result: dict[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = [n for n in SHOWN if any(r["solver"] == n for r in result["rows"])]
     for colour, name in zip(COLOURS, names):
@@ -54,19 +54,16 @@ def _solvers(result: dict[str, Any]) -> Any:
             last = max(checked, key=lambda r: min(r["batch"], 128))
             point = last["forward_backward_ms"] / last["batch"], last["gradient_error_median"]
             right.loglog(*point, "o", ms=9, color=colour)
+            above = SHOWN.index(name) % 2 == 0
             right.annotate(
-                f"{name} (B = {last['batch']})",
-                point,
-                xytext=(0, 8),
-                textcoords="offset points",
-                fontsize=8,
-                ha="center",
-            )
+                f"{name} (B = {last['batch']})", point, xytext=(0, 9 if above else -16), textcoords="offset points",
+                fontsize=8, ha="center",
+            )  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="batch", ylabel="ms per member", title="Forward + backward")
     batches = sorted({r["batch"] for r in result["rows"]})
     left.set_xticks(batches, [str(b) for b in batches])
     left.minorticks_off()
-    left.legend(fontsize=8, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     right.set(xlabel="ms per member, forward + backward", ylabel="median gradient error", title="Time and accuracy")
     right.margins(0.25)
     _quieten(left, right)

@@ -92,10 +92,9 @@ def generate(batch: int, horizon: int = 30, half_planes: int = 4, seed: int = 0)
     x0[:, 2] = draw.uniform(-0.5, 0.5)
     x0[:, 3] = draw.uniform(-0.3, 0.3)
     x0[:, 4] = draw.uniform(-0.005, 0.005)
-    road = draw.uniform(-0.3, 0.3) * _curvature_bound(x0[:, 1])
-    x0[:, 5] = road
-
     base = _longitudinal_base(x0, draw)
+    road = draw.uniform(-0.3, 0.3) * _curvature_bound(base.v).amin(1)
+    x0[:, 5] = road
     A, B, c = dynamics(_previous(x0[:, 1], base.v), road)
     z_lower, z_upper = _vehicle_bounds(base.v)
     instance = Instance(x0, A, B, c, z_lower, z_upper)
@@ -135,13 +134,17 @@ class _Base:
 
 
 def _longitudinal_base(x0: Tensor, draw: _Draw) -> _Base:
-    """Random jerks, scaled down until acceleration and speed keep within two thirds of their limits."""
-    free = _roll_longitudinal(x0, torch.zeros(draw.batch, draw.horizon, dtype=torch.float64))
+    """Acceleration to zero within a second, and random jerks, scaled down until acceleration and speed keep well within
+    their limits.
+    """
+    calm = torch.zeros(draw.batch, draw.horizon, dtype=torch.float64)
+    calm[:, :5] = -x0[:, 2:3]
+    free = _roll_longitudinal(x0, calm)
     jerk = 3.0 * draw.wave()
-    per_jerk = [with_jerk - none for with_jerk, none in zip(_roll_longitudinal(x0, jerk), free)]
+    per_jerk = [with_jerk - none for with_jerk, none in zip(_roll_longitudinal(x0, calm + jerk), free)]
     scale = _largest_scale(per_jerk[2], free[2], ACCELERATION_LIMITS[0] / 1.5, ACCELERATION_LIMITS[1] / 1.5)
     scale = torch.minimum(scale, _largest_scale(per_jerk[1], free[1], 2.0, SPEED_LIMIT - 2.0))
-    jerk = scale[:, None] * jerk
+    jerk = calm + scale[:, None] * jerk
     s, v, _ = _roll_longitudinal(x0, jerk)
     return _Base(s, v, jerk, torch.zeros_like(s))
 

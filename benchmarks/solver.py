@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = {"problem": statistics(instance, optima, truth), "rows": rows, "environment": environment()}
     result["infeasible"] = empty_member(truth, options)
     if options.growth:
-        result["growth"] = growth.curves([n for n in options.solvers if n in (OWN, "moreau", "dualdrive-torch")])
+        result["growth"] = growth.curves([n for n in options.solvers if n in (OWN, "moreau")])
     if options.memory:
         result["memory"] = growth.memory(options.solves)
     result["environment"]["duration_s"] = round(time.perf_counter() - begun, 1)

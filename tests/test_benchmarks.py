@@ -51,6 +51,14 @@ def test_members_are_what_the_problem_promises(reference, optima):
     assert float(lateral[:, 0].std()) > 0, "and between members"
 
 
+@pytest.mark.parametrize("horizon", [5, 80])
+def test_members_of_any_horizon_have_a_solution(horizon):
+    instance, parameters = problem.generate(6, horizon)
+    found = Reference(instance, parameters).solve()
+    inputs = torch.from_numpy(np.stack([o.z[:, 6:] for o in found]))
+    assert float(problem.violation(instance, parameters, inputs).max()) < 1e-10
+
+
 def test_another_seed_gives_other_members():
     first, second = (problem.generate(2, seed=seed)[1].offset for seed in (0, 1))
     assert not torch.equal(first, second)
