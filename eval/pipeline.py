@@ -67,8 +67,13 @@ class DualDrive:
             picture=picture,
         )
 
+    def _time_to_plan(self) -> float | None:
+        """s: what the supervisor's deadline leaves when the checks have had their share."""
+        config = self.supervisor_config
+        return config.deadline - config.check_budget if self.config.enforce_deadline else None
+
     def _plan(self, scene: VectorScene) -> tuple[PlanResult | None, str]:
         try:
-            return self._planner.plan(scene), ""
+            return self._planner.plan(scene, self._time_to_plan()), ""
         except Exception as error:  # a dead planner must not be a dead vehicle
             return None, f"planner raised {type(error).__name__}: {error}"

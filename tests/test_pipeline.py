@@ -69,7 +69,7 @@ def test_pictures_are_in_the_global_frame(driver, scene) -> None:
 def test_a_planner_that_raises_does_not_stop_the_vehicle(driver, scene, monkeypatch) -> None:
     driver.drive(scene)
 
-    def broken(self: ConvexPlanner, scene: VectorScene) -> None:
+    def broken(self: ConvexPlanner, scene: VectorScene, deadline: float | None = None) -> None:
         raise FloatingPointError("lost")
 
     monkeypatch.setattr(ConvexPlanner, "plan", broken)
@@ -82,7 +82,7 @@ def test_a_planner_that_raises_does_not_stop_the_vehicle(driver, scene, monkeypa
 
 
 def test_without_any_plan_from_the_beginning_the_vehicle_brakes(driver, scene, monkeypatch) -> None:
-    monkeypatch.setattr(ConvexPlanner, "plan", lambda self, scene: 1 / 0)
+    monkeypatch.setattr(ConvexPlanner, "plan", lambda self, scene, deadline=None: 1 / 0)
     output = driver.drive(scene)
     assert output.source == "braking"
     assert float(output.trajectory.v[-1]) == pytest.approx(0.0, abs=1e-6)

@@ -356,3 +356,38 @@ def test_the_example_of_the_planner_page_is_the_one_that_the_readme_test_runs() 
         for name in ("docs/planner.md", "README.md")
     )
     assert shown == tested
+
+
+def test_a_deadline_that_has_passed_leaves_every_candidate_out_of_time_and_nothing_to_drive() -> None:
+    result = ConvexPlanner(CONFIG, VEHICLE).plan(SCENES["leader"], deadline=0.0)
+    assert result.status is PlanStatus.OUT_OF_TIME
+    assert result.chosen is None
+    assert result.candidates
+    for candidate in result.candidates:
+        assert candidate.status is PlanStatus.OUT_OF_TIME
+        assert candidate.trajectory is candidate.tail is candidate.cost is None
+
+
+def test_a_batch_of_unlike_scenes_gives_each_what_it_gets_alone() -> None:
+    names = [name for name in SCENES if SCENES[name].route.xy.shape == SCENES["free road"].route.xy.shape]
+    batch = ConvexPlanner(CONFIG, VEHICLE).plan_batch(VectorScene.stack([SCENES[name] for name in names]))
+    for name, together in zip(names, batch.results()):
+        alone = plan(SCENES[name])
+        assert [c.decision for c in together.candidates] == [c.decision for c in alone.candidates], name
+        for one, other in zip(together.candidates, alone.candidates):
+            assert one.status is other.status, (name, one.decision)
+            if one.trajectory is not None:
+                assert torch.allclose(one.trajectory.xy, other.trajectory.xy, rtol=0, atol=1e-6), (name, one.decision)
+                assert torch.allclose(one.tail.xy, other.tail.xy, rtol=0, atol=1e-6), (name, one.decision)
+        assert together.explanation == alone.explanation, name
+
+
+def test_the_choice_with_a_gradient_prefers_what_is_chosen() -> None:
+    scenes = VectorScene.stack([SCENES["leader"], SCENES["parked on the right"]])
+    batch = ConvexPlanner(CONFIG, VEHICLE).plan_batch(scenes)
+    weights = batch.weights(temperature=0.5)
+    for scene, chosen in enumerate(batch.chosen.tolist()):
+        mine = batch.scene == scene
+        assert float(weights[mine].sum()) == pytest.approx(1.0)
+        assert int(torch.where(mine, weights, -1.0).argmax()) == chosen
+    assert not weights[~batch.solved].any()

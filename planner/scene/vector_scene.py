@@ -21,10 +21,10 @@ from planner.scene.trajectory import Trajectory
 class EgoProposal(TensorData):
     """What a network may suggest; it can rank and weigh, never enlarge what is allowed.
 
-    reference: a trajectory to stay close to. cost_weight: positive factors on the planner's
+    reference: a trajectory that pulls (`planner.config.Tracking`). cost_weight: positive factors on the planner's
     cost terms, in the order of `planner.config.CostWeights`, ``W`` of them.
     decision_logit: preference per kind of decision, in the order yield, hold, pass, left, right,
-    oncoming. The planner reads cost_weight only, so far.
+    oncoming; it moves the candidates' costs (`planner.config.Decisions.proposal_cost`), never what is allowed.
     """
 
     reference: Trajectory | None = None
