@@ -21,8 +21,8 @@ from torch import Tensor
 class _Arrays:
     """numpy."""
 
-    where, minimum, maximum = staticmethod(np.where), staticmethod(np.minimum), staticmethod(np.maximum)
-    sqrt, arctan, concat = staticmethod(np.sqrt), staticmethod(np.arctan), staticmethod(np.concatenate)
+    where, minimum, maximum = (staticmethod(np.where), staticmethod(np.minimum), staticmethod(np.maximum))
+    sqrt, arctan, concat = (staticmethod(np.sqrt), staticmethod(np.arctan), staticmethod(np.concatenate))
     at_least, at_most = staticmethod(np.maximum), staticmethod(np.minimum)
     tensor = staticmethod(torch.from_numpy)
     abs = staticmethod(np.abs)
@@ -93,8 +93,8 @@ class _Arrays:
 class _Tensors:
     """torch."""
 
-    where, minimum, maximum = staticmethod(torch.where), staticmethod(torch.minimum), staticmethod(torch.maximum)
-    sqrt, arctan, concat = staticmethod(torch.sqrt), staticmethod(torch.atan), staticmethod(torch.cat)
+    where, minimum, maximum = (staticmethod(torch.where), staticmethod(torch.minimum), staticmethod(torch.maximum))
+    sqrt, arctan, concat = (staticmethod(torch.sqrt), staticmethod(torch.atan), staticmethod(torch.cat))
     abs = staticmethod(torch.abs)
 
     @staticmethod

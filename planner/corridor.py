@@ -102,7 +102,7 @@ class Corridor:
     def _past_agents(
         self, xp: Any, floor: Any, here: Any, at: np.ndarray, offsets: np.ndarray
     ) -> tuple[Any, np.ndarray, np.ndarray]:
-        """The floors raised where agents are beside, and the track ids ``[R, 2, N, C]`` of those who set either side."""
+        """The floors raised where agents are beside, and the track ids ``[R, 2, N, C]`` of who sets either side."""
         beside, shape = self.beside, (2, *at.shape, len(offsets))
         ids = np.full(shape, -1, dtype=np.int64)
         place, piece = _strictest(beside, at, offsets)
@@ -128,7 +128,7 @@ class Corridor:
         last = (self.cells - 2)[:, None, None]
         first = self.first_s[:, None, None]
         whole = np.maximum(np.minimum((at - first) / GRID, last), 0.0).astype(np.int64)
-        values, index = xp.of(self.profiles).reshape(-1), whole + self.profile[:, None, None]
+        values, index = (xp.of(self.profiles).reshape(-1), whole + self.profile[:, None, None])
         before = xp.take(values, index)
         rise = xp.take(values, index + 1) - before
         # Beyond the ends of the profile it does not change with s.
@@ -147,7 +147,7 @@ def lateral_bounds(
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> LateralBounds:
-    """Corridor of every candidate at every circle, given where it will be when. For several motions: `make_corridor`."""
+    """Corridor of every candidate at every circle, given where it will be when. See `make_corridor` for several."""
     return make_corridor(candidates, manoeuvres, obstacles, surface, start, vehicle, config).bounds(motion)
 
 
@@ -284,7 +284,7 @@ def _rows_by(which: Int[np.ndarray, " R"], groups: int) -> tuple[Int[np.ndarray,
 
 
 def _strictest(beside: Beside, at: Float[np.ndarray, "R 2 N"], offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where agents are beside a circle, as an index into the flattened ``[2, R, 2, N, C]``, and the strictest of them."""
+    """Where agents are beside a circle, as an index into a flattened ``[2, R, 2, N, C]``, and the strictest of them."""
     count, _, nodes = at.shape
     none = np.zeros(0, dtype=np.int64)
     # First the pieces that any of the candidates comes near, then which.

@@ -79,7 +79,7 @@ def assemble(
     hold = torch.tensor([choice.hold for _, choice in choices])
     merged = _merge(longitudinal, rows, passed, scene, obstacles, start, path_end, vehicle, config)
     free = v_profile.index_select(0, scene)
-    bounds = LongitudinalBounds(*merged, torch.where(hold[:, None], 0.0, free), free + 0.3)  # type: ignore[call-arg]
+    bounds = LongitudinalBounds(*merged, torch.where(hold[:, None], 0.0, free), free + 0.3)  # type: ignore[call-arg,arg-type]
     kinds, manoeuvre = [choice.kind for _, choice in choices], torch.tensor([c.manoeuvre for _, c in choices])
     return CandidateSet(kinds, scene, manoeuvre, hold, bounds, options, choices)
 

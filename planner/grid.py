@@ -25,11 +25,11 @@ class Grid:
     stage_tail ``[n]`` bool.
 
     interval_stage ``[2, N]``: the stage of each branch's intervals; interval_before ``[2, N]``: its parent plus one.
-    groups: (first interval, number of intervals, fine steps in each) of runs of equally long intervals. by_step ``[F]``:
-    the fine steps run by run, in each the first of every interval, then the second, and so on; by_time: the way back.
-    interval_begin, fine_per_interval ``[N]``: first fine step and number of them, of each interval; interval_of_fine ``[F]``.
-    since ``[F]`` s: from the begin of the interval to the end of the fine step. stage_first, stage_last ``[n]``: indices
-    into a flattened ``[2, F]`` of the first and the last fine step of every stage.
+    groups: (first interval, number of intervals, fine steps in each) of runs of equally long intervals.
+    by_step ``[F]``: the fine steps run by run, in each the first of every interval, then the second, and so on;
+    by_time: the way back. fine_per_interval ``[N]``, interval_of_fine ``[F]``.
+    since ``[F]`` s: from the begin of the interval to the end of the fine step.
+    stage_first, stage_last ``[n]``: indices into a flattened ``[2, F]`` of the fine steps at the ends of every stage.
     """
 
     step: float
@@ -50,7 +50,6 @@ class Grid:
     groups: tuple[tuple[int, int, int], ...]
     by_step: Int[Tensor, " F"]
     by_time: Int[Tensor, " F"]
-    interval_begin: tuple[int, ...]
     interval_of_fine: Int[Tensor, " F"]
     fine_per_interval: Int[Tensor, " N"]
     since: Float[Tensor, " F"]
@@ -102,9 +101,7 @@ def make_grid(horizon: Horizon, device: torch.device | None = None) -> Grid:
             groups[-1] = (groups[-1][0], groups[-1][1] + 1, length)
         else:
             groups.append((i, 1, length))
-    by_step = torch.tensor(
-        [begins[i + k] + j for i, number, length in groups for j in range(length) for k in range(number)]
-    )
+    by_step = [begins[i + k] + j for i, number, length in groups for j in range(length) for k in range(number)]
     node = torch.tensor(ends)
     node_time = time[node]
     node_dt = torch.diff(node_time, prepend=torch.zeros(1, dtype=torch.float64))
@@ -127,9 +124,8 @@ def make_grid(horizon: Horizon, device: torch.device | None = None) -> Grid:
         interval_stage=interval_stage,
         interval_before=torch.tensor([p + 1 for p in parent])[interval_stage],
         groups=tuple(groups),
-        by_step=by_step,
-        by_time=by_step.argsort(),
-        interval_begin=tuple(begins),
+        by_step=torch.tensor(by_step),
+        by_time=torch.tensor(by_step).argsort(),
         interval_of_fine=torch.tensor(nominal),
         fine_per_interval=torch.tensor([e - b + 1 for b, e in zip(begins, ends)]),
         since=torch.tensor([f - begins[i] + 1 for f, i in enumerate(nominal)], dtype=torch.float64) * h,

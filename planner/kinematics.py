@@ -23,10 +23,7 @@ X, Y, YAW, SPEED, ACCELERATION, CURVATURE = range(6)
 
 
 def integrate(
-    motion: LongitudinalMotion,
-    kappa: Float[Tensor, "R 2 F"],
-    start: Float[Tensor, "R 6"],
-    step: float,
+    motion: LongitudinalMotion, kappa: Float[Tensor, "R 2 F"], start: Float[Tensor, "R 6"], step: float
 ) -> Trajectory:
     """Kinematic bicycle along given profiles; start = (x, y, yaw, v, a, curvature) per candidate.
 
@@ -93,8 +90,8 @@ def _forward(
 
 def _backward(h: float, inputs: list[np.ndarray], parts: tuple[np.ndarray, ...], g: np.ndarray) -> list[np.ndarray]:
     """Gradients of v, a, jerk, kappa and start from those of the states."""
-    v, a, jerk, kappa, _ = inputs
-    states, parked, resting, middle_speed, quarter_speed, cos, sin, half_cos, half_sin = parts
+    v, kappa = inputs[0], inputs[3]
+    (states, parked, resting, middle_speed, quarter_speed, cos, sin, half_cos, half_sin) = parts
     _, _, _, speed, _, curve = states
     k0 = curve[..., :-1]
     g_start = np.empty((6, v.shape[0]))

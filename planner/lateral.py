@@ -25,7 +25,7 @@ from planner.longitudinal import LongitudinalMotion
 from planner.manoeuvres import Start
 from planner.qp.problem import StageProgram
 from planner.scene import VehicleParameters
-from planner.tracking import TrackingReference, per_node
+from planner.tracking import TrackingReference, per_node, tensors
 
 CIRCLES = 5
 LATERAL_JERK = 6.0
@@ -94,8 +94,8 @@ def build_lateral(
     """The programs of all R candidates: states (d, psi, kappa), input curvature rate.
 
     path_curvature: at the middle of the fine steps. about: None for straight along the path. start: per candidate
-    ``[R]``. weights: in the order of CostWeights, ``[R, W]`` or, shared by all, ``[W]``. reference: a proposal to stay close
-    to instead of d_ref and slope_ref.
+    ``[R]``. weights: in the order of CostWeights, ``[R, W]`` or, shared by all, ``[W]``. reference: a proposal to stay
+    close to instead of d_ref and slope_ref.
     """
     grid, fixed = make_grid(config.horizon), _constants(config, vehicle)
     count, n = motion.v.shape[0], grid.stages
@@ -105,12 +105,12 @@ def build_lateral(
     stages, steps = stage_dynamics(driven, path_curvature, linearised, (start.d, start.psi), grid)
     A, B, c = stages.split([3, 1, 1], -1)
 
-    xp = library(motion.v, path_curvature, bounds.lower, bounds.d_ref, start.psi, weights, *_tensors(reference))
+    xp = library(motion.v, path_curvature, bounds.lower, bounds.d_ref, start.psi, weights, *tensors(reference))
     nodes = _at_nodes(xp, motion, path_curvature, grid, fixed.of(xp))
     H, g = _cost(xp, nodes, bounds, weights, reference, grid, fixed.of(xp))
     z_lower, z_upper = _limits(xp, nodes, start, config, vehicle, fixed.of(xp))
     lower, upper = _corridor_limits(xp, nodes, bounds, grid, fixed.of(xp))
-    C, hard = fixed.rows.expand(count, n, CIRCLES, 4), fixed.zero.expand(count, n, CIRCLES)
+    C, hard = (fixed.rows.expand(count, n, CIRCLES, 4), fixed.zero.expand(count, n, CIRCLES))
     x0 = torch.stack([start.d, start.psi, start.kappa], -1)
     problem = StageProgram(grid.parent, x0, A, B, c[..., 0], H, g, z_lower, z_upper, C, lower, upper, hard)
     return LateralProgram(problem, steps, grid)
@@ -134,7 +134,8 @@ def lateral_state(z: Float[Tensor, "R n 4"], program: LateralProgram) -> Lateral
     interval = xp.of(grid.interval_before), xp.of(grid.interval_stage)
     d, psi, kappa = (xp.pick(begins[..., i], interval[0]) for i in (D, PSI, KAPPA))
     rate = xp.pick(xp.of(z)[..., RATE], interval[1])
-    d, psi = roll_out(program.steps, *(xp.tensor(x) for x in (d, psi, kappa, rate)), grid).unbind(0)
+    begin = [xp.tensor(x) for x in (d, psi, kappa, rate)]
+    d, psi = roll_out(program.steps, begin[0], begin[1], begin[2], begin[3], grid).unbind(0)
     fine = xp.of(grid.interval_of_fine)
     bent = kappa[..., fine] + rate[..., fine] * xp.of(grid.since)
     return LateralState(d, psi, xp.tensor(bent))
@@ -142,8 +143,11 @@ def lateral_state(z: Float[Tensor, "R n 4"], program: LateralProgram) -> Lateral
 
 @dataclass
 class _Nodes:
-    """v (m/s, not negative), a (m/s^2) and the path's curvature (1/m) at the stages' nodes ``[R, n]``; v_first: v after the
-    first fine step of every stage; grow, grow_first: what curvature and its rate cost at these speeds, relative to rest."""
+    """v (m/s, >= 0), a (m/s^2) and the path's curvature (1/m) at the stages' nodes ``[R, n]``.
+
+    v_first: v after the first fine step of every stage. grow, grow_first: what curvature and its rate cost at these
+    speeds, relative to standstill.
+    """
 
     v: Any
     a: Any
@@ -163,10 +167,6 @@ def _at_nodes(xp: Any, motion: LongitudinalMotion, path_curvature: Tensor, grid:
     return _Nodes(v[:, :n], a, bend, v[:, n:], grow[:, :n], grow[:, n:])
 
 
-def _tensors(reference: TrackingReference | None) -> list[Tensor]:
-    return [] if reference is None else [x for x in vars(reference).values() if isinstance(x, Tensor)]
-
-
 def _at_stages(xp: Any, values: Any, grid: Grid) -> Any:
     """`Grid.at_stages` for arrays too."""
     return xp.concat([values[:, 0], values[:, 1, values.shape[2] - grid.stages :]], 1)
@@ -183,10 +183,10 @@ def _cost(
 ) -> tuple[Float[Tensor, "R n 4 4"], Float[Tensor, "R n 4"]]:
     w = xp.of(weights)
     w_d, w_psi, w_kappa, w_rate = ((w[None] if w.ndim == 1 else w)[:, i : i + 1] * fixed.scale for i in range(4, 8))
-    d_ref, psi_ref = _at_stages(xp, xp.of(bounds.d_ref), grid), _at_stages(xp, xp.of(bounds.slope_ref), grid)
+    d_ref, psi_ref = (_at_stages(xp, xp.of(bounds.d_ref), grid), _at_stages(xp, xp.of(bounds.slope_ref), grid))
     if reference is not None:
         dt = fixed.node_dt
-        rows, first = len(d_ref), len(dt)
+        first = len(dt)
         track_d, track_psi = (per_node(x, reference.d) for x in (reference.weight_d, reference.weight_psi))
         w_d = xp.concat([xp.of(track_d) * dt, (w_d + 0 * d_ref)[:, first:]], 1)
         w_psi = xp.concat([xp.of(track_psi) * dt, (w_psi + 0 * d_ref)[:, first:]], 1)
@@ -194,7 +194,6 @@ def _cost(
         psi_ref = xp.concat([xp.of(reference.psi), psi_ref[:, first:]], 1)
         factor = fixed.tail + (1 - fixed.tail) * reference.comfort
         w_kappa, w_rate = w_kappa * factor, w_rate * factor
-        assert rows == len(w_d)
     shape = d_ref.shape
     diagonal = xp.columns(shape, [w_d, w_psi, w_kappa * nodes.grow * 0.02, w_rate * nodes.grow_first])
     g = diagonal * xp.columns(shape, [-d_ref, -psi_ref, -nodes.bend, 0.0])
@@ -240,8 +239,8 @@ class _Constants(Constants):
     """By stage ``[n]`` (``[n, 1]`` where rows follow).
 
     last, last_and_first: fine indices of the nodes, then of the first fine steps. scale: durations times the branch's
-    weight; tail: 1 in the tail. heading (rad): limit up to `lateral_hard`, then infinite. grip m/s^2. half_square ``[C]`` m^2.
-    soft: 0 where corridor rows are hard, else infinite. rows ``[C, 4]``.
+    weight; tail: 1 in the tail. heading (rad): limit up to `lateral_hard`, then infinite. grip m/s^2.
+    half_square ``[C]`` m^2: of the circles' offsets, halved. soft: 0 where corridor rows are hard, else infinite.
     """
 
     last: Tensor

@@ -16,7 +16,7 @@ from torch import Tensor
 from planner.arrays import ARRAYS
 from planner.grid import Grid
 
-BLOCK = 64
+BLOCK = 128
 """Candidates at a time."""
 SHARPEST = 0.2
 """Least 1 - bend * d that is believed: the path's coordinates end at its centre of curvature."""
@@ -33,16 +33,16 @@ def stage_dynamics(
 ) -> tuple[Tensor, Tensor]:
     """Stages ``[R, n, 3, 5]`` of the motion linearised about (d, psi), and its fine steps ``[2, 5, 2, F, R]``.
 
-    motion: v, a, jerk ``[R, 2, F]``. bend (1/m): curvature of the path at the middle of each fine step. about: d, psi at
-    the end of each; start: d, psi now ``[R]``. Rows are d, psi (and kappa), after the stage or fine step; columns what
-    they are linear in: d and psi before it, kappa at the begin of the interval, the curvature rate, and 1.
+    motion: v, a, jerk ``[R, 2, F]``. bend (1/m): curvature of the path at the middle of each fine step. about: d, psi
+    at the end of each; start: d, psi now ``[R]``. Rows are d, psi (and kappa) after the stage or fine step; columns
+    what they are linear in: d and psi before it, kappa at the begin of the interval, the curvature rate, and 1.
     """
     return _apply(_StageDynamics, grid, *motion, bend, *about, *start)  # type: ignore[no-any-return]
 
 
 def roll_out(steps: Tensor, d: Tensor, psi: Tensor, kappa: Tensor, rate: Tensor, grid: Grid) -> Tensor:
-    """d and psi ``[2, R, 2, F]`` after every fine step, from d, psi and kappa ``[R, 2, N]`` at the begin of the intervals
-    and the curvature rate in them. steps: of `stage_dynamics`."""
+    """d and psi ``[2, R, 2, F]`` after every fine step, from their values and kappa's ``[R, 2, N]`` at the begin of the
+    intervals and the curvature rate in them. steps: of `stage_dynamics`."""
     return _apply(_RollOut, grid, steps, d, psi, kappa, rate)  # type: ignore[no-any-return]
 
 
@@ -82,7 +82,7 @@ class _StageDynamics(torch.autograd.Function):
         grid, steps = ctx.grid, ctx.steps
         arrays = [x.detach().numpy() for x in ctx.saved_tensors]
         grads = [np.empty(x.shape) for x in arrays]
-        g_stages, g_steps = grad_stages.numpy().transpose(2, 3, 1, 0)[:2], grad_steps.numpy()
+        g_stages, g_steps = (grad_stages.numpy().transpose(2, 3, 1, 0)[:2], grad_steps.numpy())
         nodes = len(grid.node)
         shared = 2 * nodes - grid.stages
         for block in _blocks(len(arrays[0])):
@@ -105,7 +105,7 @@ class _RollOut(torch.autograd.Function):
         out = np.empty((2, count, 2, len(grid.time)))
         states = np.empty((2, 2, len(grid.time), count))
         for block in _blocks(count):
-            _roll_out(*_of_block(arrays, block), states[..., block], grid)
+            _roll_out(_of_block(arrays, block), states[..., block], grid)
             out[:, block] = states[..., block][:, :, grid.by_time.numpy()].transpose(0, 3, 1, 2)
         if ctx is not None:
             ctx.save_for_backward(*inputs)
@@ -121,7 +121,7 @@ class _RollOut(torch.autograd.Function):
             g = g_out[..., block][:, :, order]
             own = [np.empty((2, len(ctx.grid.node), g.shape[-1])) for _ in range(4)]
             states, g_steps = ctx.states[..., block], grads[0][..., block]
-            _roll_out_backward(*_of_block(arrays, block), states, g, g_steps, own, ctx.grid)
+            _roll_out_backward(_of_block(arrays, block), states, g, g_steps, own, ctx.grid)
             for out, value in zip(grads[1:], own):
                 out[block] = value.transpose(2, 0, 1)
         return (None, *map(torch.from_numpy, grads))
@@ -131,9 +131,9 @@ def _blocks(count: int) -> list[slice]:
     return [slice(i, i + BLOCK) for i in range(0, count, BLOCK)]
 
 
-def _of_block(arrays: list[Array], block: slice) -> list[Array]:
+def _of_block(arrays: list[Array], block: slice) -> tuple[Any, ...]:
     """steps, and the others with the candidates last."""
-    return [arrays[0][..., block], *(np.ascontiguousarray(x[block].transpose(1, 2, 0)) for x in arrays[1:])]
+    return (arrays[0][..., block], *(np.ascontiguousarray(x[block].transpose(1, 2, 0)) for x in arrays[1:]))
 
 
 def _groups(values: Array, grid: Grid) -> list[Array]:
@@ -177,8 +177,8 @@ def _model(inputs: list[Array], grid: Grid) -> tuple[Array, ...]:
     half = c / 6 + 0.5
     k00 = a * b / 6 + 1
     return (
-        hv, bend, d, psi, cos, sin, inverse, turn, level, level_d, level_psi, a, b, c, slip, bias, hv * slip, -turn * bias,
-        half, k00, a * half, b * half, k00 + c * half,
+        hv, bend, d, psi, cos, sin, inverse, turn, level, level_d, level_psi, a, b, c, slip, bias, hv * slip,
+        -turn * bias, half, k00, a * half, b * half, k00 + c * half,
     )  # fmt: skip
 
 
@@ -210,52 +210,66 @@ def _fine_steps(model: tuple[Array, ...], out: Array, grid: Grid) -> None:
 
 
 def _fine_steps_backward(inputs: list[Array], model: tuple[Array, ...], g: Array, out: list[Array], grid: Grid) -> None:
-    """From the gradient g of the steps to that of the inputs, written to out. g is used up."""
+    """From the gradient g of the steps to that of the inputs, written to out. g is used up.
+
+    In torch, which adds a product in place.
+    """
+    h, t = grid.step, torch.from_numpy
     (
         hv, bend, d, psi, cos, sin, inverse, turn, level, level_d, level_psi, a, b, c, slip, bias, e1, e2, half,
         k00, k01, k10, k11,
-    ) = model  # fmt: skip
-    h = grid.step
-    g[:, 2] += _late(grid) * g[:, 3]
-    (g00, g01, g02, g03, g04), (g10, g11, g12, g13, g14) = g
-    g03 *= h / 6
-    g13 *= h
-    d_k11 = g10 * b + g11 * c + g12 * hv + g14 * e2
-    d_k10 = g11 * a + g14 * e1
-    d_k01 = g00 * b + g01 * c + g02 * hv + g04 * e2
-    d_k00 = g01 * a + g04 * e1 + d_k11
-    d_half = g13 * hv + d_k11 * c + d_k10 * b + d_k01 * a
-    d_k00 *= 1 / 6
-    d_a = g01 * k00 + g11 * k10 + g03 * hv + d_k01 * half + d_k00 * b
-    d_b = g00 * k01 + g10 * k11 + d_k10 * half + d_k00 * a
-    d_c = g01 * k01 + g11 * k11 + d_k11 * half + d_half * (1 / 6)
-    d_e1, d_e2 = g04 * k00 + g14 * k10, g04 * k01 + g14 * k11
-    d_hv = g02 * k01 + g12 * k11 + g03 * a + g13 * half + d_a * cos + d_e1 * slip
-    d_slip, d_bias = d_e1 * hv, d_e2 * turn  # the latter with its sign turned
-    d_turn = d_e2 * bias + d_b * level_d + d_c * level_psi  # sign turned
-    d_level_d = d_bias * d - d_b * turn
-    d_level_psi = d_bias * psi - d_c * turn
-    bent = level_d * inverse
-    d_level = d_level_d * (bend * inverse) - d_bias
-    d_cos = d_a * hv - d_slip * psi + d_level * inverse
-    d_sin = d_slip - d_level_psi * inverse
-    d_room = (d_level_d * level * bend - d_level_psi * sin + d_level * cos) * (inverse * inverse)
-    d_room *= inverse < 1 / SHARPEST
-    d_hv -= d_turn * bend
-    d_bend = d_level_d * (level * inverse) - d_turn * hv + d_room * d
-    d_d = d_bias * level_d + d_room * bend
-    d_psi = d_bias * level_psi - (d_slip + d_sin * -1) * cos - d_cos * sin
-    del bent
+    ) = map(t, model)  # fmt: skip
+    (g00, g01, g02, g03, g04), (g10, g11, g12, g13, g14) = (row.unbind(0) for row in t(g).unbind(0))
+    late = t(_late(grid))
+    g02.addcmul_(late, g03)
+    g12.addcmul_(late, g13)
+    g03.mul_(h / 6)
+    g13.mul_(h)
+    d_k11 = _sum((g10, b), (g11, c), (g12, hv), (g14, e2))
+    d_k10 = _sum((g11, a), (g14, e1))
+    d_k01 = _sum((g00, b), (g01, c), (g02, hv), (g04, e2))
+    d_k00 = _sum((g01, a), (g04, e1)).add_(d_k11).mul_(1 / 6)
+    d_half = _sum((g13, hv), (d_k11, c), (d_k10, b), (d_k01, a))
+    d_a = _sum((g01, k00), (g11, k10), (g03, hv), (d_k01, half), (d_k00, b))
+    d_b = _sum((g00, k01), (g10, k11), (d_k10, half), (d_k00, a))
+    d_c = _sum((g01, k01), (g11, k11), (d_k11, half)).add_(d_half, alpha=1 / 6)
+    d_e1, d_e2 = _sum((g04, k00), (g14, k10)), _sum((g04, k01), (g14, k11))
+    d_hv = _sum((g02, k01), (g12, k11), (g03, a), (g13, half), (d_a, cos), (d_e1, slip))
+    d_slip, d_bias = d_e1.mul_(hv), d_e2 * turn  # of -bias
+    d_turn = _sum((d_e2, bias), (d_b, level_d), (d_c, level_psi))  # of -turn
+    d_level_d = _sum((d_bias, d)).addcmul_(d_b, turn, value=-1)
+    d_level_psi = _sum((d_bias, psi)).addcmul_(d_c, turn, value=-1)
+    bend_inverse = bend * inverse
+    d_level = _sum((d_level_d, bend_inverse)).sub_(d_bias)
+    d_sin = d_slip.addcmul(d_level_psi, inverse, value=-1)
+    d_cos = _sum((d_a, hv), (d_level, inverse)).addcmul_(d_slip, psi, value=-1)
+    level.mul_(d_level_d)  # from here on: what level_d brings
+    d_room = _sum((level, bend), (d_level, cos)).addcmul_(d_level_psi, sin, value=-1).mul_(inverse).mul_(inverse)
+    d_room.masked_fill_(inverse >= 1 / SHARPEST, 0.0)
+    d_bend = _sum((level, inverse), (d_room, d)).addcmul_(d_turn, hv, value=-1)
+    d_hv.addcmul_(d_turn, bend, value=-1)
+    d_d = _sum((d_bias, level_d), (d_room, bend))
+    d_psi = _sum((d_bias, level_psi), (d_sin, cos)).addcmul_(d_slip, cos, value=-1).addcmul_(d_cos, sin, value=-1)
+
     order = grid.by_time.numpy()
-    d_hv, d_bend, d_d, d_psi = (x.take(order, 1).transpose(2, 0, 1) for x in (d_hv, d_bend, d_d, d_psi))
-    np.multiply(d_hv, h * (inputs[0] >= 0), out=out[0])
-    np.multiply(d_hv, -(h**2) / 2, out=out[1])
-    np.multiply(d_hv, h**3 / 6, out=out[2])
-    out[3][...] = d_bend
-    for mean, values, start in ((d_d, out[4], out[6]), (d_psi, out[5], out[7])):
-        np.multiply(mean, 0.5, out=values)
-        start[...] = values[..., 0].sum(1)
-        values[..., :-1] += mean[..., 1:] * 0.5
+    reordered = (x.numpy().take(order, 1).transpose(2, 0, 1) for x in (d_hv, d_bend, d_d, d_psi))
+    of_hv, out[3][...], of_d, of_psi = (np.ascontiguousarray(x) for x in reordered)
+    np.multiply(of_hv, -(h**2) / 2, out=out[1])
+    np.multiply(of_hv, h**3 / 6, out=out[2])
+    np.multiply(of_hv, h * (inputs[0] >= 0), out=out[0])
+    for mean, values, start in ((of_d, out[4], out[6]), (of_psi, out[5], out[7])):
+        mean *= 0.5
+        values[...] = mean
+        values[..., :-1] += mean[..., 1:]
+        start[...] = mean[..., 0].sum(1)
+
+
+def _sum(*pairs: tuple[Tensor, Tensor]) -> Tensor:
+    """Of products."""
+    out = pairs[0][0] * pairs[0][1]
+    for x, y in pairs[1:]:
+        out.addcmul_(x, y)
+    return out
 
 
 def _products(steps: Array, grid: Grid) -> list[list[Array]]:
@@ -291,8 +305,9 @@ def _products_backward(steps: Array, whole: Array, g: Array, grid: Grid) -> None
         g_step[:, :, :, 0] += due
 
 
-def _roll_out(steps: Array, d: Array, psi: Array, kappa: Array, rate: Array, out: Array, grid: Grid) -> None:
-    """Into out ``[2, 2, F, r]``."""
+def _roll_out(begin: tuple[Array, ...], out: Array, grid: Grid) -> None:
+    """Into out ``[2, 2, F, r]``. begin: steps, d, psi, kappa and rate."""
+    steps, d, psi, kappa, rate = begin
     for step, end, (first, number, length) in zip(_groups(steps, grid), _groups(out, grid), grid.groups):
         part = slice(first, first + number)
         push = step[:, 2] * kappa[:, None, part]
@@ -308,18 +323,10 @@ def _roll_out(steps: Array, d: Array, psi: Array, kappa: Array, rate: Array, out
 
 
 def _roll_out_backward(
-    steps: Array,
-    d: Array,
-    psi: Array,
-    kappa: Array,
-    rate: Array,
-    states: Array,
-    g: Array,
-    g_steps: Array,
-    own: list[Array],
-    grid: Grid,
+    begin: tuple[Array, ...], states: Array, g: Array, g_steps: Array, own: list[Array], grid: Grid
 ) -> None:
     """From the gradient g ``[2, 2, F, r]`` of the states to that of the steps and of the other inputs."""
+    steps, d, psi, kappa, rate = begin
     runs = zip(*(_groups(x, grid) for x in (steps, states, g, g_steps)), grid.groups)
     for step, state, g_state, g_step, (first, number, length) in runs:
         part = slice(first, first + number)

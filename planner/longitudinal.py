@@ -1,16 +1,17 @@
 """The longitudinal program: position, speed and acceleration along the path, jerk as input.
 
-Both branches are one program over a tree of intervals, because they share their first ones. Exact discretisation of the
-triple integrator; path progress is ds = rho v dt, with rho = cos(heading error) / (1 - curvature * offset) from the last
-pass, so only how s follows from v, a and jerk differs between candidates.
+Both branches are one program over a tree of intervals, because they share their first ones. Exact discretisation of
+the triple integrator; path progress is ds = rho v dt, with rho = cos(heading error) / (1 - curvature * offset) from the
+last pass, so only how s follows from v, a and jerk differs between candidates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,7 +21,8 @@ from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
 from planner.manoeuvres import Start
 from planner.qp.problem import StageProgram
-from planner.tracking import TrackingReference, per_node
+from planner.safe_distance import CHORDS, SafeDistance, chords, full_braking, within_reach
+from planner.tracking import TrackingReference, per_node, tensors
 
 TAIL_BRAKING = 6.0
 """m/s^2: how the tail slows down where it is free to choose."""
@@ -29,11 +31,11 @@ REST_SPEED, REST_ACCELERATION = 0.02, 0.1
 """m/s and m/s^2: what counts as rest at the end of the tail."""
 
 LIMIT_RULES = ("obstacle ahead", "speed", "acceleration", "jerk", "", "", "", "")
-"""Rules by limit: bounds on s, v, a, jerk, gap excess, then the three rows of the comfortable gap ("": no hard rule), then
-the RSS rows where there are any (`RSS_RULE`). On tail stages the upper side of "speed" and, at the last one, both sides of
-"acceleration" state `REST_RULE`."""
-RSS_RULE = "safe distance"
+"""Rules by limit: bounds on s, v, a, jerk, gap excess, then the three rows of the comfortable gap ("": no hard rule).
+On tail stages the upper side of "speed" and, at the last one, both sides of "acceleration" state `REST_RULE`."""
 REST_RULE = "rest at the end of the tail"
+SAFE_RULE = "safe distance"
+"""Of the rows after those, where the bounds have safe distances."""
 S, V, ACCELERATION, JERK, EXCESS = range(5)
 
 
@@ -45,6 +47,7 @@ class LongitudinalBounds:
     gap_s ``[R, N]``: comfortable limit on s + headway * v (infinite: none); gap_headway ``[R, N]`` s;
     gap_speed ``[R, N]`` m/s: speed of what sets it (0 if it stands).
     v_ref, v_cap ``[R, N]`` m/s: speed to aim for and hard cap of the nominal branch.
+    safe: hard safe distances in the nominal branch, if wanted.
     """
 
     s_upper: Float[Tensor, "R 2 N"]
@@ -56,6 +59,7 @@ class LongitudinalBounds:
     gap_speed: Float[Tensor, "R N"]
     v_ref: Float[Tensor, "R N"]
     v_cap: Float[Tensor, "R N"]
+    safe: SafeDistance | None = field(default=None, kw_only=True)
 
 
 @dataclass
@@ -78,24 +82,38 @@ def build_longitudinal(
 ) -> StageProgram:
     """The programs of all R candidates: states (s - start.s, v, a), inputs (jerk, excess of the comfortable gap).
 
-    start: per candidate ``[R]``. rho: None for 1 everywhere, whose matrices are shared by all candidates. weights: in the
-    order of CostWeights, ``[R, W]`` or, shared by all, ``[W]``. reference: a proposal to stay close to instead of v_ref.
+    start: per candidate ``[R]``. rho: None for 1 everywhere, whose matrices are shared by all candidates. weights: in
+    the order of CostWeights, ``[R, W]`` or, shared by all, ``[W]``. reference: a proposal to stay close to instead of
+    v_ref.
     """
     grid, fixed = make_grid(config.horizon), _constants(config)
-    count, n, nodes = len(start.v), grid.stages, len(grid.node)
+    count, n = len(start.v), grid.stages
     H, g = _cost(bounds, start, weights, reference, grid, config)
     z_lower, z_upper = _limits(bounds, start, grid, config)
     C, upper = _gap_rows(bounds, start, grid, config)
+    if bounds.safe is not None:
+        more = _safe_rows(bounds.safe, bounds.v_cap, start, rho, grid, config)
+        C, upper = torch.cat([C, more[0]], 2), torch.cat([upper, more[1]], 2)
+    rows = upper.shape[2]
     x0 = torch.stack([torch.zeros_like(start.v), start.v, start.a], -1)
-    A, B = fixed.transition.expand(count, n, 3, 3), fixed.response.expand(count, n, 3, 2)
-    c, hard = fixed.zero.expand(count, n, 3), fixed.zero.expand(count, n, 3)
-    lower = fixed.minus_infinity.expand(count, n, 3)
+    A, B = (fixed.transition.expand(count, n, 3, 3), fixed.response.expand(count, n, 3, 2))
+    c, hard = fixed.zero.expand(count, n, 3), fixed.zero.expand(count, n, rows)
+    lower = fixed.minus_infinity.expand(count, n, rows)
     program = StageProgram(grid.parent, x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, hard)
-    return program if rho is None else with_progress(program, rho, config)
+    return program if rho is None else _with_progress(program, rho, config)
 
 
 def with_progress(program: StageProgram, rho: Float[Tensor, "R 2 F"], config: PlannerConfig) -> StageProgram:
-    """The same program for another path progress per metre driven; shares everything but its dynamics."""
+    """The same program for another path progress per metre driven; shares everything but its dynamics.
+
+    Raises ValueError for programs with safe distances, whose limits depend on the progress too.
+    """
+    if program.upper.shape[2] != len(LIMIT_RULES) - 5:
+        raise ValueError("with_progress: programs with safe distances have to be built anew")
+    return _with_progress(program, rho, config)
+
+
+def _with_progress(program: StageProgram, rho: Tensor, config: PlannerConfig) -> StageProgram:
     xp = library(rho)
     fixed = _constants(config).of(xp)
     count, n = program.x0.shape[0], len(program.parent)
@@ -120,12 +138,17 @@ def longitudinal_motion(
 
 def limit_ids(bounds: LongitudinalBounds, grid: Grid) -> tuple[Int[Tensor, "R n L"], Int[Tensor, "R n L"]]:
     """Track ids behind the lower and the upper side of every limit, -1 where nobody's."""
-    out = []
-    for ids in (bounds.lower_id, bounds.upper_id):
-        full = torch.full((len(ids), grid.stages, len(LIMIT_RULES)), -1, dtype=torch.int64, device=ids.device)
-        full[..., S] = grid.at_stages(ids)
-        out.append(full)
-    return out[0], out[1]
+    shape = (len(bounds.upper_id), grid.stages, len(limit_rules(bounds)))
+    lower, upper = torch.full(shape, -1), torch.full(shape, -1)
+    lower[..., S], upper[..., S] = (grid.at_stages(bounds.lower_id), grid.at_stages(bounds.upper_id))
+    if bounds.safe is not None:
+        upper[:, : len(grid.node), len(LIMIT_RULES) :] = bounds.safe.track_id[..., None]
+    return lower, upper
+
+
+def limit_rules(bounds: LongitudinalBounds) -> tuple[str, ...]:
+    """LIMIT_RULES, with those of the safe distances if there are any."""
+    return LIMIT_RULES if bounds.safe is None else (*LIMIT_RULES, *(SAFE_RULE,) * CHORDS)
 
 
 def stop_time(v0: Any, config: PlannerConfig) -> Any:
@@ -143,9 +166,9 @@ def _limits(
     """Bounds on (s - start.s, v, a, jerk, excess), widened to what the actuators can reach: they never contradict the
     start.
 
-    Speed: below zero only where easing off the brake as fast as allowed still undershoots; no cap below what full braking
-    reaches. Acceleration: on its way back into its limits. The tail: at rest as early as braking firmly allows, at its
-    end in any case.
+    Speed: below zero only where easing off the brake as fast as allowed still undershoots; no cap below what full
+    braking reaches. Acceleration: on its way back into its limits. The tail: at rest as early as braking firmly allows,
+    at its end in any case.
     """
     xp = library(bounds.s_lower, bounds.s_upper, bounds.v_cap, start.s)
     fixed = _constants(config).of(xp)
@@ -193,6 +216,29 @@ def _gap_rows(
     return xp.tensor(C), xp.tensor(upper)
 
 
+def _safe_rows(
+    safe: SafeDistance, v_cap: Tensor, start: Start, rho: Tensor | None, grid: Grid, config: PlannerConfig
+) -> tuple[Float[Tensor, "R n Q 5"], Float[Tensor, "R n Q"]]:
+    """Rows of the safe distances and their upper limits; see `planner.safe_distance`."""
+    xp = library(safe.s, start.s)
+    count, nodes = len(start.v), len(grid.node)
+    v0, a0, cap = (x.detach().numpy() for x in (start.v, start.a, v_cap))
+    top = np.maximum(v0, cap.max(1))[:, None] + 1.0
+    gain, offset = chords(top, safe.response, safe.braking)
+    C = np.zeros((count, grid.stages, CHORDS, 5))
+    C[:, :nodes, :, S], C[:, :nodes, :, V] = 1.0, gain[:, None]
+    z = torch.zeros(count, grid.stages, 5, dtype=torch.float64)
+    z[:, :nodes, JERK] = torch.from_numpy(full_braking(v0, a0, grid, config))
+    with torch.no_grad():
+        braking = longitudinal_motion(z, start, rho, config)
+    s, v = (x.detach().numpy()[:, 0, grid.node.numpy()] for x in (braking.s, braking.v))
+    s0 = start.s.detach().numpy()[:, None]
+    upper = xp.full((count, grid.stages, CHORDS), torch.inf)
+    limit = xp.of(safe.s) - xp.of(start.s)[:, None]
+    upper[:, :nodes] = within_reach(xp, limit, s - s0, v, gain, offset)
+    return torch.from_numpy(C), xp.tensor(upper)
+
+
 def _cost(
     bounds: LongitudinalBounds,
     start: Start,
@@ -201,9 +247,12 @@ def _cost(
     grid: Grid,
     config: PlannerConfig,
 ) -> tuple[Float[Tensor, "R n 5 5"], Float[Tensor, "R n 5"]]:
-    """H and g. The tail counts only weakly, but it shall not dawdle: the longer it moves, the more room the others' worst
-    case takes."""
-    xp = library(bounds.v_ref, start.v, start.s, weights, *(vars(reference).values() if reference else ()))
+    """H and g.
+
+    The tail counts only weakly, but it shall not dawdle: the longer it moves, the more room the others' worst case
+    takes.
+    """
+    xp = library(bounds.v_ref, start.v, start.s, weights, *tensors(reference))
     fixed = _constants(config).of(xp)
     count, n, nodes, dt = len(start.v), grid.stages, len(grid.node), fixed.dt
     w = xp.of(weights)[..., :4]
@@ -215,7 +264,7 @@ def _cost(
     if reference is not None:
         H = xp.copies(count, H[0]) if len(H) == 1 else H
         weight_s, weight_v = (xp.of(per_node(x, reference.s)) for x in (reference.weight_s, reference.weight_v))
-        H[:, :nodes, S, S], H[:, :nodes, V, V] = weight_s * dt[:nodes], weight_v * dt[:nodes]
+        H[:, :nodes, S, S], H[:, :nodes, V, V] = (weight_s * dt[:nodes], weight_v * dt[:nodes])
         g[:, :nodes, S] = weight_s * (xp.of(reference.s) - xp.of(start.s)[:, None]) * -dt[:nodes]
         ask = xp.of(reference.v) * weight_v
     g[:, :nodes, V] = ask * -dt[:nodes]
@@ -244,7 +293,7 @@ class _Constants(Constants):
     comfort_terms ``[4]``: which of them a proposal does not replace.
     time, dt, a_low, jerk ``[n]``; rest ``[n]`` m/s^2: bound on the acceleration at the very end, else infinite.
     rest_speed: of the tail's own stages, m/s, infinite but at the last.
-    gap_rows ``[n, 3, 5]`` without the gain; tangents ``[3]``: where v^2 is touched, by start speed; curved: 0 at standstill.
+    gap_rows ``[n, 3, 5]`` without the gain; tangents ``[3]``: where v^2 is touched, by start speed; curved: 0 at rest.
     """
 
     transition: Tensor
@@ -298,7 +347,7 @@ def _constants(config: PlannerConfig) -> _Constants:
 
 def _cost_scales(grid: Grid) -> tuple[Tensor, Tensor]:
     n, tail = grid.stages, grid.stage_tail
-    scales, base = torch.zeros(4, n, 5, 5, dtype=torch.float64), torch.zeros(n, 5, 5, dtype=torch.float64)
+    scales, base = (torch.zeros(4, n, 5, 5, dtype=torch.float64), torch.zeros(n, 5, 5, dtype=torch.float64))
     dt, nominal = grid.stage_dt, (~tail).double()
     scales[0, :, V, V] = scales[1, :, ACCELERATION, ACCELERATION] = scales[3, :, EXCESS, EXCESS] = dt * nominal
     scales[2, :, JERK, JERK] = dt * grid.by_branch(1.0, 0.05)
@@ -320,7 +369,7 @@ def _integrators(grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     transition = torch.eye(3, dtype=f64).repeat(n, 1, 1)
     transition[:, 0, 1:], transition[:, 1, 2] = progress.sum(0)[:2].T, dt
     response = torch.zeros(n, 3, 2, dtype=f64)
-    response[:, 0, 0], response[:, 1, 0], response[:, 2, 0] = progress.sum(0)[2], dt**2 / 2, dt
+    response[:, 0, 0], response[:, 1, 0], response[:, 2, 0] = (progress.sum(0)[2], dt**2 / 2, dt)
 
     hold = torch.nn.functional.one_hot(grid.interval_stage.repeat_interleave(grid.fine_per_interval, 1), n).to(f64)
     zero = torch.zeros_like(hold[:, :1])

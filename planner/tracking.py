@@ -12,10 +12,10 @@ from torch import Tensor
 class TrackingReference:
     """Where a proposal wants the rear axle to be at the N nodes, for R candidates.
 
-    s (m, along the path), v (m/s), d (m), psi (rad against the path) ``[R, N]``. Weights ``[R]`` or ``[R, N]``, >= 0, on
-    the squared distances: weight_s (1/m^2), weight_v (s^2/m^2), weight_d (1/m^2), weight_psi (1/rad^2), per second. comfort > 0:
-    factor on the weights of acceleration, jerk, gap, curvature and curvature rate, which keep the optimum unique.
-    The tail's cost is not touched.
+    s (m, along the path), v (m/s), d (m), psi (rad against the path) ``[R, N]``. Weights ``[R]`` or ``[R, N]``, >= 0,
+    on the squared distances: weight_s (1/m^2), weight_v (s^2/m^2), weight_d (1/m^2), weight_psi (1/rad^2), per second.
+    comfort > 0: factor on the weights of acceleration, jerk, gap, curvature and curvature rate, which keep the optimum
+    unique. The tail's cost is not touched.
     """
 
     s: Float[Tensor, "R N"]
@@ -37,3 +37,8 @@ class TrackingReference:
 def per_node(weight: Tensor, like: Tensor) -> Tensor:
     """A weight ``[R]`` or ``[R, N]`` as ``[R, N]``."""
     return (weight[:, None] if weight.ndim == 1 else weight).expand_as(like)
+
+
+def tensors(reference: TrackingReference | None) -> list[Tensor]:
+    """All of its tensors; none of None."""
+    return [] if reference is None else [x for x in vars(reference).values() if isinstance(x, Tensor)]
