@@ -12,17 +12,17 @@ from torch import Tensor
 
 from planner.qp.condense import condense
 from planner.qp.dense_layer import solve_differentiable as solve_dense
-from planner.qp.kernel import KernelOptions
+from planner.qp.kernel import KernelOptions, KernelSolution
 from planner.qp.layer import KINK_TRUSTED, SolveReport, solve_differentiable, undecided
 from planner.qp.problem import StageProgram
 from planner.qp.reference_kernel import cvxpylayers_trajectory
-from planner.qp.solver import SolveOptions, solve
+from planner.qp.solver import SolveOptions, choose_kernel, raw_data, solve
 from planner.qp.torch_kernel import TorchKernel
 
 NAMES = ("x0", "A", "B", "c", "H", "g", "z_lower", "z_upper", "C", "lower", "upper", "compliance")
 F64 = torch.float64
-STEP = 1e-6
-"""Of central differences: solutions are good to 1e-11 or so, hence the quotients to 1e-5."""
+STEP = 1e-5
+"""Of central differences: solutions are good to 1e-11 or so, hence the quotients to 1e-6."""
 
 
 @pytest.fixture(scope="module", params=KERNELS)
@@ -60,15 +60,15 @@ def moved(problem: StageProgram, name: str, by: Tensor) -> StageProgram:
 
 def quotients(problem: StageProgram, name: str, direction: Tensor, options: SolveOptions) -> tuple[Tensor, Tensor]:
     """Central difference of weights . z per member ``[B]``, and where two step lengths agree on it."""
-    found = []
+    found, there = [], torch.ones(problem.size[0], dtype=torch.bool)
     for step in (STEP, STEP / 2):
         ends = [solve(moved(problem, name, sign * step * direction), options) for sign in (1, -1)]
-        assert all(bool(e.solved.all()) for e in ends)
+        there &= ends[0].solved & ends[1].solved
         value = [(weights(problem) * e.z).sum((1, 2)) for e in ends]
         found.append((value[0] - value[1]) / (2 * step))
     # A limit that changes its state within the step shows as a quotient that depends on the step.
     steady = (found[0] - found[1]).abs() < 1e-4 * (1e-2 + found[0].abs())
-    return found[1], steady
+    return found[1], steady & there
 
 
 def direction_of(problem: StageProgram, name: str) -> Tensor:
@@ -100,7 +100,7 @@ FAMILIES = {
 def test_central_differences_of_every_datum(backend: str, family: str, smoothing: float) -> None:
     """Median error below 1e-5, the 99th percentile below 1e-3, over members whose quotient is steady."""
     problem = batch(20, 48, **FAMILIES[family])
-    options = SolveOptions(backend=backend, tolerance=1e-12 if not smoothing else 1e-11, smoothing=smoothing)
+    options = SolveOptions(backend=backend, tolerance=1e-13 if not smoothing else 1e-11, smoothing=smoothing)
     gradient, report = pulled_back(problem, options)
     assert int(report.trusted.sum()) >= 44
     for name in NAMES:
@@ -115,14 +115,15 @@ def test_central_differences_of_every_datum(backend: str, family: str, smoothing
 
 
 def test_default_tolerance_gives_the_same_gradient(backend: str) -> None:
-    """1e-10 against 1e-13 over trusted members: median 1e-6, 99th percentile 1e-3."""
+    """The default against 1e-13 over trusted members: median 1e-6, 99th percentile 1e-3 of the gradient's size."""
     problem = batch(21, 64, nx=4, nu=2, m=3)
     (loose, report), (tight, other) = (
-        pulled_back(problem, SolveOptions(backend=backend, tolerance=t)) for t in (1e-10, 1e-13)
+        pulled_back(problem, SolveOptions(backend=backend, tolerance=t)) for t in (SolveOptions().tolerance, 1e-13)
     )
     use = report.trusted & other.trusted
     assert int(use.sum()) >= 56
-    difference = (loose["g"] - tight["g"])[use].flatten(1).norm(dim=1) / tight["g"][use].flatten(1).norm(dim=1)
+    size = tight["g"].flatten(1).norm(dim=1) + 1e-2 * weights(problem).flatten(1).norm(dim=1)
+    difference = ((loose["g"] - tight["g"]).flatten(1).norm(dim=1) / size)[use]
     assert float(difference.median()) < 1e-6
     assert float(difference.quantile(0.99)) < 1e-3
 
@@ -214,13 +215,15 @@ def test_gradcheck(backend: str) -> None:
 
 
 def test_shared_parameter_gets_the_sum(backend: str) -> None:
-    problem = batch(24, 5)
+    problem = batch(24, 1, soft=0.0).with_tensors([t.expand(5, *t.shape[1:]) for t in batch(24, 1, soft=0.0).tensors()])
+    factor = torch.linspace(0.5, 1.5, 5, dtype=F64)[:, None, None]
+    problem = replace(problem, g=factor * problem.g)
     options = SolveOptions(backend=backend)
     single = {n: getattr(problem, n)[:1].clone().requires_grad_(True) for n in ("H", "A", "C")}
     same = {n: t.detach().expand(5, *t.shape[1:]).clone().requires_grad_(True) for n, t in single.items()}
     for data in ({n: t.expand(5, *t.shape[1:]) for n, t in single.items()}, same):
         z, report = solve_differentiable(replace(problem, **data), options)
-        assert report.solution.solved.sum() >= 3
+        assert report.trusted.sum() >= 4
         (weights(problem) * z).sum().backward()
     for name, leaf in single.items():
         assert torch.allclose(leaf.grad, same[name].grad.sum(0, keepdim=True), rtol=1e-9, atol=1e-12)
@@ -351,20 +354,17 @@ def test_operator_keeps_its_contract() -> None:
     torch.library.opcheck(torch.ops.dualdrive.solve_stages.default, leaves)
 
 
-def test_adjoint_residual_is_small(backend: str) -> None:
-    problem = batch(31, 32, nx=4, nu=2, m=3)
-    from planner.qp.kernel import KernelSolution
-    from planner.qp.solver import choose_kernel, raw_data
-
-    data = raw_data(problem)
-    s = solve(problem)
+def test_kernels_agree_on_the_adjoint(backend: str) -> None:
+    """At the same solution: to 1e-9 as a rule; where a limit is nearly undecided each may judge it in its own way."""
+    problem = batch(31, 64, nx=4, nu=2, m=3)
+    data, s = raw_data(problem), solve(problem)
     point = KernelSolution(s.z, s.costate, s.dual_lower, s.dual_upper, s.status, s.iterations)
-    kernel = choose_kernel(backend, torch.device("cpu"))
-    answer = kernel.adjoint(data, point, weights(problem), KernelOptions())
-    assert float(answer.residual.max()) < 1e-7
-    reference = TorchKernel().adjoint(data, point, weights(problem), KernelOptions())
-    sure = answer.kink < KINK_TRUSTED
-    assert int(sure.sum()) >= 28
+    kernels = choose_kernel(backend, torch.device("cpu")), TorchKernel()
+    mine, theirs = (k.adjoint(data, point, weights(problem), KernelOptions()) for k in kernels)
+    assert float(mine.residual.max()) < 1e-7
     for name in ("dz", "dcostate", "dlower", "dupper"):
-        mine, theirs = getattr(answer, name)[sure], getattr(reference, name)[sure]
-        assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-6 * float(theirs.abs().max())), name
+        one, other = getattr(mine, name), getattr(theirs, name)
+        size = other.flatten(1).norm(dim=1) + weights(problem).flatten(1).norm(dim=1)
+        apart = (one - other).flatten(1).norm(dim=1) / size
+        assert float(apart.median()) < 1e-9, name
+        assert float(apart.quantile(0.9)) < 1e-6, name

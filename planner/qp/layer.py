@@ -246,10 +246,12 @@ def _solve_stages(
     data = (x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, compliance)
     options = SolveOptions(backend, tolerance, iterations, threads, deadline, smoothing)
     s = solve(StageProgram(tuple(parent), *data), options)
-    return (
+    found = (
         s.z, s.costate, s.dual_lower, s.dual_upper, s.status, s.iterations, s.primal_residual, s.dual_residual, s.gap,
-        s.violation.contiguous(), s.proof,
+        s.violation, s.proof,
     )  # fmt: skip
+    # An operator's results may not share memory; a kernel's may.
+    return tuple(t.clone(memory_format=torch.contiguous_format) for t in found)  # type: ignore[return-value]
 
 
 @_solve_stages.register_fake
@@ -275,7 +277,7 @@ def _adjoint_stages(
     data = [x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, compliance]
     options = SolveOptions(backend, tolerance, iterations, threads, deadline, smoothing)
     a, nu, below, above, _ = _adjoint(data, z, costate, dual_lower, dual_upper, status, grad_z, parent, options)
-    return a, nu, below, above
+    return tuple(t.clone(memory_format=torch.contiguous_format) for t in (a, nu, below, above))  # type: ignore[return-value]
 
 
 @_adjoint_stages.register_fake

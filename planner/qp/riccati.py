@@ -81,10 +81,10 @@ class Workspace:
         if bound_compliance is not None:
             compliance = torch.cat([bound_compliance.expand_as(problem.g), problem.compliance], -1)
         lower, upper, self.r = take(lower), take(upper), take(compliance)
-        self.crossed = (lower > upper).flatten(2).any(2).any(0)
+        self.crossed = ((lower > upper) & (self.r == 0)).flatten(2).any(2).any(0)
         self.equal = (upper - lower <= EQUAL) & (upper >= lower)
         limit = torch.stack([upper, -lower])
-        self.side = torch.isfinite(limit) & ~self.equal & (lower <= upper)
+        self.side = torch.isfinite(limit) & ~self.equal & ((lower <= upper) | (self.r > 0))
         self.limit = torch.where(self.side, limit, 0.0)
         self.level = torch.where(self.equal, 0.5 * (lower + upper), 0.0)
         self.mask = self.side.double()

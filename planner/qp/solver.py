@@ -31,7 +31,7 @@ class SolveOptions:
     solved by then are OUT_OF_TIME."""
 
     backend: str = "auto"
-    tolerance: float = 1e-10
+    tolerance: float = 1e-11
     iterations: int = 60
     threads: int = 1
     deadline: float = float("inf")

@@ -11,6 +11,8 @@ from planner.qp.riccati import TINY, Workspace
 CAP = 1e7
 """Largest weight of a limit in the factorisation, in units of the cost's scale over the limit's squared."""
 REFINEMENTS = 6
+UNDECIDED = 1e-3
+"""A limit whose slack and multiplier, scaled, differ by more than this factor is taken as active or idle altogether."""
 TOLERANCE = 1e-10
 """Relative residual at which refinement ends."""
 
@@ -24,7 +26,8 @@ def adjoint(
 
         H a + J' eta = -grad_z (projected),    J a = (s/lambda + r) eta
 
-    restores the true ratios (the method of multipliers on the adjoint problem).
+    restores the true ratios (the method of multipliers on the adjoint problem). Where the optimum itself is wanted, the
+    ratio of a limit that is clearly active is zero, and one that is clearly idle drops out.
     """
     take = lambda t: t.detach().double().transpose(0, 1)[w.tree.order]  # noqa: E731
     z, gradient = take(solution.z), take(grad_z)
@@ -36,7 +39,11 @@ def adjoint(
     slack = torch.where(w.side, w.limit - w.sign * w.values(z) + w.r * dual, 1.0).clamp(min=1e-16)
     if options.smoothing:
         slack = torch.where(w.side, options.smoothing / dual.clamp(min=TINY), 1.0)
-    sided = dual / (slack + w.r * dual)
+    push, room = dual * w.scale / w.price[:, None], slack / w.scale
+    doubt = torch.minimum(push, room) / torch.maximum(push, room) * w.mask
+    decided = (doubt < UNDECIDED) & (not options.smoothing)
+    give = w.r + torch.where(decided, 0.0, slack / dual.clamp(min=TINY))
+    sided = torch.where(decided & (push < room), 0.0, w.mask / give.clamp(min=1e-30))
     total = sided.sum(0)
     cap = CAP * unit
     weight = torch.where(w.equal, 1 / torch.maximum(w.r, 1 / cap), torch.minimum(total, cap))
@@ -68,8 +75,6 @@ def adjoint(
     share = sided / total.clamp(min=TINY)
     upper = torch.where(w.equal, (signed >= 0).double(), share[0])
     lower = torch.where(w.equal, (signed < 0).double(), share[1])
-    product = dual * w.scale / w.price[:, None], slack / w.scale
-    kink = torch.minimum(*product) / torch.maximum(*product) * w.mask
-    kink = torch.zeros_like(size) if options.smoothing else kink.amax((0, 1, 3))
+    kink = torch.zeros_like(size) if options.smoothing else doubt.amax((0, 1, 3))
     back = lambda t: t[w.tree.back].transpose(0, 1).contiguous()  # noqa: E731
     return KernelAdjoint(back(a), back(costate), back(-eta * lower), back(-eta * upper), smallest, kink)

@@ -29,6 +29,8 @@ from planner.qp.torch_adjoint import adjoint
 
 START_SLACK = 0.3
 """Smallest slack at the start, of the limit's scale."""
+ROUNDING = 1e-9
+"""Residuals that pass for converged where the wanted tolerance turns out to be beyond rounding."""
 JAMMED = 0.1
 """A step shorter than this was blocked by a limit too close to its boundary for its multiplier."""
 WARM = 1e-2
@@ -146,13 +148,15 @@ class TorchKernel:
         target = options.smoothing
         # Products need not fall far below the tolerance; weights beyond it would only cost digits.
         floor = (0.1 * options.tolerance * w.price.clamp(max=1.0)).clamp(min=target)[:, None]
+        converged = int(Outcome.CONVERGED)
         running = -torch.ones(w.batch, dtype=torch.int64, device=w.g.device)
         outcome = torch.where(w.crossed, int(Outcome.DIVERGING), running)
         count = torch.zeros_like(outcome)
         watch = _Watch(w)
         for k in range(options.iterations + 1):
             rest = _residual(w, it, target)
-            outcome = torch.where(outcome < 0, watch.judge(rest, it, options, k), outcome)
+            said, enough = watch.judge(rest, it, options)
+            outcome = torch.where(outcome < 0, said, outcome)
             active = outcome < 0
             if not self.fixed_iterations:
                 if not bool(active.any()):
@@ -161,13 +165,14 @@ class TorchKernel:
                     outcome = torch.where(active, int(Outcome.OUT_OF_TIME), outcome)
                     break
             if k == options.iterations:
-                outcome = torch.where(active, int(Outcome.ITERATION_LIMIT), outcome)
+                outcome = torch.where(active, torch.where(enough, converged, int(Outcome.ITERATION_LIMIT)), outcome)
                 break
             moved, length = _iterate(w, it, rest, floor, watch.jammed)
             fine = active & finite_members(moved.tensors())
             it = _Iterate(*(torch.where(fine[:, None], new, old) for new, old in zip(moved.tensors(), it.tensors())))
             watch.moved(length)
-            outcome = torch.where(active & ~fine, int(Outcome.NUMERICAL), outcome)
+            failed = torch.where(enough, converged, int(Outcome.NUMERICAL))
+            outcome = torch.where(active & ~fine, failed, outcome)
             count += fine
         return _finish(w, it, rest, outcome, count)
 
@@ -209,19 +214,23 @@ class _Watch:
         self.jammed = length < JAMMED
         self.short = torch.where(length < 1e-3, self.short + 1, 0.0)
 
-    def judge(self, rest: _Residual, it: _Iterate, options: KernelOptions, k: int) -> Tensor:
-        """``[B]``: an Outcome, or -1 to go on."""
-        w, tol = self.w, options.tolerance
+    def judge(self, rest: _Residual, it: _Iterate, options: KernelOptions) -> tuple[Tensor, Tensor]:
+        """``[B]``: an Outcome, or -1 to go on; and whether the iterate would do if rounding forbids a better one."""
+        w = self.w
+
+        def within(tolerance: float, share: float) -> Tensor:
+            mean = rest.spread <= share * options.smoothing if options.smoothing else rest.mean <= tolerance * small
+            return (rest.primal <= tolerance) & (rest.dual <= tolerance) & mean
+
         small = w.price.clamp(max=1.0)
-        products = rest.spread <= 1e-8 * options.smoothing if options.smoothing else rest.mean <= tol * small
-        converged = (rest.primal <= tol) & (rest.dual <= tol) & products
+        converged, enough = within(options.tolerance, 1e-8), within(max(ROUNDING, options.tolerance), 1e-6)
         worth = ((it.dual.amax(0) + it.equation.abs()) * w.scale).amax((0, 2)) / w.price
         diverging = ((worth > 1e8) | (self.short >= 3)) & (rest.primal > 1e-7)
         stuck = self.short >= 5
         out = torch.full_like(rest.mean, -1.0)
         out = torch.where(stuck, float(Outcome.NUMERICAL), out)
         out = torch.where(diverging, float(Outcome.DIVERGING), out)
-        return torch.where(converged, float(Outcome.CONVERGED), out).long()
+        return torch.where(converged | (stuck & enough), float(Outcome.CONVERGED), out).long(), enough
 
 
 def _cold_start(w: Workspace) -> _Iterate:
