@@ -8,6 +8,8 @@ OUT ?= runs/demo
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := nuscenes,report,reference,dev
+SOLVER := planner/qp/native
+COMPILED := $(VENV)/.compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint format docs browser doctor clean
@@ -15,13 +17,18 @@ EXTRAS := nuscenes,report,reference,dev
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-install: $(STAMP)  ## create .venv and install the verified versions into it
+install: $(STAMP) $(COMPILED)  ## create .venv and install the verified versions into it
 
 # torch is named with its exact version: a looser request may fetch gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0" -e ".[$(EXTRAS)]"
+	@touch $@
+
+# Without a C++ compiler the solver's torch version is used; `make doctor` says so.
+$(COMPILED): $(STAMP) $(wildcard $(SOLVER)/*.cpp $(SOLVER)/*.hpp $(SOLVER)/*.h) $(SOLVER)/build.py
+	@$(BIN)/python $(SOLVER)/build.py || true
 	@touch $@
 
 demo: install  ## drive generated towns closed-loop, print the table, write a report (under 3 minutes once installed)
@@ -56,5 +63,5 @@ doctor: install  ## check the environment
 	$(BIN)/dualdrive doctor
 
 clean:  ## remove the environment, results and caches
-	rm -rf $(VENV) runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache .cache
+	rm -rf $(VENV) $(SOLVER)/*.so runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

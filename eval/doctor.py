@@ -149,9 +149,28 @@ def check_machine(folder: Path | None = None) -> list[Finding]:
     return findings
 
 
+def check_solver() -> Finding:
+    """Whether the compiled solver is there, and how many problems it treats side by side."""
+    from planner.qp import native
+    from planner.qp.native import build
+
+    if native.available():
+        level = native.best_level()
+        lanes = {native.Level.BASELINE: 2, native.Level.AVX2: 4, native.Level.AVX512: 8}[level]
+        return Finding("compiled solver", State.OK, f"yes, {level.name}: {lanes} problems side by side")
+    detail = f"no, its torch version is used, which is many times slower: {native.why_not()}"
+    compiler = build.compiler()
+    fix = (
+        "python -m planner.qp.native.build"
+        if compiler
+        else "apt-get install -y g++ && python -m planner.qp.native.build"
+    )
+    return Finding("compiled solver", State.NOTE, detail, fix)
+
+
 def run_doctor(console: Console) -> int:
     """Check everything, print it, and return the exit code: 1 if something required is broken."""
-    findings = [check_python(), *check_packages(), *check_clashes(), *check_machine()]
+    findings = [check_python(), *check_packages(), *check_clashes(), *check_machine(), check_solver()]
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, title=f"dualdrive on {platform.platform()}", title_justify="left"
     )

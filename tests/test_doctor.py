@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from eval import doctor
-from eval.doctor import Finding, State, check_clashes, check_machine, check_packages, check_python
+from eval.doctor import Finding, State, check_clashes, check_machine, check_packages, check_python, check_solver
+from planner.qp import native
+from planner.qp.native import build
 
 GOOD = {"numpy": "1.26.4", "torch": "2.13.0+cpu", "nuscenes-devkit": "1.2.0", "cvxpy": "1.7.5", "cvxpylayers": "1.0.4"}
 
@@ -97,6 +99,29 @@ def test_a_folder_that_cannot_be_written_is_broken(tmp_path) -> None:
 def test_a_missing_browser_costs_a_note_only(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     assert by_name(check_machine(tmp_path), "Chromium").state is State.NOTE
+
+
+@pytest.mark.parametrize(
+    ("compiler", "fix"),
+    [
+        (["c++"], "python -m planner.qp.native.build"),
+        (None, "apt-get install -y g++ && python -m planner.qp.native.build"),
+    ],
+)
+def test_a_missing_compiled_solver_is_a_note_that_says_what_it_costs(monkeypatch, compiler, fix) -> None:
+    monkeypatch.setattr(native, "_library", lambda: (None, "libdualdrive_qp.so is missing"))
+    monkeypatch.setattr(build, "compiler", lambda: compiler)
+    finding = check_solver()
+    assert (finding.state, finding.fix) == (State.NOTE, fix)
+    assert "missing" in finding.detail
+    assert "slower" in finding.detail
+
+
+@pytest.mark.skipif(not native.available(), reason=native.why_not())
+def test_a_compiled_solver_is_named_with_its_instruction_set() -> None:
+    finding = check_solver()
+    assert finding.state is State.OK
+    assert native.best_level().name in finding.detail
 
 
 def test_the_exit_code_and_the_fixes_that_are_printed(monkeypatch) -> None:

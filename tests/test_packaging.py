@@ -1,13 +1,17 @@
-"""What is installed: the three packages with their data files, the configurations, and the command."""
+"""What is installed: the three packages with their data files, the configurations, the compiled solver, the command."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from planner.qp.native import LIBRARY, build
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -45,3 +49,36 @@ def test_the_wheel_declares_the_command_and_the_extras(wheel) -> None:
     text = wheel.read(metadata).decode()
     for extra in ("nuscenes", "report", "reference", "dev"):
         assert f"Provides-Extra: {extra}" in text
+
+
+def test_the_wheel_holds_the_compiled_solver_and_is_tied_to_the_platform(wheel) -> None:
+    if build.compiler() is None:
+        pytest.skip("no C++ compiler: the wheel is pure Python")
+    assert f"planner/qp/native/{LIBRARY}" in wheel.namelist()
+    tags = Path(wheel.filename).stem.split("-")[-3:]
+    assert tags[:2] == ["py3", "none"]
+    assert tags[2] != "any"
+
+
+def test_without_a_compiler_the_wheel_is_pure_python_and_says_why(tmp_path) -> None:
+    pytest.importorskip("hatchling", reason="hatchling is not installed: the wheel cannot be built offline")
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    for folder in ("planner", "perception", "eval", "configs"):
+        (tmp_path / folder).mkdir()
+    shutil.copytree(
+        REPOSITORY / "planner/qp/native", tmp_path / "planner/qp/native", ignore=shutil.ignore_patterns("*.so", "__*__")
+    )
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "out"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "CXX": "/no/such/compiler"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "no C++ compiler" in done.stdout + done.stderr
+    [path] = (tmp_path / "out").glob("dualdrive-*.whl")
+    assert path.stem.endswith("py3-none-any")
+    assert f"planner/qp/native/{LIBRARY}" not in zipfile.ZipFile(path).namelist()

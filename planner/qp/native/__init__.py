@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from planner.qp.kernel import KernelAdjoint, KernelOptions, KernelSolution
-from planner.qp.native.build import LIBRARY
 from planner.qp.problem import StageProgram
 
+LIBRARY = "libdualdrive_qp.so"
 VERSION = 1
 """Of the C interface, `DD_VERSION` in dualdrive_qp.h."""
 
@@ -127,7 +127,7 @@ def _describe(tensor: Tensor, kept: list[Tensor], batch: int) -> tuple[int, int]
 
 
 class NativeKernel:
-    """`planner.qp.kernel.Kernel` in C++. Calls release the GIL. level: for tests; a CPU without it raises ValueError."""
+    """`planner.qp.kernel.Kernel` in C++. Calls release the GIL. Raises ValueError where the CPU has no such level."""
 
     name = "native"
 

@@ -1,4 +1,6 @@
-"""Compiles the solver into this folder: ``python -m planner.qp.native.build`` (a C++17 compiler is all it needs).
+"""Compiles the solver into this folder: ``python -m planner.qp.native.build``, or this file by itself.
+
+A C++17 compiler is all it needs.
 
 The same source is compiled once per instruction set; the library takes the widest that the CPU has. Fast-math stays
 off: it would change how the whole process treats denormal numbers.
@@ -6,6 +8,7 @@ off: it would change how the whole process treats denormal numbers.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shlex
@@ -52,6 +55,19 @@ def compiler() -> list[str] | None:
     return [found] if found else None
 
 
+def build_if_stale(target: Path | None = None) -> Path:
+    """The library, compiled anew unless it loads and is younger than its sources. Raises BuildError."""
+    target = target or FOLDER / LIBRARY
+    inputs = [*(FOLDER / name for name in SOURCES), Path(__file__)]
+    if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
+        try:
+            ctypes.CDLL(str(target)).dd_version()
+            return target
+        except (OSError, AttributeError):
+            pass  # made for another machine, or broken
+    return build(target)
+
+
 def build(target: Path | None = None) -> Path:
     """Compile and put the library at `target`, whole or not at all. Raises BuildError."""
     target = target or FOLDER / LIBRARY
@@ -70,7 +86,7 @@ def build(target: Path | None = None) -> Path:
             list(pool.map(lambda job: _run([*job[0], "-o", str(job[1])]), jobs))
         fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            _run([*cxx, "-shared", "-pthread", *(str(out) for _, out in jobs), "-o", str(fresh)])
+            _run([*cxx, "-shared", "-s", "-pthread", *(str(out) for _, out in jobs), "-o", str(fresh)])
             os.replace(fresh, target)
         finally:
             fresh.unlink(missing_ok=True)
@@ -88,6 +104,6 @@ def _run(command: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        print(build())
+        print(build_if_stale())
     except BuildError as error:
         sys.exit(f"the solver was not compiled: {error}")
