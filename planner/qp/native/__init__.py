@@ -106,22 +106,14 @@ def _parents(parent: tuple[int, ...]) -> Any:
     return (ctypes.c_int64 * len(parent))(*parent)
 
 
-def _describe(tensor: Tensor, kept: list[Tensor], batch: int) -> tuple[int, int]:
-    """Address and batch stride; a copy only where the rest of the tensor is not contiguous."""
+def _describe(tensor: Tensor, kept: list[Tensor]) -> tuple[int, int]:
+    """Address and batch stride, 0 where the members share; a copy only where a member is not contiguous."""
     if tensor.dtype is not torch.float64 or tensor.device.type != "cpu":
         raise ValueError(f"the compiled solver takes float64 on the CPU, got {tensor.dtype} on {tensor.device}")
-    if batch == 1:
-        member = tensor if tensor.is_contiguous() else tensor.contiguous()
-        kept.append(member)
-        return member.data_ptr(), 0
-    if tensor.is_contiguous():
-        kept.append(tensor)
-        return tensor.data_ptr(), tensor.numel() // batch
-    stride = tensor.stride(0)
-    inner = tensor[0]
-    if not inner.is_contiguous():
+    stride = tensor.stride(0) if len(tensor) > 1 else 0
+    if not tensor.is_contiguous() and not tensor[:1].is_contiguous():
         tensor = tensor[:1].contiguous() if stride == 0 else tensor.contiguous()
-        stride = 0 if stride == 0 else tensor.numel() // batch
+        stride = tensor.stride(0) if stride else 0
     kept.append(tensor)
     return tensor.data_ptr(), stride
 
@@ -151,7 +143,7 @@ class NativeKernel:
         point = None
         if start is not None:
             values = (start.z, start.dual_lower, start.dual_upper)
-            point = ctypes.byref(_Point(*(_Tensor(*_describe(t, kept, batch)) for t in values)))
+            point = ctypes.byref(_Point(*(_Tensor(*_describe(t, kept)) for t in values)))
         duals = torch.empty(2, batch, stages, nx + nu + m, dtype=torch.float64)
         solution = KernelSolution(
             z=torch.empty(batch, stages, nx + nu, dtype=torch.float64),
@@ -179,8 +171,8 @@ class NativeKernel:
         kept: list[Tensor] = []
         data = self._problem(problem, None, kept)
         values = (solution.z, solution.dual_lower, solution.dual_upper)
-        point = _Point(*(_Tensor(*_describe(t, kept, batch)) for t in values))
-        grad = _Tensor(*_describe(grad_z, kept, batch))
+        point = _Point(*(_Tensor(*_describe(t, kept)) for t in values))
+        grad = _Tensor(*_describe(grad_z, kept))
         limits = torch.empty(2, batch, stages, nx + nu + m, dtype=torch.float64)
         numbers = torch.empty(2, batch, dtype=torch.float64)
         adjoint = KernelAdjoint(
@@ -200,9 +192,8 @@ class NativeKernel:
         return adjoint
 
     def _problem(self, problem: StageProgram, bound_compliance: Tensor | None, kept: list[Tensor]) -> _Problem:
-        batch = problem.B.shape[0]
-        tensors = [_describe(t, kept, batch) for t in problem.tensors()]
-        tensors.append((0, 0) if bound_compliance is None else _describe(bound_compliance, kept, batch))
+        tensors = [_describe(t, kept) for t in problem.tensors()]
+        tensors.append((0, 0) if bound_compliance is None else _describe(bound_compliance, kept))
         parent = ctypes.addressof(_parents(problem.parent))
         return _Problem(*problem.size, parent, *tensors)
 

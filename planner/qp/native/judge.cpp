@@ -1,0 +1,202 @@
+#include "judge.hpp"
+
+#include <math.h>
+#include <string.h>
+
+#include <new>
+#include <vector>
+
+#define DD_EXPORT __attribute__((visibility("default")))
+
+namespace {
+
+const double* member(const dd_tensor& t, int64_t b) { return t.data + b * t.stride; }
+
+double dot(const double* a, const double* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+void add_times(double* out, const double* row, double factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] += factor * row[i];
+}
+
+void raise(double& worst, double value) {
+  if (value > worst) worst = value;
+}
+
+bool finite(const double* d, int64_t size) {
+  bool good = true;
+  for (int64_t i = 0; i < size; ++i) good &= fabs(d[i]) < INFINITY;
+  return good;
+}
+
+// One look at every number that is there; a shared tensor is looked at once.
+bool finite(const dd_tensor& t, int64_t batch, int64_t size) {
+  const int64_t members = t.stride ? batch : 1;
+  bool good = true;
+  for (int64_t b = 0; b < members; ++b) good &= finite(member(t, b), size);
+  return good;
+}
+
+// sign +1: a lower limit, which may be -infinite; -1: an upper one.
+bool attainable(const dd_tensor& t, int64_t batch, int64_t size, double sign) {
+  const int64_t members = t.stride ? batch : 1;
+  bool good = true;
+  for (int64_t b = 0; b < members; ++b) {
+    const double* d = member(t, b);
+    for (int64_t i = 0; i < size; ++i) good &= sign * d[i] < INFINITY;
+  }
+  return good;
+}
+
+bool valid(const dd_problem& p) {
+  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, B = p.batch;
+  bool good = finite(p.x0, B, nx) && finite(p.A, B, n * nx * nx) && finite(p.B, B, n * nx * nu);
+  good = good && finite(p.c, B, n * nx) && finite(p.H, B, n * nz * nz) && finite(p.g, B, n * nz);
+  good = good && attainable(p.z_lower, B, n * nz, 1) && attainable(p.z_upper, B, n * nz, -1);
+  if (!m) return good;
+  good = good && finite(p.C, B, n * m * nz) && attainable(p.lower, B, n * m, 1) && attainable(p.upper, B, n * m, -1);
+  good = good && finite(p.compliance, B, n * m);
+  const int64_t members = p.compliance.stride ? B : 1;
+  for (int64_t b = 0; good && b < members; ++b) {
+    const double* r = member(p.compliance, b);
+    for (int64_t i = 0; i < n * m; ++i) good &= r[i] >= 0;
+  }
+  return good;
+}
+
+struct Worst {
+  double primal = 0, scaled = 0, wrong = 0, paid = 0;
+
+  // One limit: its value, both sides, their multipliers.
+  void limit(double value, double lower, double upper, double compliance, double down, double up) {
+    side(value - upper - compliance * up, upper, up);
+    side(lower - compliance * down - value, lower, down);
+  }
+
+  void side(double excess, double bound, double dual) {
+    raise(wrong, -dual);
+    if (isinf(bound)) return raise(wrong, dual);
+    raise(primal, excess);
+    raise(scaled, excess / (1 + fabs(bound)));
+    if (dual > 0) raise(paid, dual * fabs(excess));
+  }
+};
+
+}  // namespace
+
+extern "C" DD_EXPORT int dd_judge(const dd_problem* problem, const dd_claim* claim, double* residuals) try {
+  const dd_problem& p = *problem;
+  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, L = nz + m, B = p.batch;
+  if (!valid(p)) return 1;
+  std::vector<double> left(n * nx), gradient(nz), push(nz);
+  for (int64_t b = 0; b < B; ++b) {
+    const double *z = claim->z + b * n * nz, *costate = claim->costate + b * n * nx;
+    const double *down = claim->lower + b * n * L, *up = claim->upper + b * n * L;
+    const double *A = member(p.A, b), *Bu = member(p.B, b), *c = member(p.c, b), *H = member(p.H, b);
+    const double *g = member(p.g, b), *C = member(p.C, b), *x0 = member(p.x0, b), *zl = member(p.z_lower, b);
+    const double *zu = member(p.z_upper, b), *lo = member(p.lower, b), *hi = member(p.upper, b);
+    const double* r = member(p.compliance, b);
+    Worst worst;
+    double terms = 0, stationarity = 0, cost = 0;
+    const bool sound = finite(z, n * nz) && finite(costate, n * nx) && finite(down, n * L) && finite(up, n * L);
+    const double poison = sound ? 0 : NAN;
+    for (int64_t i = 0; i < n * nx; ++i) left[i] = -costate[i];
+    for (int64_t t = 0; t < n; ++t) {
+      const double *x = z + t * nz, *u = x + nx, *past = p.parent[t] < 0 ? x0 : z + p.parent[t] * nz;
+      const double *At = A + t * nx * nx, *Bt = Bu + t * nx * nu, *Ht = H + t * nz * nz, *Ct = C + t * m * nz;
+      for (int64_t i = 0; i < nx; ++i) {
+        const double astray = fabs(x[i] - dot(At + i * nx, past, nx) - dot(Bt + i * nu, u, nu) - c[t * nx + i]);
+        raise(worst.primal, astray);
+        raise(worst.scaled, astray / (1 + fabs(x[i])));
+        if (p.parent[t] >= 0) add_times(&left[p.parent[t] * nx], At + i * nx, costate[t * nx + i], nx);
+      }
+      const double *dt = down + t * L, *ut = up + t * L;
+      for (int64_t i = 0; i < nz; ++i) {
+        worst.limit(x[i], zl[t * nz + i], zu[t * nz + i], 0, dt[i], ut[i]);
+        push[i] = ut[i] - dt[i];
+      }
+      for (int64_t j = 0; j < m; ++j) {
+        const int64_t k = t * m + j;
+        worst.limit(dot(Ct + j * nz, x, nz), lo[k], hi[k], r[k], dt[nz + j], ut[nz + j]);
+        add_times(push.data(), Ct + j * nz, ut[nz + j] - dt[nz + j], nz);
+      }
+      for (int64_t i = 0; i < nz; ++i) {
+        const double hz = dot(Ht + i * nz, x, nz), gi = g[t * nz + i];
+        gradient[i] = hz + gi + push[i];
+        raise(terms, fabs(hz));
+        raise(terms, fabs(gi));
+        raise(terms, fabs(push[i]));
+        cost += x[i] * (0.5 * hz + gi);
+      }
+      for (int64_t i = 0; i < nx; ++i) {
+        left[t * nx + i] += gradient[i];
+        add_times(&gradient[nx], Bt + i * nu, costate[t * nx + i], nu);
+      }
+      for (int64_t i = nx; i < nz; ++i) raise(stationarity, fabs(gradient[i]));
+    }
+    for (int64_t i = 0; i < n * nx; ++i) raise(stationarity, fabs(left[i]));
+    residuals[b] = worst.primal + poison;
+    residuals[B + b] = worst.scaled + poison;
+    residuals[2 * B + b] = (stationarity + worst.wrong) / (1 + terms) + poison;
+    residuals[3 * B + b] = worst.paid / (1 + fabs(cost)) + poison;
+  }
+  return 0;
+} catch (const std::bad_alloc&) {
+  return -2;
+}
+
+extern "C" DD_EXPORT int dd_pull_back(const dd_problem* problem, const dd_claim* solution, const dd_claim* sensitivity,
+                                      const uint8_t* keep, double* const* gradients) {
+  const dd_problem& p = *problem;
+  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, L = nz + m, B = p.batch;
+  const int64_t sizes[] = {nx, n * nx * nx, n * nx * nu, n * nx, n * nz * nz, n * nz,
+                           n * nz, n * nz, n * m * nz, n * m, n * m, n * m};
+  for (int64_t b = 0; b < B; ++b) {
+    double* out[12];
+    for (int k = 0; k < 12; ++k) out[k] = gradients[k] ? gradients[k] + b * sizes[k] : nullptr;
+    if (!keep[b] || out[0]) {
+      for (int k = 0; k < (keep[b] ? 1 : 12); ++k)
+        if (out[k]) memset(out[k], 0, sizes[k] * sizeof(double));
+      if (!keep[b]) continue;
+    }
+    const double *zb = solution->z + b * n * nz, *ab = sensitivity->z + b * n * nz, *x0 = member(p.x0, b);
+    for (int64_t t = 0; t < n; ++t) {
+      const double *z = zb + t * nz, *a = ab + t * nz;
+      const double *costate = solution->costate + (b * n + t) * nx, *nu_ = sensitivity->costate + (b * n + t) * nx;
+      const double *down = solution->lower + (b * n + t) * L, *up = solution->upper + (b * n + t) * L;
+      const double *dlow = sensitivity->lower + (b * n + t) * L, *dup = sensitivity->upper + (b * n + t) * L;
+      const int64_t q = p.parent[t];
+      const double *past = q < 0 ? x0 : zb + q * nz, *moved = q < 0 ? nullptr : ab + q * nz;
+      if (out[0] && q < 0)
+        for (int64_t i = 0; i < nx; ++i) add_times(out[0], member(p.A, b) + (t * nx + i) * nx, nu_[i], nx);
+      for (int64_t i = 0; i < nx; ++i) {
+        if (out[1])
+          for (int64_t j = 0; j < nx; ++j)
+            out[1][(t * nx + i) * nx + j] = nu_[i] * past[j] + (moved ? costate[i] * moved[j] : 0);
+        if (out[2])
+          for (int64_t j = 0; j < nu; ++j) out[2][(t * nx + i) * nu + j] = nu_[i] * z[nx + j] + costate[i] * a[nx + j];
+      }
+      if (out[3]) memcpy(out[3] + t * nx, nu_, nx * sizeof(double));
+      if (out[4])
+        for (int64_t i = 0; i < nz; ++i)
+          for (int64_t j = 0; j < nz; ++j) out[4][(t * nz + i) * nz + j] = 0.5 * (a[i] * z[j] + z[i] * a[j]);
+      if (out[5]) memcpy(out[5] + t * nz, a, nz * sizeof(double));
+      if (out[6]) memcpy(out[6] + t * nz, dlow, nz * sizeof(double));
+      if (out[7]) memcpy(out[7] + t * nz, dup, nz * sizeof(double));
+      if (out[8])
+        for (int64_t j = 0; j < m; ++j) {
+          const double y = up[nz + j] - down[nz + j], eta = -(dlow[nz + j] + dup[nz + j]);
+          for (int64_t i = 0; i < nz; ++i) out[8][(t * m + j) * nz + i] = y * a[i] + eta * z[i];
+        }
+      if (out[9]) memcpy(out[9] + t * m, dlow + nz, m * sizeof(double));
+      if (out[10]) memcpy(out[10] + t * m, dup + nz, m * sizeof(double));
+      if (out[11])
+        for (int64_t j = 0; j < m; ++j)
+          out[11][t * m + j] = up[nz + j] * dup[nz + j] - down[nz + j] * dlow[nz + j];
+    }
+  }
+  return 0;
+}
