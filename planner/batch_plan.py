@@ -12,6 +12,7 @@ from torch import Tensor
 from planner.certificate import SolvedProgram, blocked_by, certificate, explain, phase1_slack
 from planner.decisions import CandidateSet
 from planner.preference import softmin
+from planner.qp.layer import SolveReport
 from planner.qp.problem import SolveStatus
 from planner.reference_path import ReferencePath
 from planner.result import Candidate, PlanResult, PlanStatus
@@ -25,8 +26,7 @@ class BatchPlan:
     """R candidates of S scenes, flat; `candidates.scene` ``[R]`` tells whose.
 
     trajectory, tail ``[R, F + 1]``: meaningful where `solved`. cost ``[R]``: comparable within a scene. programs:
-    the longitudinal and the lateral one. trusted ``[R]``: gradients of the candidate are exact. speed, free_speed ``[S]``
-    m/s: ego's now, and what the road allows at the end of the horizon. solve_time, total_time: s, of the whole batch.
+    the longitudinal and the lateral one; reports: of all solves. speed, free_speed ``[S]`` m/s: ego's now, and what the road allows at the end of the horizon. solve_time, total_time: s, of the whole batch.
     """
 
     count: int
@@ -35,12 +35,17 @@ class BatchPlan:
     tail: Trajectory
     cost: Float[Tensor, " R"]
     programs: tuple[SolvedProgram, SolvedProgram]
-    trusted: Bool[Tensor, " R"]
+    reports: tuple[SolveReport, ...]
     path: ReferencePath
     speed: Float[Tensor, " S"]
     free_speed: Float[Tensor, " S"]
     solve_time: float
     total_time: float
+
+    @property
+    def trusted(self) -> Bool[Tensor, " R"]:
+        """Gradients of the candidate are exact through all its solves; after a backward pass, its residuals included."""
+        return torch.stack([report.trusted for report in self.reports]).all(0)
 
     @property
     def scene(self) -> Int[Tensor, " R"]:
@@ -99,14 +104,14 @@ class BatchPlan:
         return self.speed.detach().tolist(), self.free_speed.detach().tolist()
 
     @cached_property
-    def _lists(self) -> tuple[list[int], list[float], list[bool]]:
-        return self.status.tolist(), self.cost.detach().tolist(), self.trusted.tolist()
+    def _lists(self) -> tuple[list[int], list[float]]:
+        return self.status.tolist(), self.cost.detach().tolist()
 
     def _candidate(self, i: int) -> Candidate:
         c, programs = self.candidates, self.programs
         status = _STATUS[self._lists[0][i]]
         duties = lambda: c.duties[i]  # noqa: E731
-        trusted = self._lists[2][i]
+        trusted = lambda: bool(self.trusted[i])  # noqa: E731
         if status is not PlanStatus.SOLVED:
             return Candidate(
                 c.text[i], c.kind[i], duties, status, trusted=trusted,

@@ -168,20 +168,20 @@ def plan_scenes(
         solved.trajectory, path, candidates, obstacles, v_profile, preferred, vehicle, config, scenes.proposal
     )
     return BatchPlan(
-        len(memories), candidates, solved.trajectory, solved.tail, cost, solved.programs, solved.trusted, path,
+        len(memories), candidates, solved.trajectory, solved.tail, cost, solved.programs, solved.reports, path,
         start.v, v_profile[:, -1], solved.solve_time, time.perf_counter() - began,
     )  # fmt: skip
 
 
 @dataclass
 class SolvedCandidates:
-    """trajectory, tail ``[R, F + 1]``; programs: longitudinal and lateral of the last pass; trusted ``[R]``;
+    """trajectory, tail ``[R, F + 1]``; programs: longitudinal and lateral of the last pass; reports: of all solves;
     solve_time (s) inside the solver."""
 
     trajectory: Trajectory
     tail: Trajectory
     programs: tuple[SolvedProgram, SolvedProgram]
-    trusted: Tensor
+    reports: tuple[SolveReport, ...]
     solve_time: float
 
 
@@ -209,9 +209,8 @@ def solve_candidates(
     follow = None if tracking is None else of_candidates(tracking, scene, candidates.hold)
     beside = follow and beside_own_speed(follow, weights, candidates.bounds)
     ego = torch.stack([scenes.ego.x, scenes.ego.y, scenes.ego.yaw, start.v, start.a, start.kappa], -1)[scene]
-    shape = (len(scene), 2, len(grid.time))
-    rho = torch.ones(shape, dtype=torch.float64)
-    about = lateral.LateralState(*torch.zeros(3, *shape, dtype=torch.float64))  # straight along the path
+    rho = None  # straight along the path: as far along it as driven
+    about = lateral.LateralState(*torch.zeros(3, len(scene), 2, len(grid.time), dtype=torch.float64))
     reports: list[SolveReport] = []
 
     def solve(problem):  # type: ignore[no-untyped-def]
@@ -236,9 +235,8 @@ def solve_candidates(
         _named(along, reports[-2], longitudinal.LIMIT_RULES, longitudinal.limit_ids(candidates.bounds, grid), grid),
         _named(across.problem, reports[-1], lateral.LIMIT_RULES, lateral.limit_ids(bounds, grid), grid),
     )
-    trusted = torch.stack([report.trusted for report in reports]).all(0)
     spent = sum(report.solution.solve_time for report in reports)
-    return SolvedCandidates(driven[:, 0], driven[:, 1], programs, trusted, spent)
+    return SolvedCandidates(driven[:, 0], driven[:, 1], programs, tuple(reports), spent)
 
 
 def cost_weights(scenes: VectorScene, config: PlannerConfig) -> Tensor:

@@ -107,6 +107,7 @@ class Candidate:
     tail_certificate = _Lazy["Certificate | None"]()
     blocked_by = _Lazy[tuple[RowLabel, ...]]()
     phase1_slack = _Lazy["float | None"]()
+    trusted = _Lazy[bool]()
 
     def __init__(
         self,
@@ -121,12 +122,12 @@ class Candidate:
         tail_certificate: Certificate | Callable[[], Certificate] | None = None,
         blocked_by: tuple[RowLabel, ...] | Callable[[], tuple[RowLabel, ...]] = (),
         phase1_slack: float | Callable[[], float] | None = None,
-        trusted: bool = True,
+        trusted: bool | Callable[[], bool] = True,
     ) -> None:
-        self.decision, self.kind, self.status, self.cost, self.trusted = decision, kind, status, cost, trusted
+        self.decision, self.kind, self.status, self.cost = decision, kind, status, cost
         self.duties, self.trajectory, self.tail = duties, trajectory, tail
         self.certificate, self.tail_certificate = certificate, tail_certificate
-        self.blocked_by, self.phase1_slack = blocked_by, phase1_slack
+        self.blocked_by, self.phase1_slack, self.trusted = blocked_by, phase1_slack, trusted
 
     def __repr__(self) -> str:
         return f"Candidate({self.decision!r}, {self.kind!r}, {self.status.value}, cost={self.cost})"
