@@ -26,7 +26,8 @@ class BatchPlan:
     """R candidates of S scenes, flat; `candidates.scene` ``[R]`` tells whose.
 
     trajectory, tail ``[R, F + 1]``: meaningful where `solved`. cost ``[R]``: comparable within a scene. programs:
-    the longitudinal and the lateral one; reports: of all solves. speed, free_speed ``[S]`` m/s: ego's now, and what the road allows at the end of the horizon. solve_time, total_time: s, of the whole batch.
+    the longitudinal and the lateral one; reports: of all solves. speed, free_speed ``[S]`` m/s: ego's now, and what the
+    road allows at the end of the horizon. solve_time, total_time: s, of the whole batch.
     """
 
     count: int
@@ -44,7 +45,7 @@ class BatchPlan:
 
     @property
     def trusted(self) -> Bool[Tensor, " R"]:
-        """Gradients of the candidate are exact through all its solves; after a backward pass, its residuals included."""
+        """Gradients of the candidate are exact through all its solves; after a backward pass its residual counts too."""
         return torch.stack([report.trusted for report in self.reports]).all(0)
 
     @property
