@@ -13,7 +13,15 @@ from torch import Tensor
 from planner.qp.condense import condense
 from planner.qp.dense_layer import solve_differentiable as solve_dense
 from planner.qp.kernel import KernelOptions, KernelSolution
-from planner.qp.layer import KINK_TRUSTED, SolveReport, solve_differentiable, undecided
+from planner.qp.layer import (
+    KINK_TRUSTED,
+    SolveReport,
+    _gradients,
+    _gradients_in_torch,
+    _kept,
+    solve_differentiable,
+    undecided,
+)
 from planner.qp.problem import StageProgram
 from planner.qp.reference_kernel import cvxpylayers_trajectory
 from planner.qp.solver import SolveOptions, choose_kernel, raw_data, solve
@@ -294,6 +302,22 @@ def test_twice_is_refused(backend: str) -> None:
     (first,) = torch.autograd.grad(z.sum(), g, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiated once, not twice"):
         first.square().sum().backward()
+
+
+def test_compiled_gradients_are_those_in_torch(backend: str) -> None:
+    problem = batch(32, 5, parent=TREES["many children"], nx=2, nu=2)
+    data, s = raw_data(problem), solve(problem)
+    point = (s.z, s.costate, s.dual_lower, s.dual_upper)
+    solution = KernelSolution(s.z, s.costate, s.dual_lower, s.dual_upper, s.status, s.iterations)
+    found = choose_kernel(backend, torch.device("cpu")).adjoint(data, solution, weights(problem), KernelOptions())
+    keep = torch.tensor([True, False, True, True, True])
+    needed = tuple(name != "B" for name in NAMES)
+    one = _gradients(data, point, found, keep, needed)
+    other = _gradients_in_torch(data, point, _kept(found, keep), needed)
+    for name, mine, theirs in zip(NAMES, one, other):
+        assert (mine is None) == (theirs is None) == (name == "B")
+        if mine is not None and theirs is not None:
+            assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-12), name
 
 
 def test_single_precision_and_autocast(backend: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from planner.qp.condense import Condensed, condense
 from planner.qp.dense_solver import solve as solve_dense
-from planner.qp.judge import residuals
+from planner.qp.judge import residuals, residuals_in_torch
 from planner.qp.kernel import KernelOptions, KernelSolution
 from planner.qp.phase_one import proof_of
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution, certify, infeasibility_margin
@@ -284,9 +284,15 @@ def test_judge_counts_like_the_certificate() -> None:
     claimed = (s.z, s.dual_lower, s.dual_upper, s.costate)
     noisy = [t + 0.01 * torch.randn(t.shape, generator=rng, dtype=t.dtype) for t in claimed]
     claim = KernelSolution(noisy[0], noisy[3], noisy[1], noisy[2], s.status, s.iterations)
-    ours, reference = residuals(problem, claim), certify(problem, *noisy)
-    for mine, theirs in zip((ours.primal, ours.dual, ours.gap), reference):
-        assert torch.allclose(mine, theirs, rtol=1e-12)
+    reference, plain = certify(problem, *noisy), residuals_in_torch(problem, claim)
+    for ours in (residuals(problem, claim), plain):
+        for mine, theirs in zip((ours.primal, ours.dual, ours.gap), reference):
+            assert torch.allclose(mine, theirs, rtol=1e-12)
+        assert torch.allclose(ours.scaled, plain.scaled, rtol=1e-12)
+    noisy[0][2, 0, 0] = torch.nan
+    for judge in (residuals, residuals_in_torch):
+        judged = judge(problem, replace(claim, z=noisy[0]))
+        assert torch.isfinite(judged.scaled).tolist() == [i != 2 for i in range(6)]
 
 
 @pytest.mark.parametrize("lie", ["z", "dual_upper", "costate"])

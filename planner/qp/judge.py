@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from planner.qp.kernel import KernelSolution, Outcome
+from planner.qp.native import judge as compiled
 from planner.qp.problem import StageProgram
 
 PRIMAL_TOLERANCE = 1e-8
@@ -32,7 +33,21 @@ class Residuals:
 
 
 def residuals(problem: StageProgram, claim: KernelSolution) -> Residuals:
-    """problem: float64 and without gradients. NaN in a claim gives NaN residuals."""
+    """problem: float64 and without gradients. NaN in a claim gives NaN residuals.
+
+    Compiled where that is possible. Raises ValueError where the problem's data are not valid.
+    """
+    if problem.g.device.type == "cpu" and compiled.library() is not None:
+        found = compiled.judge(problem, claim)
+        if found is None:
+            problem.validate()
+            raise ValueError("StageProgram: invalid data")
+        return Residuals(*found)
+    return residuals_in_torch(problem, claim)
+
+
+def residuals_in_torch(problem: StageProgram, claim: KernelSolution) -> Residuals:
+    """The same anywhere, without looking at the data's validity."""
     p, z, costate = problem, claim.z, claim.costate
     nx, nz = costate.shape[-1], z.shape[-1]
     batch, n = z.shape[:2]

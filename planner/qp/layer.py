@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from planner.qp.kernel import KernelAdjoint, KernelSolution
+from planner.qp.native import judge as compiled
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution
 from planner.qp.solver import DEFAULTS, SolveOptions, choose_kernel, solve
 
@@ -122,13 +123,11 @@ class _Solve(torch.autograd.Function):
         options: SolveOptions = ctx.box["options"]
         *data, z, costate, dual_lower, dual_upper = ctx.saved_tensors
         with torch.no_grad():
-            a, nu, lower, upper, trusted = _adjoint(
-                data, z, costate, dual_lower, dual_upper, ctx.status, grad_z, list(ctx.box["parent"]), options
-            )
-            ctx.box["report"]._trusted = trusted
             problem = StageProgram(ctx.box["parent"], *data)
             point = (z, costate, dual_lower, dual_upper)
-            gradients = _gradients(problem, point, (a, nu, lower, upper), ctx.needs_input_grad[1:])
+            found, trusted = _adjoint(problem, point, ctx.status, grad_z, options)
+            ctx.box["report"]._trusted = trusted
+            gradients = _gradients(problem, point, found, trusted, ctx.needs_input_grad[1:])
         if torch.is_grad_enabled():
             gradients = [None if g is None else _Once.apply(t, g) for t, g in zip(data, gradients)]
         return None, *gradients
@@ -147,34 +146,45 @@ class _Once(torch.autograd.Function):
 
 
 def _adjoint(
-    data: list[Tensor],
-    z: Tensor,
-    costate: Tensor,
-    dual_lower: Tensor,
-    dual_upper: Tensor,
-    status: Tensor,
-    grad_z: Tensor,
-    parent: list[int],
-    options: SolveOptions,
-) -> tuple[Tensor, ...]:
-    """Sensitivities (dz, dcostate, dlower, dupper), zero where not trusted, and trusted ``[B]``."""
-    problem = StageProgram(tuple(parent), *(t.detach().double() for t in data))
+    problem: StageProgram, point: tuple[Tensor, ...], status: Tensor, grad_z: Tensor, options: SolveOptions
+) -> tuple[KernelAdjoint, Tensor]:
+    """The kernel's adjoint and whom to trust ``[B]``. point: z, costate, dual_lower, dual_upper."""
+    problem = _in_double(problem)
     solved = status == int(SolveStatus.SOLVED)
+    z, costate, dual_lower, dual_upper = point
     solution = KernelSolution(z, costate, dual_lower, dual_upper, status, status)
-    kernel = choose_kernel(options.backend, z.device)
+    kernel = choose_kernel(options.backend, grad_z.device)
     push = torch.where(solved[:, None, None], grad_z.detach().double(), 0.0)
     found: KernelAdjoint = kernel.adjoint(problem, solution, push, options.for_kernel(options.deadline))
     # NaN compares false and is not trusted.
-    trusted = solved & (found.residual <= RESIDUAL_TRUSTED) & (found.kink <= KINK_TRUSTED)
+    return found, solved & (found.residual <= RESIDUAL_TRUSTED) & (found.kink <= KINK_TRUSTED)
+
+
+def _in_double(problem: StageProgram) -> StageProgram:
+    tensors = [t.detach() if t.requires_grad else t for t in problem.tensors()]
+    return problem.with_tensors([t if t.dtype == torch.float64 else t.double() for t in tensors])
+
+
+def _kept(found: KernelAdjoint, trusted: Tensor) -> tuple[Tensor, ...]:
+    """dz, dcostate, dlower, dupper; zero where not trusted."""
     keep = trusted[:, None, None]
-    parts = (found.dz, found.dcostate, found.dlower, found.dupper)
-    return *(torch.where(keep, t, 0.0) for t in parts), trusted
+    return tuple(torch.where(keep, t, 0.0) for t in (found.dz, found.dcostate, found.dlower, found.dupper))
 
 
 def _gradients(
-    problem: StageProgram, point: tuple[Tensor, ...], sensitivity: tuple[Tensor, ...], needed: tuple[bool, ...]
+    problem: StageProgram, point: tuple[Tensor, ...], found: KernelAdjoint, trusted: Tensor, needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """One gradient per datum in the order of `StageProgram.tensors`, None where none is needed."""
+    if trusted.device.type == "cpu" and compiled.library() is not None:
+        made = compiled.pull_back(_in_double(problem), point, found, trusted, needed)
+        return [None if g is None else g.to(t.dtype) for g, t in zip(made, problem.tensors())]
+    return _gradients_in_torch(problem, point, _kept(found, trusted), needed)
+
+
+def _gradients_in_torch(
+    problem: StageProgram, point: tuple[Tensor, ...], sensitivity: tuple[Tensor, ...], needed: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """The same anywhere, and where it has to be traced. sensitivity: dz, dcostate, dlower, dupper."""
     z, costate, dual_lower, dual_upper = point
     a, nu, lower, upper = sensitivity
     p = problem
@@ -274,10 +284,10 @@ def _adjoint_stages(
     iterations: int, threads: int, deadline: float, smoothing: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Sensitivities with respect to g, c and the limits, lower and upper; zero where not trusted."""
-    data = [x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, compliance]
+    problem = StageProgram(tuple(parent), x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, compliance)
     options = SolveOptions(backend, tolerance, iterations, threads, deadline, smoothing)
-    a, nu, below, above, _ = _adjoint(data, z, costate, dual_lower, dual_upper, status, grad_z, parent, options)
-    return tuple(t.clone(memory_format=torch.contiguous_format) for t in (a, nu, below, above))  # type: ignore[return-value]
+    found, trusted = _adjoint(problem, (z, costate, dual_lower, dual_upper), status, grad_z, options)
+    return tuple(t.clone(memory_format=torch.contiguous_format) for t in _kept(found, trusted))  # type: ignore[return-value]
 
 
 @_adjoint_stages.register_fake
@@ -297,7 +307,7 @@ def _pull_back(ctx: Any, grad_z: Tensor, *_: Tensor) -> tuple[Tensor | None, ...
     point = (z, costate, dual_lower, dual_upper)
     found = torch.ops.dualdrive.adjoint_stages(*data, *point, status, grad_z, *ctx.rest)
     problem = StageProgram(tuple(ctx.rest[0]), *data)
-    return *_gradients(problem, point, found, ctx.needs_input_grad[:12]), *(None for _ in ctx.rest)
+    return *_gradients_in_torch(problem, point, found, ctx.needs_input_grad[:12]), *(None for _ in ctx.rest)
 
 
 def _refuse(ctx: Any, *_: Tensor) -> None:

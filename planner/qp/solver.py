@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
 from planner.qp.examine import Examination
 from planner.qp.judge import acceptable, residuals
 from planner.qp.kernel import Kernel, KernelOptions, KernelSolution
+from planner.qp.native.judge import library
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution
 from planner.qp.torch_kernel import TorchKernel
 
@@ -76,7 +78,8 @@ def raw_data(problem: StageProgram) -> StageProgram:
     """The validated problem in float64 without gradients. Raises ValueError."""
     tensors = [t.detach() if t.requires_grad else t for t in problem.tensors()]
     data = problem.with_tensors([t if t.dtype == torch.float64 else t.double() for t in tensors])
-    if not _plainly_valid(data):
+    # Values are looked at here only where no compiled judge does so on the way.
+    if not _plain_shapes(data) or not (_judged_compiled(data) or _plain_values(data)):
         data.validate()
     return data
 
@@ -108,22 +111,33 @@ def native_kernel() -> Kernel | None:
     return native.NativeKernel() if native.available() else None
 
 
-def _plainly_valid(p: StageProgram) -> bool:
-    """All of `StageProgram.validate` in one look at the data; False where a closer look has to name the fault."""
+def _judged_compiled(p: StageProgram) -> bool:
+    return p.g.device.type == "cpu" and library() is not None
+
+
+def _plain_shapes(p: StageProgram) -> bool:
+    """The first half of `StageProgram.validate`; False where a closer look has to name the fault."""
     b, n, nx, nu, m = p.size
     nz = nx + nu
     shapes = ((b, nx), (b, n, nx, nx), (b, n, nx, nu), (b, n, nx), (b, n, nz, nz), (b, n, nz), (b, n, nz), (b, n, nz),
               (b, n, m, nz), (b, n, m), (b, n, m), (b, n, m))  # fmt: skip
+    fits = all(t.shape == shape for t, shape in zip(p.tensors(), shapes))
+    return fits and b > 0 and _is_tree(p.parent, n)
+
+
+@lru_cache(maxsize=256)
+def _is_tree(parent: tuple[int, ...], stages: int) -> bool:
+    return len(parent) == stages and all(-1 <= q < t for t, q in enumerate(parent))
+
+
+def _plain_values(p: StageProgram) -> bool:
+    """The second half, in one look at the data."""
     tensors = [t[:1] if t.stride(0) == 0 else t for t in p.tensors()]
-    if any(tuple(t.shape) != shape for t, shape in zip(p.tensors(), shapes)):
-        return False
-    if len(p.parent) != n or any(not -1 <= q < t for t, q in enumerate(p.parent)) or not b:
-        return False
     x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, compliance = tensors
     # A sum is finite only if every term is; amax and amin pass NaN on, and NaN compares false.
     checks = [torch.stack([t.sum() for t in (x0, A, B, c, H, g, C, compliance)]).sum().abs() < torch.inf]
     checks += [z_lower.amax() < torch.inf, z_upper.amin() > -torch.inf]
-    if m:
+    if p.C.shape[2]:
         checks += [lower.amax() < torch.inf, upper.amin() > -torch.inf, compliance.amin() >= 0]
     return bool(torch.stack(checks).all())
 

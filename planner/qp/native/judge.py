@@ -59,8 +59,7 @@ def pull_back(
 
 
 def _problem(problem: StageProgram, kept: list[Tensor]) -> Any:
-    batch = problem.B.shape[0]
-    tensors = [native._describe(t, kept, batch) for t in problem.tensors()]
+    tensors = [native._describe(t, kept) for t in problem.tensors()]
     parent = ctypes.addressof(native._parents(problem.parent))
     return native._Problem(*problem.size, parent, *tensors, (0, 0))
 
