@@ -20,9 +20,10 @@ from planner.decisions import CandidateSet
 from planner.grid import make_grid
 from planner.lateral import LateralBounds, circle_offsets
 from planner.longitudinal import LongitudinalMotion
-from planner.manoeuvres import GRID, Manoeuvres, Start, Surface
+from planner.manoeuvres import Manoeuvres
 from planner.obstacles import Obstacles
 from planner.scene import VehicleParameters
+from planner.surface import GRID, Start, Surface
 
 NEAR = 8.0
 """Within this distance driven (m), a hard side margin that does not hold now gives way; further on it holds."""

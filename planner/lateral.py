@@ -22,9 +22,9 @@ from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
 from planner.lateral_dynamics import roll_out, stage_dynamics
 from planner.longitudinal import LongitudinalMotion
-from planner.manoeuvres import Start
 from planner.qp.problem import StageProgram
 from planner.scene import VehicleParameters
+from planner.surface import Start
 from planner.tracking import TrackingReference, per_node, tensors
 
 CIRCLES = 5

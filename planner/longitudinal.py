@@ -8,7 +8,6 @@ last pass, so only how s follows from v, a and jerk differs between candidates.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from planner.arrays import Constants, library
+from planner.arrays import library
 from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
-from planner.manoeuvres import Start
+from planner.longitudinal_constants import JERK, REST_SPEED, TAIL_WEIGHT, S, V, longitudinal_constants
 from planner.qp.problem import StageProgram
 from planner.safe_distance import CHORDS, SafeDistance, chords, full_braking, within_reach
+from planner.surface import Start
 from planner.tracking import TrackingReference, per_node, tensors
 
 TAIL_BRAKING = 6.0
 """m/s^2: how the tail slows down where it is free to choose."""
-TAIL_WEIGHT = 0.3
-REST_SPEED, REST_ACCELERATION = 0.02, 0.1
-"""m/s and m/s^2: what counts as rest at the end of the tail."""
 
 LIMIT_RULES = ("obstacle ahead", "speed", "acceleration", "jerk", "", "", "", "")
 """Rules by limit: bounds on s, v, a, jerk, gap excess, then the three rows of the comfortable gap ("": no hard rule).
@@ -36,7 +33,6 @@ On tail stages the upper side of "speed" and, at the last one, both sides of "ac
 REST_RULE = "rest at the end of the tail"
 SAFE_RULE = "safe distance"
 """Of the rows after those, where the bounds have safe distances."""
-S, V, ACCELERATION, JERK, EXCESS = range(5)
 
 
 @dataclass
@@ -86,7 +82,7 @@ def build_longitudinal(
     the order of CostWeights, ``[R, W]`` or, shared by all, ``[W]``. reference: a proposal to stay close to instead of
     v_ref.
     """
-    grid, fixed = make_grid(config.horizon), _constants(config)
+    grid, fixed = make_grid(config.horizon), longitudinal_constants(config)
     count, n = len(start.v), grid.stages
     H, g = _cost(bounds, start, weights, reference, grid, config)
     z_lower, z_upper = _limits(bounds, start, grid, config)
@@ -115,7 +111,7 @@ def with_progress(program: StageProgram, rho: Float[Tensor, "R 2 F"], config: Pl
 
 def _with_progress(program: StageProgram, rho: Tensor, config: PlannerConfig) -> StageProgram:
     xp = library(rho)
-    fixed = _constants(config).of(xp)
+    fixed = longitudinal_constants(config).of(xp)
     count, n = program.x0.shape[0], len(program.parent)
     gains = (xp.of(rho).reshape(count, -1) @ fixed.progress).reshape(count, 3, n)
     A, B = xp.copies(count, fixed.transition), xp.copies(count, fixed.response)
@@ -128,7 +124,7 @@ def longitudinal_motion(
 ) -> LongitudinalMotion:
     """Motion of both branches at the fine times for the jerks of a solution."""
     xp = library(z, start.s, start.v, start.a, rho)
-    fixed = _constants(config).of(xp)
+    fixed = longitudinal_constants(config).of(xp)
     inputs = xp.concat([xp.of(z)[..., JERK], xp.of(start.v)[:, None], xp.of(start.a)[:, None]], 1)
     motion = (inputs @ fixed.motion).reshape(len(z), 4, 2, -1)
     ds = motion[:, 2] if rho is None else motion[:, 2] * xp.of(rho)
@@ -171,7 +167,7 @@ def _limits(
     at its end in any case.
     """
     xp = library(bounds.s_lower, bounds.s_upper, bounds.v_cap, start.s)
-    fixed = _constants(config).of(xp)
+    fixed = longitudinal_constants(config).of(xp)
     jerk, nodes, time = config.limits.jerk_max, len(grid.node), fixed.time
     v0, a0 = xp.constant(start.v)[:, None], xp.constant(start.a)[:, None]
     ease = xp.minimum(time, xp.at_most(a0, 0.0) * (-1 / jerk))
@@ -202,7 +198,7 @@ def _gap_rows(
     v^2 is replaced by tangents (a cost, so an outer approximation is enough); all share one excess per node.
     """
     xp = library(bounds.gap_s, bounds.gap_headway, bounds.gap_speed, start.s)
-    fixed, braking = _constants(config).of(xp), config.comfort.braking
+    fixed, braking = longitudinal_constants(config).of(xp), config.comfort.braking
     count, nodes = len(start.v), len(grid.node)
     touch = fixed.tangents
     tangent = (xp.at_least(xp.constant(start.v), 3.0)[:, None] * touch)[:, None]
@@ -253,7 +249,7 @@ def _cost(
     takes.
     """
     xp = library(bounds.v_ref, start.v, start.s, weights, *tensors(reference))
-    fixed = _constants(config).of(xp)
+    fixed = longitudinal_constants(config).of(xp)
     count, n, nodes, dt = len(start.v), grid.stages, len(grid.node), fixed.dt
     w = xp.of(weights)[..., :4]
     if reference is not None:
@@ -280,108 +276,3 @@ def _full_braking(xp: Any, v0: Any, a0: Any, t: Any, config: PlannerConfig) -> A
     ramp = xp.minimum(t, abs(change) * (1 / jerk))
     towards = xp.where(change > 0, jerk / 2, -jerk / 2)
     return v0 + ramp * (a0 + towards * ramp) - brake * (t - ramp)
-
-
-@dataclass(frozen=True)
-class _Constants(Constants):
-    """What the configuration alone decides; n stages.
-
-    transition ``[n, 3, 3]``, response ``[n, 3, 2]``: of every stage, for rho = 1.
-    progress ``[2F, 3n]``: from rho to what v, a at the stage's begin and its jerk add to s.
-    motion ``[n + 2, 4 * 2F]``: from all jerks, v0 and a0 to a, v, distance per fine step (for rho = 1) and jerk.
-    cost_scales ``[4, n * 25]``, cost_base: H is linear in the weights of speed, acceleration, jerk and gap.
-    comfort_terms ``[4]``: which of them a proposal does not replace.
-    time, dt, a_low, jerk ``[n]``; rest ``[n]`` m/s^2: bound on the acceleration at the very end, else infinite.
-    rest_speed: of the tail's own stages, m/s, infinite but at the last.
-    gap_rows ``[n, 3, 5]`` without the gain; tangents ``[3]``: where v^2 is touched, by start speed; curved: 0 at rest.
-    """
-
-    transition: Tensor
-    response: Tensor
-    progress: Tensor
-    motion: Tensor
-    cost_scales: Tensor
-    cost_base: Tensor
-    comfort_terms: Tensor
-    time: Tensor
-    dt: Tensor
-    a_low: Tensor
-    jerk: Tensor
-    rest: Tensor
-    rest_speed: Tensor
-    gap_rows: Tensor
-    tangents: Tensor
-    curved: Tensor
-    zero: Tensor
-    minus_infinity: Tensor
-
-
-@lru_cache(maxsize=8)
-def _constants(config: PlannerConfig) -> _Constants:
-    grid, limits = make_grid(config.horizon), config.limits
-    n, nodes, f64 = grid.stages, len(grid.node), torch.float64
-    scales, base = _cost_scales(grid)
-    rest = torch.full((n,), torch.inf, dtype=f64)
-    rest_speed = rest[nodes:].clone()
-    rest[-1], rest_speed[-1] = REST_ACCELERATION, REST_SPEED
-    rows = torch.zeros(n, 3, 5, dtype=f64)
-    rows[..., S], rows[..., EXCESS] = 1.0, -1.0
-    return _Constants(
-        *_integrators(grid),
-        scales,
-        base,
-        comfort_terms=torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=f64),
-        time=grid.stage_time,
-        dt=grid.stage_dt,
-        a_low=-grid.by_branch(limits.braking_max, limits.tail_braking_max),
-        jerk=grid.by_branch(limits.jerk_max, limits.tail_jerk_max),
-        rest=rest,
-        rest_speed=rest_speed,
-        gap_rows=rows,
-        tangents=torch.tensor([0.0, 0.5, 1.0], dtype=f64),
-        curved=torch.tensor([0.0, 1.0, 1.0], dtype=f64),
-        zero=torch.zeros(1, dtype=f64),
-        minus_infinity=torch.full((1,), -torch.inf, dtype=f64),
-    )
-
-
-def _cost_scales(grid: Grid) -> tuple[Tensor, Tensor]:
-    n, tail = grid.stages, grid.stage_tail
-    scales, base = (torch.zeros(4, n, 5, 5, dtype=torch.float64), torch.zeros(n, 5, 5, dtype=torch.float64))
-    dt, nominal = grid.stage_dt, (~tail).double()
-    scales[0, :, V, V] = scales[1, :, ACCELERATION, ACCELERATION] = scales[3, :, EXCESS, EXCESS] = dt * nominal
-    scales[2, :, JERK, JERK] = dt * grid.by_branch(1.0, 0.05)
-    base[:, V, V] = TAIL_WEIGHT * dt * tail
-    base[:, ACCELERATION, ACCELERATION] = 0.02 * dt * tail
-    # No gap in the tail: its excess is idle, pinned to zero by a cost of its own.
-    base[:, EXCESS, EXCESS] = tail.double()
-    return scales.flatten(1), base.flatten()
-
-
-def _integrators(grid: Grid) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """transition, response, progress and motion of `_Constants`."""
-    h, n, fine, f64 = grid.step, grid.stages, len(grid.time), torch.float64
-    progress = torch.zeros(2 * fine, 3, n, dtype=f64)
-    for t, (first, last) in enumerate(zip(grid.stage_first.tolist(), grid.stage_last.tolist())):
-        for j, f in enumerate(range(first, last + 1)):
-            progress[f, :, t] = torch.tensor([h, h**2 * (j + 0.5), h**3 * (j**2 / 2 + j / 2 + 1 / 6)], dtype=f64)
-    dt = grid.stage_dt
-    transition = torch.eye(3, dtype=f64).repeat(n, 1, 1)
-    transition[:, 0, 1:], transition[:, 1, 2] = progress.sum(0)[:2].T, dt
-    response = torch.zeros(n, 3, 2, dtype=f64)
-    response[:, 0, 0], response[:, 1, 0], response[:, 2, 0] = (progress.sum(0)[2], dt**2 / 2, dt)
-
-    hold = torch.nn.functional.one_hot(grid.interval_stage.repeat_interleave(grid.fine_per_interval, 1), n).to(f64)
-    zero = torch.zeros_like(hold[:, :1])
-    a = h * hold.cumsum(1)
-    a_before = torch.cat([zero, a[:, :-1]], 1)
-    v = (h * a_before + h**2 / 2 * hold).cumsum(1)
-    v_before = torch.cat([zero, v[:, :-1]], 1)
-    ds = h * v_before + h**2 / 2 * a_before + h**3 / 6 * hold
-    time = grid.time.expand(2, -1)
-    one, nothing = torch.ones_like(time), torch.zeros_like(time)
-    of_v0 = torch.stack([nothing, one, h * one, nothing])
-    of_a0 = torch.stack([one, time, h * (time - h) + h**2 / 2, nothing])
-    of_jerk = torch.stack([a, v, ds, hold]).permute(3, 0, 1, 2)
-    motion = torch.cat([of_jerk, of_v0[None], of_a0[None]]).flatten(1)
-    return transition, response, progress.flatten(1), motion.contiguous()

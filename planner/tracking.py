@@ -15,7 +15,7 @@ class TrackingReference:
     s (m, along the path), v (m/s), d (m), psi (rad against the path) ``[R, N]``. Weights ``[R]`` or ``[R, N]``, >= 0,
     on the squared distances: weight_s (1/m^2), weight_v (s^2/m^2), weight_d (1/m^2), weight_psi (1/rad^2), per second.
     comfort > 0: factor on the weights of acceleration, jerk, gap, curvature and curvature rate, which keep the optimum
-    unique. The tail's cost is not touched.
+    unique. Of the tail's cost only the weight of the jerk is scaled with them.
     """
 
     s: Float[Tensor, "R N"]
