@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -28,40 +29,12 @@ class Level(IntEnum):
     AVX512 = 3
 
 
-class _Tensor(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("stride", ctypes.c_int64)]
-
-
-_DATA = ("x0", "A", "B", "c", "H", "g", "z_lower", "z_upper", "C", "lower", "upper", "compliance", "bound_compliance")
-
-
-class _Problem(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "stages", "states", "inputs", "rows")),
-        ("parent", ctypes.c_void_p),
-        *((name, _Tensor) for name in _DATA),
-    ]
-
-
-class _Options(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_double) for name in ("tolerance", "smoothing", "deadline")),
-        *((name, ctypes.c_int64) for name in ("iterations", "threads", "level")),
-    ]
-
-
-class _Point(ctypes.Structure):
-    _fields_ = [(name, _Tensor) for name in ("z", "dual_lower", "dual_upper")]
-
-
-class _Solution(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_void_p) for name in ("z", "costate", "dual_lower", "dual_upper", "outcome", "iterations")
-    ]
-
-
-class _Gradient(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("dz", "dcostate", "dlower", "dupper", "residual", "kink")]
+# The structs of dualdrive_qp.h as bytes: a tensor is its address and batch stride, everything is eight bytes wide.
+_PROBLEM = struct.Struct("6q" + 13 * "2q")
+_OPTIONS = struct.Struct("3d3q")
+_POINT = struct.Struct(3 * "2q")
+_TENSOR = struct.Struct("2q")
+_POINTERS = struct.Struct("6q")
 
 
 @functools.cache
@@ -76,6 +49,8 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         return None, f"{path} cannot be loaded: {error}"
     if found != VERSION:
         return None, f"{path} is of version {found}, not {VERSION}: python -m planner.qp.native.build"
+    library.dd_solve.argtypes = [ctypes.c_char_p] * 4
+    library.dd_adjoint.argtypes = [ctypes.c_char_p] * 5
     return library, ""
 
 
@@ -102,19 +77,19 @@ def _loaded() -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _parents(parent: tuple[int, ...]) -> Any:
-    return (ctypes.c_int64 * len(parent))(*parent)
+def _parents(parent: tuple[int, ...]) -> Tensor:
+    return torch.tensor(parent, dtype=torch.int64)
 
 
 def _describe(tensor: Tensor, kept: list[Tensor]) -> tuple[int, int]:
     """Address and batch stride, 0 where the members share; a copy only where a member is not contiguous."""
-    if tensor.dtype is not torch.float64 or tensor.device.type != "cpu":
+    if tensor.dtype is not torch.float64 or not tensor.is_cpu:
         raise ValueError(f"the compiled solver takes float64 on the CPU, got {tensor.dtype} on {tensor.device}")
-    stride = tensor.stride(0) if len(tensor) > 1 else 0
+    stride = tensor.stride(0) if tensor.shape[0] > 1 else 0
     if not tensor.is_contiguous() and not tensor[:1].is_contiguous():
         tensor = tensor[:1].contiguous() if stride == 0 else tensor.contiguous()
         stride = tensor.stride(0) if stride else 0
-    kept.append(tensor)
+        kept.append(tensor)
     return tensor.data_ptr(), stride
 
 
@@ -125,7 +100,7 @@ class NativeKernel:
 
     def __init__(self, level: Level = Level.AUTO) -> None:
         self._library = _loaded()
-        self._level = level
+        self._level = int(level)
         if level > best_level():
             raise ValueError(f"this CPU has no {level.name}")
 
@@ -139,29 +114,19 @@ class NativeKernel:
         """See `planner.qp.kernel.Kernel.solve`."""
         batch, stages, nx, nu, m = problem.size
         kept: list[Tensor] = []
-        data = self._problem(problem, bound_compliance, kept)
-        point = None
-        if start is not None:
-            values = (start.z, start.dual_lower, start.dual_upper)
-            point = ctypes.byref(_Point(*(_Tensor(*_describe(t, kept)) for t in values)))
-        duals = torch.empty(2, batch, stages, nx + nu + m, dtype=torch.float64)
-        solution = KernelSolution(
-            z=torch.empty(batch, stages, nx + nu, dtype=torch.float64),
-            costate=torch.empty(batch, stages, nx, dtype=torch.float64),
-            dual_lower=duals[0],
-            dual_upper=duals[1],
-            outcome=torch.empty(batch, dtype=torch.int64),
-            iterations=torch.empty(batch, dtype=torch.int64),
-        )
-        out = _Solution(
-            solution.z.data_ptr(), solution.costate.data_ptr(), solution.dual_lower.data_ptr(),
-            solution.dual_upper.data_ptr(), solution.outcome.data_ptr(), solution.iterations.data_ptr(),
-        )  # fmt: skip
+        data = _pack(problem, bound_compliance, kept)
+        z, costate = _empty(batch, stages, nx + nu), _empty(batch, stages, nx)
+        lower, upper = _empty(batch, stages, nx + nu + m), _empty(batch, stages, nx + nu + m)
+        outcome, iterations = torch.empty(2, batch, dtype=torch.int64).unbind()
+        outputs = (z, costate, lower, upper, outcome, iterations)
         code = self._library.dd_solve(
-            ctypes.byref(data), ctypes.byref(self._options(options)), point, ctypes.byref(out)
+            data,
+            self._pack_options(options),
+            None if start is None else _pack_point(start, kept),
+            _pack_outputs(outputs),
         )
         _check(code)
-        return solution
+        return KernelSolution(z, costate, lower, upper, outcome, iterations)
 
     def adjoint(
         self, problem: StageProgram, solution: KernelSolution, grad_z: Tensor, options: KernelOptions
@@ -169,38 +134,41 @@ class NativeKernel:
         """See `planner.qp.kernel.Kernel.adjoint`."""
         batch, stages, nx, nu, m = problem.size
         kept: list[Tensor] = []
-        data = self._problem(problem, None, kept)
-        values = (solution.z, solution.dual_lower, solution.dual_upper)
-        point = _Point(*(_Tensor(*_describe(t, kept)) for t in values))
-        grad = _Tensor(*_describe(grad_z, kept))
-        limits = torch.empty(2, batch, stages, nx + nu + m, dtype=torch.float64)
-        numbers = torch.empty(2, batch, dtype=torch.float64)
-        adjoint = KernelAdjoint(
-            dz=torch.empty(batch, stages, nx + nu, dtype=torch.float64),
-            dcostate=torch.empty(batch, stages, nx, dtype=torch.float64),
-            dlower=limits[0], dupper=limits[1], residual=numbers[0], kink=numbers[1],
-        )  # fmt: skip
-        out = _Gradient(
-            adjoint.dz.data_ptr(), adjoint.dcostate.data_ptr(), adjoint.dlower.data_ptr(), adjoint.dupper.data_ptr(),
-            adjoint.residual.data_ptr(), adjoint.kink.data_ptr(),
-        )  # fmt: skip
-        code = self._library.dd_adjoint(
-            ctypes.byref(data), ctypes.byref(self._options(options)), ctypes.byref(point), ctypes.byref(grad),
-            ctypes.byref(out),
-        )  # fmt: skip
-        _check(code)
-        return adjoint
+        data = _pack(problem, None, kept)
+        dz, dcostate = _empty(batch, stages, nx + nu), _empty(batch, stages, nx)
+        lower, upper = _empty(batch, stages, nx + nu + m), _empty(batch, stages, nx + nu + m)
+        residual, kink = _empty(2, batch).unbind()
+        outputs = (dz, dcostate, lower, upper, residual, kink)
+        point, grad = _pack_point(solution, kept), _TENSOR.pack(*_describe(grad_z, kept))
+        _check(self._library.dd_adjoint(data, self._pack_options(options), point, grad, _pack_outputs(outputs)))
+        return KernelAdjoint(dz, dcostate, lower, upper, residual, kink)
 
-    def _problem(self, problem: StageProgram, bound_compliance: Tensor | None, kept: list[Tensor]) -> _Problem:
-        tensors = [_describe(t, kept) for t in problem.tensors()]
-        tensors.append((0, 0) if bound_compliance is None else _describe(bound_compliance, kept))
-        parent = ctypes.addressof(_parents(problem.parent))
-        return _Problem(*problem.size, parent, *tensors)
-
-    def _options(self, options: KernelOptions) -> _Options:
-        return _Options(
+    def _pack_options(self, options: KernelOptions) -> bytes:
+        return _OPTIONS.pack(
             options.tolerance, options.smoothing, options.deadline, options.iterations, options.threads, self._level
         )
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float64)
+
+
+def _pack(p: StageProgram, bound_compliance: Tensor | None, kept: list[Tensor]) -> bytes:
+    data = (p.x0, p.A, p.B, p.c, p.H, p.g, p.z_lower, p.z_upper, p.C, p.lower, p.upper, p.compliance)
+    numbers = [*p.size, _parents(p.parent).data_ptr()]
+    for tensor in data:
+        numbers += _describe(tensor, kept)
+    numbers += (0, 0) if bound_compliance is None else _describe(bound_compliance, kept)
+    return _PROBLEM.pack(*numbers)
+
+
+def _pack_point(point: KernelSolution, kept: list[Tensor]) -> bytes:
+    values = (point.z, point.dual_lower, point.dual_upper)
+    return _POINT.pack(*(number for value in values for number in _describe(value, kept)))
+
+
+def _pack_outputs(outputs: tuple[Tensor, ...]) -> bytes:
+    return _POINTERS.pack(*(tensor.data_ptr() for tensor in outputs))
 
 
 def _check(code: int) -> None:
