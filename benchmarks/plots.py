@@ -14,21 +14,24 @@ SHOWN = (
 
 def write_plots(result: dict[str, Any], folder: Path) -> list[Path]:
     """benchmark_solvers.{png,svg} and, where growth was measured, benchmark_growth.{png,svg}. Returns the files."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    # Without these, files differ from run to run.
-    matplotlib.rcParams["svg.hashsalt"] = "dualdrive"
-    folder.mkdir(parents=True, exist_ok=True)
     figures = {"benchmark_solvers": _solvers(result)}
     if result.get("growth"):
         figures["benchmark_growth"] = _growth(result["growth"])
+    return save(figures, folder)
+
+
+def save(figures: dict[str, Any], folder: Path) -> list[Path]:
+    """Each figure as PNG and SVG; the same figures give the same files."""
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in figures.items():
-        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            path = folder / f"{name}.{ending}"
-            figure.savefig(path, dpi=130, metadata=metadata)
-            paths.append(path)
+    with matplotlib.rc_context({"svg.hashsalt": "dualdrive"}):
+        for name, figure in figures.items():
+            for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+                path = folder / f"{name}.{ending}"
+                figure.savefig(path, dpi=130, metadata=metadata)
+                paths.append(path)
     return paths
 
 
@@ -66,7 +69,7 @@ def _solvers(result: dict[str, Any]) -> Any:
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     right.set(xlabel="ms per member, forward + backward", ylabel="median gradient error", title="Time and accuracy")
     right.margins(0.25)
-    _quieten(left, right)
+    quieten(left, right)
     return figure
 
 
@@ -90,11 +93,12 @@ def _growth(rows: list[dict[str, Any]]) -> Any:
         logarithmic = curve in ("batch",)
         axis.set(xlabel=title, ylabel="ms", xscale="log" if logarithmic else "linear", yscale="log")
     figure.axes[0].legend(fontsize=8, frameon=False)
-    _quieten(*figure.axes)
+    quieten(*figure.axes)
     return figure
 
 
-def _quieten(*axes: Any) -> None:
+def quieten(*axes: Any) -> None:
+    """A faint grid, and no frame on the open sides."""
     for axis in axes:
         axis.grid(alpha=0.25, lw=0.6)
         for side in ("top", "right"):

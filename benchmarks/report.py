@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.growth import exponent
+from benchmarks.page import machine, write_part
 from benchmarks.plots import write_plots
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,20 +43,20 @@ def console(result: dict[str, Any]) -> str:
 
 
 def write_documents(result: dict[str, Any]) -> None:
-    """docs/benchmarks.md and docs/images/benchmark_*."""
+    """The solver's part of docs/benchmarks.md, and docs/images/benchmark_*."""
     images = write_plots(result, ROOT / "docs" / "images")
-    (ROOT / "docs" / "benchmarks.md").write_text(markdown(result, [image.name for image in images]))
+    write_part(ROOT / "docs" / "benchmarks.md", "solver", markdown(result, [image.name for image in images]))
 
 
 def markdown(result: dict[str, Any], images: list[str]) -> str:
-    """docs/benchmarks.md; images: names of the plots beside it in docs/images."""
+    """The solver's part of docs/benchmarks.md; images: names of the plots beside it in docs/images."""
     parts = [section(result) for section in (_introduction, _ratios, _native, _times, _accuracy, _infeasible)]
     if "growth" in result:
         parts.append(_growth(result))
     if "memory" in result:
         parts.append(_memory(result["memory"]))
     plots = "\n".join(f"![{image}](images/{image})" for image in images if image.endswith(".png"))
-    parts += [plots, _environment(result)]
+    parts += [plots, machine(result["environment"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -181,14 +182,6 @@ def _memory(memory: dict[str, Any]) -> str:
 
 {memory["per_problem_kib"]:.0f} KiB per problem of {memory["horizon"]} stages, with its data, its gradient and torch's
 graph. Over {memory["solves"]} solves with gradients the resident memory changed by {memory["growth_kib"]:.0f} KiB."""
-
-
-def _environment(result: dict[str, Any]) -> str:
-    e = result["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in e["versions"].items())
-    machine = f"{e['cpu']}, {e['cores']} cores, {e['system']} {e['machine']}, Python {e['python']}"
-    run = f"{e['torch_threads']} torch threads; the run took {e['duration_s']:.0f} s"
-    return f"## Machine and versions\n\n{machine}, {run}.\n\n{versions}."
 
 
 def _by_batch(result: dict[str, Any], key: str, cell: Callable[[Row], str], differentiable: bool | None = None) -> str:
