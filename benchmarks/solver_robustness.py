@@ -1,6 +1,6 @@
 """Does the solver ever give a false verdict? Random stage programs, half of them empty, against two other solvers.
 
-    python benchmarks/solver_robustness.py --members 10000 --json runs/robustness.json
+    python -m benchmarks.solver_robustness --members 10000 --json runs/robustness.json
 
 Families: chains and trees, one to three inputs, soft rows, equations, room of 1 down to 1e-4 around a known motion.
 Empty ones: one to eight limits in contradiction by 1e-4 to 10 (their own unit), so that no single limit tells.

@@ -17,6 +17,8 @@ from planner.qp.problem import StageProgram
 
 PRIMAL_TOLERANCE = 1e-8
 """Largest violation, divided by 1 + |limit|, of an answer that counts as solved."""
+ROUNDED = 1e-9
+"""Of all three, for an answer whose kernel stopped short of its own tolerance."""
 DUAL_TOLERANCE = 1e-6
 """Largest stationarity residual and largest multiplier x slack, both relative."""
 
@@ -84,10 +86,20 @@ def residuals_in_torch(problem: StageProgram, claim: KernelSolution) -> Residual
 
 
 def acceptable(claim: KernelSolution, worth: Residuals, smoothing: float, slackening: float = 1.0) -> Tensor:
-    """``[B]``: converged, and the recomputed residuals agree. NaN compares false and is refused."""
+    """``[B]``: converged, and the recomputed residuals agree. NaN compares false and is refused.
+
+    Where rounding kept a kernel from the tolerance it was asked for, residuals below ROUNDED speak for themselves.
+    """
     good = (claim.outcome == int(Outcome.CONVERGED)) & (worth.scaled <= PRIMAL_TOLERANCE * slackening)
     good &= worth.dual <= DUAL_TOLERANCE * slackening
-    return good if smoothing else good & (worth.gap <= DUAL_TOLERANCE * slackening)
+    if smoothing:
+        return good
+    good &= worth.gap <= DUAL_TOLERANCE * slackening
+    if bool(good.all()):
+        return good
+    stopped = (claim.outcome == int(Outcome.ITERATION_LIMIT)) | (claim.outcome == int(Outcome.NUMERICAL))
+    small = torch.stack([worth.scaled, worth.dual, worth.gap]).amax(0) <= ROUNDED
+    return good | (stopped & small)
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
