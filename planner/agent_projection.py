@@ -6,34 +6,36 @@ same takes several times as long. The derivative is checked against differences 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from planner.foot_point import Feet, Splines, add_cubics, feet_back, find_feet, nearest_knots
 from planner.intervals import Boxes, extend_back, extend_intervals, place_back, place_pieces
 
-_BLOCK = 40
-"""Agents taken at a time."""
+_BLOCK, _FEW = 40, 256
+"""Agents, and columns of a small product, taken at a time."""
 
 
 class Nodes(NamedTuple):
-    """Where nodes lie between forecast times, of which now is number 0: after number `index`, at `fraction` of the
+    """Where nodes lie between forecast times, of which now is number 0: after number `before`, at `fraction` of the
 
     way to the next. Both ``[S, N]``, or ``[1, N]`` where all scenes' forecasts have the same times. steps: forecast
     times without now.
     """
 
-    index: np.ndarray
+    before: np.ndarray
     fraction: np.ndarray
     steps: int
 
     def of(self, scene: int) -> Nodes:
         """The nodes of one scene, ``[N]``."""
-        row = scene if len(self.index) > 1 else 0
-        return Nodes(self.index[row], self.fraction[row], self.steps)
+        row = scene if len(self.before) > 1 else 0
+        return Nodes(self.before[row], self.fraction[row], self.steps)
 
 
 class Spread(NamedTuple):
@@ -46,21 +48,24 @@ class Spread(NamedTuple):
 
 def bracket(time: np.ndarray, node_time: np.ndarray) -> Nodes:
     """node_time ``[N]`` among forecast times ``[S, T]`` s, each row increasing from above 0."""
-    time = time[:1] if (time == time[:1]).all() else time
-    index, fraction = [], []
-    for later in time:
-        row = np.concatenate([[0.0], later])
-        i = np.minimum(np.searchsorted(row, node_time, side="right") - 1, len(row) - 2)
-        index.append(i)
-        fraction.append(((node_time - row[i]) / (row[i + 1] - row[i])).clip(0, 1))
-    return Nodes(np.array(index), np.array(fraction), time.shape[1])
+    time = time[:1] if len(time) == 1 or (time == time[:1]).all() else time
+    rows = [_bracket_row(row.tobytes(), node_time.tobytes()) for row in time.astype(np.float64, copy=False)]
+    return Nodes(np.array([i for i, _ in rows]), np.array([f for _, f in rows]), time.shape[1])
+
+
+@lru_cache(maxsize=128)
+def _bracket_row(time: bytes, node_time: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Of one scene; forecasts mostly come at the same times."""
+    row, nodes = np.concatenate([[0.0], np.frombuffer(time)]), np.frombuffer(node_time)
+    i = np.minimum(np.searchsorted(row, nodes, side="right") - 1, len(row) - 2)
+    return i, ((nodes - row[i]) / (row[i + 1] - row[i])).clip(0, 1)
 
 
 def at_nodes(values: np.ndarray, now: np.ndarray, nodes: Nodes, angle: bool = False) -> np.ndarray:
     """Forecasts ``[A, M, T, ...]`` of one scene at its nodes, from what is now ``[A, ...]`` on, linear in between."""
     i, f, _ = nodes
     begin, end = values.take(np.maximum(i - 1, 0), 2), values.take(i, 2)
-    begin[:, :, i == 0] = now[:, None, None]
+    begin[:, :, : np.searchsorted(i, 0, side="right")] = now[:, None, None]
     end -= begin
     if angle:
         end -= 2 * np.pi * np.round(end / (2 * np.pi))
@@ -72,11 +77,16 @@ def at_nodes(values: np.ndarray, now: np.ndarray, nodes: Nodes, angle: bool = Fa
 def _at_nodes_back(grad: np.ndarray, nodes: Nodes) -> tuple[np.ndarray, np.ndarray]:
     """Gradients of values and now from that of `at_nodes`, ``[A, M, N, k]``."""
     i, f, steps = nodes
-    weight = np.zeros((len(i), steps + 1))
-    weight[np.arange(len(i)), i] = 1 - f
-    weight[np.arange(len(i)), i + 1] += f
-    full = (grad.swapaxes(2, 3) @ weight).swapaxes(2, 3)
-    return full[:, :, 1:], full[:, :, 0].sum(1)
+    weight = np.zeros((steps + 1, len(i)))
+    weight[i, np.arange(len(i))] = 1 - f
+    weight[i + 1, np.arange(len(i))] += f
+    by_node = np.moveaxis(grad, 2, 0)
+    columns = by_node.reshape(len(i), -1)
+    flat = np.empty((steps + 1, columns.shape[1]))
+    for first in range(0, columns.shape[1], _FEW):  # in parts too small for threads to be woken up
+        np.matmul(weight, columns[:, first : first + _FEW], out=flat[:, first : first + _FEW])
+    full = flat.reshape(steps + 1, *by_node.shape[1:])
+    return np.moveaxis(full[1:], 0, 2), full[0].sum(1)
 
 
 class _Block(NamedTuple):
@@ -119,7 +129,7 @@ class ProjectAgents(torch.autograd.Function):
         upper = [extend_intervals(block.upper) for block in blocks]
         ends = upper[0] if len(blocks) == 1 else np.concatenate(upper, 2)
         np.negative(ends[0], out=ends[0])
-        shape = *mean.shape[:3], nodes.index.shape[1]
+        shape = *mean.shape[:3], nodes.before.shape[1]
         ends = ends.reshape(2, 2, *shape[:2], -1, *shape[2:]).transpose(0, 1, 2, 3, 5, 6, 4)
         columns = [(b.sigma_s, b.phi, b.feet.heading, b.feet.valid, b.mean) for b in blocks]
         joined = columns[0] if len(blocks) == 1 else [np.concatenate(c) for c in zip(*columns)]
@@ -131,6 +141,7 @@ class ProjectAgents(torch.autograd.Function):
         return *(torch.from_numpy(ends[side, axis]) for axis, side in ((0, 0), (0, 1), (1, 0), (1, 1))), *rest
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         given = [g.numpy() for g in grads[:7]]
         out = [np.zeros(shape) for shape in ctx.shapes]
@@ -162,7 +173,7 @@ def _project(
     covariance = at_nodes(covariance, covariance_now, nodes)
     z = mean.view(np.complex128).ravel()
     last, none = splines.count[scene : scene + 1] - 1.0, np.zeros(1, dtype=np.int64)
-    feet = find_feet(table, z, nearest_knots(z, splines.knots[scene], int(splines.count[scene])), last, none)
+    feet = find_feet(table, z, nearest_knots(z, splines.coarse[scene]), last, none)
     shape = yaw.shape
     phi = yaw - feet.heading.reshape(shape)
     phi -= 2 * np.pi * np.round(phi / (2 * np.pi))

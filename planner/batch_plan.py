@@ -45,7 +45,7 @@ class BatchPlan:
 
     @property
     def trusted(self) -> Bool[Tensor, " R"]:
-        """Gradients of the candidate are exact through all its solves; after a backward pass its residual counts too."""
+        """Gradients of the candidate are exact through all its solves; after a backward pass its residual counts."""
         return torch.stack([report.trusted for report in self.reports]).all(0)
 
     @property

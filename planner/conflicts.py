@@ -9,8 +9,8 @@ An agent can be
 - passed beside: a lateral matter (`planner.manoeuvres`, `planner.corridor`);
 - theirs: behind us or beside us, waiting to enter or to turn across our way. Recorded, not a row.
 
-Which of these it is, `planner.right_of_way` decides on plain arrays. Here the bounds follow, with gradients, for the few
-agents that matter at all.
+Which of these it is, `planner.right_of_way` decides on plain arrays. Here the bounds follow, with gradients, for the
+few agents that matter at all.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from planner.config import PlannerConfig
+from planner.forecasts import array, flat_pieces
 from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles, risk_quantile
-from planner.right_of_way import Encounters, array, encounters, flat_pieces, piece_index
+from planner.obstacles import Obstacles
+from planner.occupied import INF, Blocks, Nearest, occupied
+from planner.right_of_way import Encounters, encounters
 from planner.scene import VehicleParameters
-from planner.stopping import braking_distance, full_stop, shortest_stop
+from planner.stopping import braking_distance, full_stop
 from planner.surface import Start, Surface
 
 FIRM_BRAKING = 4.5
@@ -38,8 +40,6 @@ MERGING = 2.0
 """s: how long ego stays in front of whoever merges behind it."""
 SAME_TIME = 1e-6
 """s: node times are sums, so equal ones differ by rounding."""
-
-INF = torch.tensor(torch.inf, dtype=torch.float64)
 
 
 @dataclass
@@ -86,14 +86,14 @@ def conflict_bounds(
     """
     met = encounters(obstacles, manoeuvres, surface, start, vehicle, config)
     asks = met.asks.nonzero()[0]
-    fronts = _fronts(obstacles, met, asks, start, vehicle, config)
-    who, caution = _caution_front(obstacles, met, start, vehicle, config)
+    blocks, nearest = Blocks.of(obstacles, met, asks), Nearest.of(obstacles, met, start, vehicle, config)
+    # Read in one go: every reading costs a gradient as large as all obstacles.
+    split = len(nearest.place)
+    s_lo = flat_pieces(obstacles.s_lo).take(torch.from_numpy(np.append(nearest.place, blocks.place)))
+    s_hi = flat_pieces(obstacles.s_hi).take(torch.from_numpy(blocks.place))
+    caution = nearest.begin(s_lo[:split])
+    fronts = _fronts(obstacles, met, asks, blocks, s_lo[split:].reshape(s_hi.shape), s_hi, start, vehicle, config)
     count, nodes = len(met), len(obstacles.node_time) - 1
-    spread = (
-        lambda at, values, fill: torch.full(  # noqa: E731
-            (count, *values.shape[1:]), fill, dtype=torch.float64
-        ).index_copy(0, torch.from_numpy(at), values)
-    )
     moving, conflict, passable = np.zeros((count, nodes), bool), np.zeros(count, bool), np.zeros(count, bool)
     moving[asks], conflict[asks], passable[asks] = fronts.moving, fronts.conflict, fronts.passable
     first = np.full(count, np.inf)
@@ -102,16 +102,22 @@ def conflict_bounds(
         met.scene,
         met.manoeuvre,
         met.agent,
-        spread(asks, fronts.yield_front, torch.inf),
-        spread(asks, fronts.worst_front, torch.inf),
-        spread(who, caution, torch.inf),
-        spread(asks, fronts.pass_rear, -torch.inf),
+        _spread(fronts.yield_front, asks, count, torch.inf),
+        _spread(fronts.worst_front, asks, count, torch.inf),
+        _spread(caution, nearest.rows, count, torch.inf),
+        _spread(fronts.pass_rear, asks, count, -torch.inf),
         moving,
         conflict,
         passable,
         met.theirs,
         first,
     )
+
+
+def _spread(values: Tensor, rows: Int[np.ndarray, " c"], count: int, fill: float) -> Tensor:
+    """``[count, ...]`` with the values ``[c, ...]`` in the given rows, `fill` in the others."""
+    out = torch.full((count, *values.shape[1:]), fill, dtype=values.dtype)
+    return out.index_copy(0, torch.from_numpy(rows), values)
 
 
 @dataclass
@@ -131,14 +137,18 @@ def _fronts(
     obstacles: Obstacles,
     met: Encounters,
     rows: np.ndarray,
+    blocks: Blocks,
+    s_lo: Float[Tensor, "P E"],
+    s_hi: Float[Tensor, "P E"],
     start: Start,
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> _Fronts:
-    """Bounds of the encounters `rows` ``[C]``: of their modes that count, with the part of their uncertainty that does."""
+    """Bounds by the encounters `rows` ``[C]``: their modes that count, with the part of their uncertainty that does."""
     t, margin = array(obstacles.node_time), config.margins
     scene, ahead = met.scene[rows], met.ahead[rows]
-    (forecast, begin, end), counts, crossing = _occupied(obstacles, met, rows, config)
+    (forecast, begin, end), counts = occupied(obstacles, blocks, s_lo, s_hi, config)
+    crossing = blocks.spread(blocks.crossing)
     zone, follow = counts & crossing, counts & ~crossing
     zone_mask, follow_mask = torch.from_numpy(zone), torch.from_numpy(follow)
 
@@ -165,9 +175,8 @@ def _fronts(
     # The tail: leaders brake as hard as assumed, zones are entered early.
     worst = torch.where(follow_mask, forecast, INF).amin(1)
     speed = array(start.v)[scene]
-    worst = torch.where(
-        torch.from_numpy(array(worst) < front[:, None] + braking_distance(speed, FIRM_BRAKING, t)), INF, worst
-    )
+    merges = array(worst) < front[:, None] + braking_distance(speed, FIRM_BRAKING, t)
+    worst = torch.where(torch.from_numpy(merges), INF, worst)
     if ahead.any():
         now = torch.where(torch.from_numpy(counts[:, :, 0]), forecast[:, :, 0], INF).amin(1)
         driven = obstacles.speed_s.take(torch.from_numpy(scene * obstacles.speed_s.shape[1] + met.agent[rows]))
@@ -184,74 +193,6 @@ def _fronts(
     moving = (array(follow_front) <= array(zone_front)) & ~standing[:, None]
     first = np.minimum(enter_time.min(-1), merge_time)
     return _Fronts(yield_front[:, 1:], worst[:, 1:], pass_rear[:, 1:], moving[:, 1:], conflict, passable, first)
-
-
-def _occupied(
-    obstacles: Obstacles, met: Encounters, rows: np.ndarray, config: PlannerConfig
-) -> tuple[Float[Tensor, "3 C M N"], Bool[np.ndarray, "C M N"], Bool[np.ndarray, "C M N"]]:
-    """What the agents of the encounters `rows` ``[C]`` take up of ego's way: whether a mode counts, and whether it crosses.
-
-    First its forecast begin, its begin and its end with the part of their uncertainty that counts (m), meaningful where
-    the mode does. W is the probability that the agent exists and blocks where this mode begins to, or earlier. A mode
-    counts when W exceeds the accepted probability eps, and grows by Phi^-1(1 - eps / W) standard deviations: an
-    unlikely mode fades out, several that agree add up.
-    """
-    _, agents, modes, nodes, pieces = obstacles.s_lo.shape
-    shape = len(rows), modes, nodes
-    place = np.zeros(len(met), np.int64)
-    place[rows] = np.arange(len(rows))
-    lane, node = met.ours.any(0).nonzero()
-    at, row, mode = lane * nodes + node, place[met.row[lane]], met.mode[lane]
-    agent = (met.scene * agents + met.agent)[rows][row]
-    forecast = agent * modes + mode
-    piece = torch.from_numpy(piece_index(obstacles, forecast, node))
-    mask = torch.from_numpy(met.ours.reshape(pieces, -1).take(at, 1))
-    begin = torch.where(mask, flat_pieces(obstacles.s_lo).take(piece), INF).amin(0)  # [E]
-    end = torch.where(mask, flat_pieces(obstacles.s_hi).take(piece), -INF).amax(0)
-    where = np.full(shape, np.inf)
-    where[row, mode, node] = array(begin)
-    earlier = torch.from_numpy(where[row, :, node] <= array(begin)[:, None] + 0.5)  # [E, M]
-    weight = obstacles.weight.flatten(0, 1).index_select(0, torch.from_numpy(agent))
-    total = (earlier * weight).sum(1).clamp(max=1.0)
-    eps, most = config.risk.hit_probability, config.risk.longitudinal_max
-    sigma = obstacles.sigma_s.take(torch.from_numpy(forecast * nodes + node))
-    grow = (risk_quantile(total, eps) * sigma).clamp(min=-most, max=most)
-    cell = torch.from_numpy((row * modes + mode) * nodes + node)
-    ends = torch.stack([begin, begin - grow, end + grow])
-    dense = torch.zeros(3, len(rows) * modes * nodes, dtype=torch.float64).index_copy(1, cell, ends)
-    counts, crossing = np.zeros(shape, bool), np.zeros(shape, bool)
-    counts[row, mode, node] = array(total) > eps
-    crossing[row, mode, node] = met.crossing.reshape(-1)[at]
-    return dense.reshape(3, *shape), counts, crossing
-
-
-def _caution_front(
-    obstacles: Obstacles, met: Encounters, start: Start, vehicle: VehicleParameters, config: PlannerConfig
-) -> tuple[np.ndarray, Tensor]:
-    """Rows, and begin (m) of what these agents may occupy: forecasts of any likelihood, widened by what they could do.
-
-    The tail stops short of it where full braking still can. Where it cannot there is no row: the decision about the
-    agent and the checker have to do.
-    """
-    lane = met.wary.any(0).any(1).nonzero()[0]
-    row = met.row[lane]
-    forecast = (met.scene * obstacles.s_lo.shape[1] + met.agent)[row] * obstacles.s_lo.shape[2] + met.mode[lane]
-    index = piece_index(obstacles, forecast[:, None], np.arange(met.stray.shape[1]))
-    far = array(flat_pieces(obstacles.s_lo)).take(index) - met.stray[row]
-    far = np.where(met.wary.take(lane, 1), far, np.inf)
-    least = np.full(len(met), np.inf)
-    np.minimum.at(least, row, far.min((0, 2)))
-    firm = array(start.s + vehicle.front) + shortest_stop(start, config)
-    kept = np.isfinite(least) & (least > firm[met.scene] + 0.2)
-    rows = kept.nonzero()[0]
-    # Several places may be equally near, such as those of an agent that stands: they share the gradient.
-    piece, which, node = (far == np.where(kept, least, np.nan)[row][:, None]).nonzero()
-    place = (kept.cumsum() - 1)[row[which]]
-    share = torch.from_numpy(1.0 / np.bincount(place, minlength=len(rows))[place])
-    begin = flat_pieces(obstacles.s_lo).take(torch.from_numpy(index[piece, which, node])) - torch.from_numpy(
-        met.stray[row[which], node]
-    )
-    return rows, torch.zeros(len(rows), dtype=torch.float64).index_add(0, torch.from_numpy(place), begin * share)
 
 
 def _braking(speed: Float[Tensor, " C"], braking: float, t: Float[Tensor, " N"]) -> Float[Tensor, "C N"]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from planner.config import PlannerConfig
 from planner.conflicts import Longitudinal
+from planner.forecasts import array
 from planner.longitudinal import LongitudinalBounds
 from planner.manoeuvres import Manoeuvres
 from planner.obstacles import Obstacles
 from planner.options import SLACK, Choice, Options, table
-from planner.right_of_way import array
 from planner.scene import VehicleParameters
 from planner.stopping import full_stop, shortest_stop
 from planner.surface import Start
@@ -33,8 +33,8 @@ STANDING_ROOM = 0.02
 class CandidateSet:
     """R decisions of S scenes ready to be solved, scene by scene.
 
-    kind: one of `planner.options.KINDS`. scene, manoeuvre ``[R]``; hold ``[R]``: aims for standing still. bounds: of the
-    longitudinal program. text, duties (track id -> what is done about it): for people, written when first read.
+    kind: one of `planner.options.KINDS`. scene, manoeuvre ``[R]``; hold ``[R]``: aims for standing still. bounds: of
+    the longitudinal program. text, duties (track id -> what is done about it): for people, written when first read.
     """
 
     kind: list[str]
@@ -77,9 +77,9 @@ def assemble(
     rows, passed = table(options, choices, len(longitudinal))
     scene = torch.tensor([s for s, _ in choices])
     hold = torch.tensor([choice.hold for _, choice in choices])
-    merged = _merge(longitudinal, rows, passed, scene, obstacles, start, path_end, vehicle, config)
     free = v_profile.index_select(0, scene)
-    bounds = LongitudinalBounds(*merged, torch.where(hold[:, None], 0.0, free), free + 0.3)  # type: ignore[call-arg,arg-type]
+    merged = _merge(longitudinal, rows, passed, scene, free, obstacles, start, path_end, vehicle, config)
+    bounds = replace(merged, v_ref=torch.where(hold[:, None], 0.0, free))
     kinds, manoeuvre = [choice.kind for _, choice in choices], torch.tensor([c.manoeuvre for _, c in choices])
     return CandidateSet(kinds, scene, manoeuvre, hold, bounds, options, choices)
 
@@ -89,16 +89,17 @@ def _merge(
     rows: Int[np.ndarray, "R C"],
     passed: Bool[np.ndarray, "R C"],
     scene: Int[Tensor, " R"],
+    v_free: Float[Tensor, "R N"],
     obstacles: Obstacles,
     start: Start,
-    path_end: Tensor,
+    path_end: Float[Tensor, " S"],
     vehicle: VehicleParameters,
     config: PlannerConfig,
-) -> tuple[Tensor, ...]:
-    """The candidates' bounds, in the order of LongitudinalBounds up to gap_speed.
+) -> LongitudinalBounds:
+    """The candidates' bounds, those that aim for standing still not yet told apart.
 
-    Whose bound it is, is decided on plain arrays; its value is then read from one table, with gradients. A tail may stop
-    anywhere, so going first bounds the intended motion only.
+    Whose bound it is, is decided on plain arrays; its value is then read from one table, with gradients. A tail may
+    stop anywhere, so going first bounds the intended motion only.
     """
     margin, comfort = config.margins, config.comfort
     bounds, at, row = _strictest(longitudinal, rows, passed)
@@ -129,7 +130,7 @@ def _merge(
     headway = follows.double() * comfort.headway
     gap = value[:, 0] - vehicle.front - comfort.gap
     upper_id, lower_id = torch.from_numpy(ids[:, :2]), torch.from_numpy(ids[:, 2:]).expand(-1, 2, -1)
-    return upper, lower, upper_id, lower_id, gap, headway, speed
+    return LongitudinalBounds(upper, lower, upper_id, lower_id, gap, headway, speed, v_free, v_free + 0.3)
 
 
 def _strictest(

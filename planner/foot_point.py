@@ -6,11 +6,13 @@ product. On plain arrays, since the search has no gradient; in blocks that stay 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 TUBE = 0.9
 """Frenet coordinates are valid for |d * curvature| below this."""
@@ -25,13 +27,15 @@ _BLOCK = 4096
 """Points taken at a time."""
 
 
-class Splines(NamedTuple):
+@dataclass(frozen=True)
+class Splines:
     """The splines that belong to L rows of points, out of those of S scenes with up to n knots, 1 m apart.
 
-    knots ``[S, n, 2]``. count ``[L]``: knots of each row's spline. row ``[L]``: its scene.
+    coarse: per scene, the map ``[3, k]`` from points (x, y, 1) to half the squared distance from every fourth knot,
+    less a part that is the point's own. count ``[L]``: knots of each row's spline. row ``[L]``: its scene.
     """
 
-    knots: np.ndarray
+    coarse: list[np.ndarray]
     count: np.ndarray
     row: np.ndarray
 
@@ -87,6 +91,7 @@ class FootPoint(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         columns = [g.contiguous().numpy().ravel() for g in grads]
         g_xy = np.empty(len(columns[0]), np.complex128)
@@ -109,24 +114,38 @@ class FootPoint(torch.autograd.Function):
         )
 
 
-def _nearest(z: np.ndarray, splines: Splines) -> np.ndarray:
-    """s ``[L, Q]`` to begin with for points ``[L, Q]``."""
-    out = np.empty(z.shape)
-    for scene in np.unique(splines.row):
-        rows = splines.row == scene
-        count = int(splines.count[rows.argmax()])
-        out[rows] = nearest_knots(z[rows].ravel(), splines.knots[scene], count).reshape(-1, z.shape[1])
+def coarse_map(knots: np.ndarray) -> np.ndarray:
+    """One scene's `Splines.coarse`: |knot|^2 / 2 - point . knot as one product. knots ``[n, 2]``, without padding."""
+    own = knots[::_COARSE]
+    out = np.empty((3, len(own)))
+    np.negative(own.T, out=out[:2])
+    np.einsum("kx,kx->k", own, own, out=out[2])
+    out[2] *= 0.5
     return out
 
 
-def nearest_knots(z: np.ndarray, knots: np.ndarray, count: int) -> np.ndarray:
-    """s ``[Q]`` of the nearest of some of a spline's `count` knots to points ``[Q]``."""
-    own = knots[:count:_COARSE]
-    # |knot|^2 / 2 - point . knot as one product, in parts too small for threads to be woken up.
-    points = np.stack([z.real, z.imag, np.ones(len(z))], 1)
-    product = np.concatenate([-own, (own * own).sum(1, keepdims=True) / 2], 1).T
-    parts = [(points[i : i + _FEW] @ product).argmin(1) for i in range(0, len(z), _FEW)]
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts)) * float(_COARSE)
+def _nearest(z: np.ndarray, splines: Splines) -> np.ndarray:
+    """s ``[L, Q]`` to begin with for points ``[L, Q]``."""
+    if len(splines.coarse) == 1:
+        return nearest_knots(z.ravel(), splines.coarse[0]).reshape(z.shape)
+    out = np.empty(z.shape)
+    for scene in np.unique(splines.row):
+        rows = splines.row == scene
+        out[rows] = nearest_knots(z[rows].ravel(), splines.coarse[scene]).reshape(-1, z.shape[1])
+    return out
+
+
+def nearest_knots(z: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """s ``[Q]`` of the nearest of some of a spline's knots to points ``[Q]``."""
+    points = np.ones((len(z), 3))
+    points[:, 0], points[:, 1] = z.real, z.imag
+    # In parts too small for threads to be woken up.
+    out = np.empty(len(z))
+    for first in range(0, len(z), _FEW):
+        part = slice(first, first + _FEW)
+        out[part] = (points[part] @ coarse).argmin(1)
+    out *= _COARSE
+    return out
 
 
 def find_feet(

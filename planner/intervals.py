@@ -61,7 +61,7 @@ def place_pieces(boxes: Boxes, s: np.ndarray, extra: np.ndarray) -> Float[np.nda
 
 
 def place_back(boxes: Boxes, grad: Float[np.ndarray, "2 2 B P M N"]) -> tuple[np.ndarray, ...]:
-    """Gradients of s, d, phi, curvature, extra ``[B, 1, M, N]``, length and width ``[B]`` from that of `place_pieces`."""
+    """Gradients of s, d, phi, curvature, extra ``[B, 1, M, N]``, length, width ``[B]``, from that of `place_pieces`."""
     d, cos, sin, curvature, length, width = boxes
     room = 1 - curvature * d
     stretch = 1 / np.maximum(room, STRETCH_FLOOR)
@@ -91,25 +91,46 @@ def place_back(boxes: Boxes, grad: Float[np.ndarray, "2 2 B P M N"]) -> tuple[np
 
 def extend_intervals(upper: Float[np.ndarray, "2 2 B P M N"]) -> Float[np.ndarray, "2 2 B P M N"]:
     """Largest value at each node and half way to its neighbours, as they move on straight lines."""
-    step = upper[..., 1:] - upper[..., :-1]
-    rise = np.zeros_like(upper)
-    np.maximum(step, 0.0, out=rise[..., :-1])
-    np.maximum(rise[..., 1:], -step, out=rise[..., 1:])
+    step = _steps(upper)
+    out = np.empty(upper.shape)
+    rise = out.reshape(-1)
+    np.maximum(step, 0.0, out=rise[:-1])
+    rise[-1] = 0.0
+    np.negative(step, out=step)
+    np.maximum(rise[1:], step, out=rise[1:])
     rise *= 0.5
-    rise += upper
-    return rise
+    out += upper
+    return out
 
 
 def extend_back(upper: Float[np.ndarray, "2 2 B P M N"], grad: Float[np.ndarray, "2 2 B P M N"]) -> None:
-    """Turns the gradient of `extend_intervals` into that of its argument, in place. Of equals the node itself counts."""
-    step = upper[..., 1:] - upper[..., :-1]
-    ahead, behind = np.zeros_like(upper), np.zeros_like(upper)
-    ahead[..., :-1] = step
-    np.negative(step, out=behind[..., 1:])
-    half = 0.5 * grad
-    forward = half * ((ahead > 0) & (ahead >= behind))
-    backward = half * ((behind > 0) & (behind > ahead))
-    grad -= forward
-    grad -= backward
-    grad[..., 1:] += forward[..., :-1]
-    grad[..., :-1] += backward[..., 1:]
+    """Turns the gradient of `extend_intervals` into that of its argument, in place. Both arrays contiguous.
+
+    Equals share the gradient: those who stand have the mean of what moving either way would give.
+    """
+    step, flat, nodes = _steps(upper), grad.reshape(-1), upper.shape[-1]
+    ahead, behind = np.zeros(len(flat)), np.zeros(len(flat))
+    ahead[:-1] = step
+    np.negative(step, out=behind[1:])
+    ahead -= np.maximum(behind, 0.0)
+    forward = np.heaviside(ahead, 0.5)
+    backward = np.heaviside(behind, 0.5)
+    backward *= 1 - forward
+    # The first and last nodes have neighbours on one side only.
+    forward[nodes - 1 :: nodes] = backward[::nodes] = 0.0
+    flat *= 0.5
+    forward *= flat
+    backward *= flat
+    flat *= 2.0
+    flat -= forward
+    flat -= backward
+    flat[1:] += forward[:-1]
+    flat[:-1] += backward[1:]
+
+
+def _steps(upper: np.ndarray) -> np.ndarray:
+    """From each value to the next in memory, zero from a last node on."""
+    flat = upper.reshape(-1)
+    step = flat[1:] - flat[:-1]
+    step[upper.shape[-1] - 1 :: upper.shape[-1]] = 0.0
+    return step

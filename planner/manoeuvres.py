@@ -11,7 +11,7 @@ from torch import Tensor
 
 from planner.config import PlannerConfig
 from planner.obstacles import Obstacles
-from planner.offset_profile import WALKING, WALKING_BERTH, Attempt, base_profile, shape_profiles
+from planner.offset_profile import WALKING, WALKING_BERTH, Attempt, Wish, base_profile, shape_profiles
 from planner.reference_path import ReferencePath
 from planner.scene import AgentClass, VehicleParameters
 from planner.surface import GRID, Start, Surface
@@ -57,13 +57,13 @@ def enumerate_manoeuvres(
     view = _View(path, obstacles, surface, base, start)
     scenes, agents = obstacles.track_id.shape
     attempts = [t for k in range(scenes) for t in _attempts(view, k, standing_time[k], vehicle, config)]
-    profiles, taken = shape_profiles(attempts, obstacles, surface, base, start, vehicle, config)
+    profiles, taken = shape_profiles(attempts, view.extent_rows, surface, base, start, vehicle, config)
     kinds, index = [["keep"] for _ in range(scenes)], [[k] for k in range(scenes)]
     sides = [[[0] * agents] for _ in range(scenes)]
     for number, (attempt, which) in enumerate(zip(attempts, taken)):
         side = [0] * agents
-        for (a, _), w in zip(attempt.wish, which):
-            side[a] = side[a] or w
+        for wish, w in zip(attempt.wishes, which):
+            side[wish.agent] = w
         k, first = attempt.scene, next((w for w in which if w), 0)
         if not side[attempt.blocker] if attempt.oncoming else side in sides[k]:
             continue  # pointless; nobody passed, or as before
@@ -74,12 +74,13 @@ def enumerate_manoeuvres(
     for own, side_lists in zip(index, sides):
         side_lists += side_lists[:1] * (most - len(own))
         own += own[:1] * (most - len(own))
+    padded = [kind + [""] * (most - len(kind)) for kind in kinds]
     return Manoeuvres(
         kinds,
         torch.cat([base, profiles])[torch.tensor(index)] if most > 1 else base[:, None],
-        torch.tensor(sides),
-        torch.tensor([[v < len(kind) and kind[v] == "oncoming" for v in range(most)] for kind in kinds]),
-        torch.tensor([[v < len(kind) for v in range(most)] for kind in kinds]),
+        torch.from_numpy(np.array(sides)),
+        torch.tensor([[kind == "oncoming" for kind in row] for row in padded]),
+        torch.tensor([[kind != "" for kind in row] for row in padded]),
     )
 
 
@@ -87,22 +88,33 @@ class _View:
     """Plain numbers of S scenes, for what is discrete."""
 
     def __init__(self, path: ReferencePath, obstacles: Obstacles, surface: Surface, base: Tensor, start: Start) -> None:
-        self.extents = obstacles.extents.detach().numpy()
-        self.speed = obstacles.speed.detach().numpy()
-        self.across = self.speed * np.abs(np.sin(obstacles.relative_heading[..., 0, 0].detach().numpy()))
-        self.kind = obstacles.agent_class.numpy()
-        self.standing = obstacles.standing.numpy()
-        self.track = obstacles.track_id.numpy()
+        speed = obstacles.speed.detach().numpy()
+        across = speed * np.abs(np.sin(obstacles.relative_heading[..., 0, 0].detach().numpy()))
+        slow = obstacles.present.numpy() & (speed <= NUDGE_SPEED) & (across <= NUDGE_ACROSS)
+        self.extent_rows = obstacles.extents_of(torch.from_numpy(np.flatnonzero(slow)))
+        """``[Q, 4]``, with gradients: extents of all slow agents."""
+        self.extents: list[dict[int, list[float]]] = [{} for _ in slow]
+        self.row: list[dict[int, int]] = [{} for _ in slow]
+        """Of each scene's slow agents, by number: extent, and its row in extent_rows."""
+        extents = self.extent_rows.detach().tolist()
+        for row, (k, a) in enumerate(zip(*(x.tolist() for x in slow.nonzero()))):
+            self.extents[k][a], self.row[k][a] = extents[row], row
+        self.kind = obstacles.agent_class.tolist()
+        self.standing = obstacles.standing.tolist()
+        self.track = obstacles.track_id.tolist()
         self.count = surface.count.tolist()
         self.s = surface.s.numpy()
         self.base = base.detach().numpy()
-        self.spare = [
-            (surface.upper_all - surface.upper).detach().numpy(),
-            (surface.lower - surface.lower_all).detach().numpy(),
-        ]
+        self.surface = surface
         self.start_s = start.s.tolist()
         self.junction = path.junction.numpy()
         self.knots = path.count.tolist()
+
+    def attempt(self, k: int, sides: dict[int, int], blocker: int = -1) -> Attempt:
+        """Passing agents of scene k on the given sides."""
+        berth = [WALKING_BERTH if self.kind[k][a] in WALKING else 0.0 for a in sides]
+        wishes = [Wish(a, side, self.row[k][a], extra) for (a, side), extra in zip(sides.items(), berth)]
+        return Attempt(k, wishes, blocker)
 
     def near_junction(self, k: int, first: float, last: float) -> bool:
         """A junction at any metre from `first` on, before `last`."""
@@ -120,10 +132,10 @@ class _View:
         return slice(i, i + 1)
 
     def cell(self, k: int, s: float) -> int:
-        return min(max(round((s - self.s[k, 0]) / GRID), 0), self.count[k] - 1)
+        return min(max(round((s - float(self.s[k, 0])) / GRID), 0), self.count[k] - 1)
 
     def center(self, k: int, a: int) -> tuple[float, float]:
-        lo_s, hi_s, lo_d, hi_d = self.extents[k, a]
+        lo_s, hi_s, lo_d, hi_d = self.extents[k][a]
         return (lo_s + hi_s) / 2, (lo_d + hi_d) / 2
 
 
@@ -138,17 +150,17 @@ def _attempts(
     wish: dict[int, int] = {}
     for a in sorted(blockers, key=lambda a: view.center(k, a)[0]):
         s, d = view.center(k, a)
-        on_lane = view.base[k, view.cell(k, s)]
+        on_lane = float(view.base[k, view.cell(k, s)])
         # A vehicle in the middle of the lane is a queue, not an obstacle to steer round.
-        queue = not (view.kind[k, a] == AgentClass.STATIC or view.kind[k, a] in WALKING)
+        queue = not (view.kind[k][a] == AgentClass.STATIC or view.kind[k][a] in WALKING)
         if not queue or abs(d - on_lane) > config.decisions.nudge_offset:
             wish[a] = 1 if d < on_lane else -1
     out = []
     if wish:
-        out = [Attempt(k, list(wish.items()))]
+        out = [view.attempt(k, wish)]
         nearest = min((a for a in blockers if a in wish), key=lambda a: view.center(k, a)[0])
         wish[nearest] = -wish[nearest]
-        out.append(Attempt(k, list(wish.items())))
+        out.append(view.attempt(k, wish))
     if blockers:
         out += _oncoming(view, k, blockers, standing_time, config)
     return out
@@ -158,14 +170,12 @@ def _blockers(view: _View, k: int, vehicle: VehicleParameters, config: PlannerCo
     """Slow or standing agents ahead that the base profile would touch, nearest first."""
     half = vehicle.width / 2 + config.margins.side
     front = view.start_s[k] + vehicle.front
-    extents = view.extents[k]
-    slow = (view.speed[k] <= NUDGE_SPEED) & (view.across[k] <= NUDGE_ACROSS)
-    ahead = (extents[:, 1] >= front - 3.0) & (extents[:, 0] <= front + LOOK_AHEAD)
     found = []
-    for a in np.flatnonzero(slow & ahead).tolist():
-        lo_s, hi_s, lo_d, hi_d = extents[a].tolist()
+    for a, (lo_s, hi_s, lo_d, hi_d) in view.extents[k].items():
+        if hi_s < front - 3.0 or lo_s > front + LOOK_AHEAD:
+            continue
         way = view.base[k, view.cells(k, lo_s - vehicle.front, hi_s + vehicle.rear)]
-        reach = half + (WALKING_BERTH if view.kind[k, a] in WALKING else 0.0)
+        reach = half + (WALKING_BERTH if view.kind[k][a] in WALKING else 0.0)
         if bool(((way + reach > lo_d) & (way - reach < hi_d)).any()):
             found.append((lo_s, a))
     return [a for _, a in sorted(found)]
@@ -176,16 +186,21 @@ def _oncoming(
 ) -> list[Attempt]:
     """Round what has stood in the way for a while, over the oncoming surface; not near junctions, not past a queue."""
     first = blockers[0]
-    lo_s, hi_s = view.extents[k, first, :2].tolist()
-    stood = standing_time.get(int(view.track[k, first]), 0.0)
-    if not view.standing[k, first] or stood < config.decisions.standing_time:
+    lo_s, hi_s = view.extents[k][first][:2]
+    stood = standing_time.get(view.track[k][first], 0.0)
+    if not view.standing[k][first] or stood < config.decisions.standing_time:
         return []
     if view.near_junction(k, lo_s, hi_s + 25.0):
         return []
-    group = [a for a in blockers if view.extents[k, a, 0] < hi_s + 12.0 and view.standing[k, a]]
+    group = [a for a in blockers if view.extents[k][a][0] < hi_s + 12.0 and view.standing[k][a]]
     here = view.cells(k, lo_s, hi_s)
-    room = [float(side[k, here].min()) for side in view.spare]
+    of = view.surface
+    upper_all, upper, lower, lower_all = (
+        x.detach().numpy()[k, here] for x in (of.upper_all, of.upper, of.lower, of.lower_all)
+    )
+    room = [float((upper_all - upper).min()), float((lower - lower_all).min())]
     if max(room) < 1.0:
         return []
     which = 1 if room[0] >= room[1] else -1
-    return [Attempt(k, [(a, which) for a in sorted(group, key=lambda a: view.center(k, a)[0])], first)]
+    group.sort(key=lambda a: view.center(k, a)[0])
+    return [view.attempt(k, dict.fromkeys(group, which), first)]

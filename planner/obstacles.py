@@ -67,12 +67,22 @@ class Obstacles:
 
         An empty interval (lower above upper) for an agent without active modes.
         """
-        count = int((self.node_time <= SOON).sum())
-        soon = torch.arange(count) == 0
-        use = (self.active[..., :count] & (soon | ~self.standing[..., None, None]))[..., None]
-        low = [torch.where(use, x[..., :count, :], 1e9).flatten(2).amin(2) for x in (self.s_lo, self.d_lo)]
-        high = [torch.where(use, x[..., :count, :], -1e9).flatten(2).amax(2) for x in (self.s_hi, self.d_hi)]
-        return torch.stack([low[0], high[0], low[1], high[1]], -1)
+        rows = torch.arange(self.track_id.numel())
+        return self.extents_of(rows).unflatten(0, self.track_id.shape)
+
+    def extents_of(self, rows: Int[Tensor, " Q"]) -> Float[Tensor, "Q 4"]:
+        """`extents` of some agents, by their numbers when those of all scenes are counted through."""
+        count = int(np.searchsorted(self.node_time.numpy(), SOON, side="right"))
+        row = rows.numpy()
+        use = self.active.numpy().reshape(-1, *self.active.shape[2:])[row, :, :count]
+        use[..., 1:] &= ~self.standing.numpy().reshape(-1)[row, None, None]
+        counts = torch.from_numpy(use)[:, None, None]
+        pick = lambda x: x.movedim(-1, 2).flatten(0, 1).index_select(0, rows)[..., :count]  # noqa: E731
+        low = torch.stack([pick(self.s_lo), pick(self.d_lo)], 1)  # [Q, 2, P, M, N]
+        high = torch.stack([pick(self.s_hi), pick(self.d_hi)], 1)
+        low = torch.where(counts, low, 1e9).flatten(2).amin(2)
+        high = torch.where(counts, high, -1e9).flatten(2).amax(2)
+        return torch.stack([low, high], 2).flatten(1)
 
 
 def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor, config: PlannerConfig) -> Obstacles:
@@ -114,8 +124,8 @@ def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor
         active=torch.from_numpy(counts),
         standing=torch.from_numpy(standing & there),
         weight=weight,
-        track_id=torch.where(present, pick(agents.track_id), -1),
-        agent_class=torch.where(present, kind, -1),
+        track_id=torch.from_numpy(np.where(there, pick(agents.track_id).numpy(), -1)),
+        agent_class=torch.from_numpy(np.where(there, kind.numpy(), -1)),
         agent_index=torch.from_numpy(near),
         present=present,
     )
@@ -177,13 +187,15 @@ def _distance(points: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
 def _spoken(valid: np.ndarray, nodes: Nodes) -> np.ndarray:
     """``[S, A, M, N]``: the forecast says something about the node: at both neighbouring times, or at its own."""
-    out = []
+    out = np.ones((*valid.shape[:3], nodes.before.shape[1]), dtype=bool)
     for k, said in enumerate(valid):
+        if said.all():
+            continue
         i, f, _ = nodes.of(k)
         begin = said.take(np.maximum(i - 1, 0), 2)
         begin[:, :, i == 0] = said.any(2)[..., None]
-        out.append(begin & (said.take(i, 2) | (f < 1e-9)))
-    return np.array(out)
+        np.logical_and(begin, said.take(i, 2) | (f < 1e-9), out=out[k])
+    return out
 
 
 def _standing(

@@ -6,16 +6,17 @@ Discrete: plain lists, no gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, zip_longest
+from itertools import combinations, pairwise, zip_longest
 from typing import NamedTuple
 
 import numpy as np
 
 from planner.config import PlannerConfig
 from planner.conflicts import Longitudinal
+from planner.forecasts import array
 from planner.manoeuvres import Manoeuvres
 from planner.obstacles import Obstacles
-from planner.right_of_way import array, opposed
+from planner.right_of_way import opposed
 from planner.scene import VehicleParameters
 from planner.surface import Start
 
@@ -50,7 +51,9 @@ class Options:
         self._longitudinal, self._vehicle, self._config, self._start = longitudinal, vehicle, config, start
         self._kind, self._width = manoeuvres.kind, manoeuvres.valid.shape[1]
         keys = np.arange(len(self._kind) * self._width + 1)
-        self._first = np.searchsorted(scene * self._width + manoeuvre, keys).tolist()
+        first = np.searchsorted(scene * self._width + manoeuvre, keys).tolist()
+        self._rows = [range(a, b) for a, b in pairwise(first)]
+        self._clash: dict[tuple[int, int], list[list[bool]]] = {}
         self._conflict, self._theirs = longitudinal.conflict.tolist(), longitudinal.theirs.tolist()
         self._passable, self._time = longitudinal.passable.tolist(), longitudinal.first_time.tolist()
         names, side = array(obstacles.track_id), array(manoeuvres.side)
@@ -66,8 +69,7 @@ class Options:
 
     def rows(self, scene: int, manoeuvre: int) -> range:
         """Rows of Longitudinal of one manoeuvre of a scene."""
-        k = scene * self._width + manoeuvre
-        return range(self._first[k], self._first[k + 1])
+        return self._rows[scene * self._width + manoeuvre]
 
     def choose(self, scene: int, preferred: str) -> list[Choice]:
         """All-yield, hold, then what else there is, `max_candidates` at most.
@@ -91,7 +93,8 @@ class Options:
                 more += [Choice("pass" if v == 0 else kind, v, c) for c in chosen]
         if preferred:
             more.sort(key=lambda c: self.text(scene, c) != preferred)
-        sides, orders = [], []
+        sides: list[Choice] = []
+        orders: list[Choice] = []
         for choice in more:
             (sides if choice.manoeuvre > 0 and not choice.passed else orders).append(choice)
         in_turn = [c for pair in zip_longest(sides, orders) for c in pair if c is not None and c is not more[0]]
@@ -134,15 +137,15 @@ class Options:
 
     def _contradicts(self, scene: int, choice: Choice) -> bool:
         """Ego would have to be in front of one agent and behind another where there is no room for it between them."""
-        yields = [r for r in self.rows(scene, choice.manoeuvre) if r not in choice.passed]
-        passes = list(choice.passed)
-        if not yields:
-            return False
-        longitudinal, vehicle = self._longitudinal, self._vehicle
-        here = float(self._start.s[scene].detach()) + vehicle.front
-        ceiling = np.maximum(array(longitudinal.yield_front)[yields].min(0) - SLACK, here + SLACK)
-        floor = array(longitudinal.pass_rear)[passes].max(0) + self._config.margins.behind + vehicle.length
-        return bool((floor > ceiling).any())
+        key, rows = (scene, choice.manoeuvre), self.rows(scene, choice.manoeuvre)
+        if key not in self._clash:
+            mine, vehicle = slice(rows.start, rows.stop), self._vehicle
+            here = float(self._start.s[scene].detach()) + vehicle.front
+            ceiling = np.maximum(array(self._longitudinal.yield_front)[mine] - SLACK, here + SLACK)
+            floor = array(self._longitudinal.pass_rear)[mine] + self._config.margins.behind + vehicle.length
+            self._clash[key] = (floor[:, None] > ceiling).any(-1).tolist()
+        clash, passed = self._clash[key], [r - rows.start for r in choice.passed]
+        return any(hit for p in passed for y, hit in enumerate(clash[p]) if y not in passed)
 
 
 def table(options: Options, choices: Sequence[tuple[int, Choice]], count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +158,7 @@ def table(options: Options, choices: Sequence[tuple[int, Choice]], count: int) -
     index = first[:, :1] + np.arange(max(max(map(len, rows)), 1))
     index = np.where(index < first[:, 1:], index, count)
     passed = np.zeros(index.shape, bool)
-    for i, (_, choice) in enumerate(choices):
-        for r in choice.passed:
-            passed[i, r - rows[i].start] = True
+    pairs = [(i, r - rows[i].start) for i, (_, choice) in enumerate(choices) for r in choice.passed]
+    if pairs:
+        passed[tuple(np.array(pairs).T)] = True
     return index, passed

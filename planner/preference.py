@@ -11,11 +11,11 @@ from torch import Tensor
 
 from planner.config import PlannerConfig
 from planner.decisions import CandidateSet
+from planner.forecasts import array, flat_pieces, piece_index
 from planner.grid import make_grid
 from planner.obstacles import Obstacles
 from planner.options import KINDS
 from planner.reference_path import ReferencePath
-from planner.right_of_way import array, flat_pieces, piece_index
 from planner.scene import EgoProposal, Trajectory, VehicleParameters
 
 HOLD_COST = 0.5
@@ -38,8 +38,8 @@ def candidate_costs(
 ) -> Float[Tensor, " R"]:
     """Lost progress, discomfort, closeness to others, switching, use of the oncoming surface, and learned preference.
 
-    Comparable within a scene. last_decision: text per scene. guess: s (m) of the trajectories at the nodes, where known.
-    The learned preference (EgoProposal.decision_logit) ranks; which candidates exist and what binds them it leaves alone.
+    Comparable within a scene. last_decision: text per scene. guess: s (m) of the trajectories at the nodes, if known.
+    The learned preference (EgoProposal.decision_logit) ranks; which candidates exist and what binds them stays.
     """
     decisions, grid = config.decisions, make_grid(config.horizon)
     node, dt, step = grid.node + 1, grid.node_dt, grid.step
@@ -66,8 +66,8 @@ def softmin(
 ) -> Float[Tensor, " R"]:
     """Weights proportional to exp(-cost / temperature) within each of `count` scenes.
 
-    They sum to 1 in every scene with a finite cost; where a cost is infinite or no number the weight is 0 and there is no
-    gradient. Raises ValueError unless temperature > 0.
+    They sum to 1 in every scene with a finite cost; where a cost is infinite or no number the weight is 0 and there is
+    no gradient. Raises ValueError unless temperature > 0.
     """
     if not temperature > 0:
         raise ValueError(f"softmin: expected temperature > 0, got {temperature}")
@@ -112,8 +112,8 @@ def _closeness(
     # One entry per candidate, forecast and node that may be near, and P pieces of each.
     ego = torch.stack([s + vehicle.rear_axle_to_center, d, v]).flatten(1)
     s, d, v = ego.index_select(1, torch.from_numpy(row * v.shape[1] + node)).unbind(0)
-    take = lambda x: flat_pieces(x).take(there)  # noqa: E731  [P, E]
     there = torch.from_numpy(piece_index(obstacles, pair, node + 1))
+    take = lambda x: flat_pieces(x).take(there)  # noqa: E731  [P, E]
     s_lo, s_hi, d_lo, d_hi = map(take, (obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi))
     gap_s = torch.maximum(s_lo - (s + vehicle.length / 2), (s - vehicle.length / 2) - s_hi)
     gap_d = torch.maximum(d_lo - (d + vehicle.width / 2), (d - vehicle.width / 2) - d_hi)
@@ -149,7 +149,7 @@ def _near(
     # First by what both take up over the whole horizon.
     maybe = active.any(-1)[scene]
     for (x, sign), bound in zip(ends, ego):
-        least = x.detach().amin((3, 4)) if sign > 0 else -x.detach().amax((3, 4))
+        least = x.detach().amin(-1).amin(-1) if sign > 0 else -x.detach().amax(-1).amax(-1)
         maybe &= array(least).reshape(scenes, -1)[scene] < bound.max(-1)[:, None]
     row, pair = maybe.nonzero()
     pair += scene[row] * agents * modes

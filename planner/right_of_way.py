@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from planner.config import PlannerConfig
+from planner.forecasts import Forecasts, array
 from planner.longitudinal import stop_time
 from planner.manoeuvres import Manoeuvres
 from planner.obstacles import Obstacles
@@ -37,8 +37,9 @@ class Encounters:
     """Agents that may touch ego's band under a manoeuvre: C rows; L lanes, one per mode of a row that does.
 
     M modes, N nodes (the first is now), P pieces. scene, manoeuvre, agent ``[C]``: whose row it is, ascending.
-    asks ``[C]``: in the band, ours to keep clear of. theirs ``[C]``: in the band, but nowhere ours. ahead ``[C]``: in the band in front of us already now.
-    vulnerable ``[C]``: on foot or on two wheels. stray ``[C, N]`` m: how far it may stray from its forecast.
+    asks ``[C]``: in the band, ours to keep clear of. theirs ``[C]``: in the band, but nowhere ours. ahead ``[C]``: in
+    the band in front of us already now. vulnerable ``[C]``: on foot or on two wheels. stray ``[C, N]`` m: how far it
+    may stray from its forecast.
 
     row, mode ``[L]``: whose lane it is, ascending. crossing ``[L, N]``: crosses rather than leads. ours ``[P, L, N]``:
     the piece is in the band and keeping clear of it is ego's duty. wary ``[P, L, N]``: with what it may stray, the
@@ -63,53 +64,6 @@ class Encounters:
         return len(self.scene)
 
 
-@dataclass
-class _Forecasts:
-    """One mode of one agent each: U of them; scene, agent, mode ``[U]``, ascending.
-
-    s_lo, s_hi, d_lo, d_hi ``[P, U, N]`` m. turn ``[U, N]`` rad: magnitude of the relative heading. active ``[U, N]``.
-    """
-
-    scene: np.ndarray
-    agent: np.ndarray
-    mode: np.ndarray
-    s_lo: np.ndarray
-    s_hi: np.ndarray
-    d_lo: np.ndarray
-    d_hi: np.ndarray
-    turn: np.ndarray
-    active: np.ndarray
-
-    @classmethod
-    def of(cls, obstacles: Obstacles, scene: np.ndarray, agent: np.ndarray, mode: np.ndarray) -> _Forecasts:
-        agents, modes, nodes, _ = obstacles.s_lo.shape[1:]
-        index = (scene * agents + agent) * modes + mode
-        piece = piece_index(obstacles, index) // nodes
-        ends = (obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi)
-        boxes = (array(flat_pieces(x)).reshape(-1, nodes).take(piece, 0) for x in ends)
-        take = lambda x: array(x).reshape(-1, nodes).take(index, 0)  # noqa: E731
-        return cls(scene, agent, mode, *boxes, np.abs(take(obstacles.relative_heading)), take(obstacles.active))
-
-
-def array(tensor: Tensor) -> np.ndarray:
-    """The tensor's values, without history."""
-    return tensor.detach().cpu().numpy()
-
-
-def flat_pieces(interval: Float[Tensor, "S A M N P"]) -> Tensor:
-    """Interval ends of Obstacles as one axis, in the order S, A, P, M, N, in which they are stored."""
-    return interval.permute(0, 1, 4, 2, 3).reshape(-1)
-
-
-def piece_index(
-    obstacles: Obstacles, forecast: Int[np.ndarray, "*E"], node: Int[np.ndarray, "*E"] | int = 0
-) -> Int[np.ndarray, "P *E"]:
-    """Where in `flat_pieces` the pieces of forecasts stand; a forecast is (scene * A + agent) * M + mode."""
-    modes, nodes, pieces = obstacles.s_lo.shape[2:]
-    first = (forecast // modes * pieces * modes + forecast % modes) * nodes + node
-    return first + np.arange(pieces).reshape(-1, *[1] * first.ndim) * modes * nodes  # type: ignore[no-any-return]
-
-
 def opposed(obstacles: Obstacles) -> Bool[np.ndarray, "S A"]:
     """Agents that come towards us in some forecast."""
     comes = np.abs(array(obstacles.relative_heading)[..., 0]) > ONCOMING_ANGLE
@@ -129,7 +83,7 @@ def encounters(
     kind, standing = array(obstacles.agent_class), array(obstacles.standing)
     walks = (kind == AgentClass.PEDESTRIAN) | (kind == AgentClass.BICYCLE)  # [S, A]
     near = _near(obstacles, manoeuvres, walks, vehicle, config)
-    each, (scene, manoeuvre, agent, mode) = _Forecasts.of(obstacles, *near.any(1).nonzero()), near.nonzero()
+    each, (scene, manoeuvre, agent, mode) = Forecasts.of(obstacles, *near.any(1).nonzero()), near.nonzero()
     # Whose forecast a lane is, and the row it is in.
     place = np.empty(near[:, 0].shape, np.int64)
     place[each.scene, each.agent, each.mode] = np.arange(len(each.scene))
@@ -193,15 +147,15 @@ def _near(
     """Forecasts that the band about a profile may meet, by what both take up as a whole."""
     profile = array(manoeuvres.profile)
     reach = _half(vehicle, config) + np.where(walks, WALKING_STRAY, config.worst_case.lateral)[..., None]
-    low = array(obstacles.d_lo.detach().amin((3, 4))) - reach
-    high = array(obstacles.d_hi.detach().amax((3, 4))) + reach
+    low = array(obstacles.d_lo.detach().amin(-1).amin(-1)) - reach
+    high = array(obstacles.d_hi.detach().amax(-1).amax(-1)) + reach
     bottom, top = profile.min(-1)[..., None, None], profile.max(-1)[..., None, None]
     near = (high[:, None] > bottom) & (low[:, None] < top) & array(obstacles.active).any(-1)[:, None]
     return near & array(manoeuvres.valid)[..., None, None]
 
 
 def _in_band(
-    each: _Forecasts,
+    each: Forecasts,
     unit: Int[np.ndarray, " L"],
     manoeuvre: Int[np.ndarray, " L"],
     manoeuvres: Manoeuvres,
@@ -210,7 +164,7 @@ def _in_band(
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> tuple[Bool[np.ndarray, "P L N"], Bool[np.ndarray, "P L N"]]:
-    """Whether a piece is in the band of a manoeuvre that does not pass its agent beside; whether it could stray into it."""
+    """Is a piece in the band of a manoeuvre that does not pass its agent beside, and could it stray there?"""
     profile, half = array(manoeuvres.profile), _half(vehicle, config)
     cell = each.s_lo + each.s_hi
     cell /= 2
@@ -250,17 +204,16 @@ def _stray(walks: Bool[np.ndarray, "*C"], t: np.ndarray, config: PlannerConfig) 
 def _extent(obstacles: Obstacles) -> list[Float[np.ndarray, "S A"]]:
     """What the agents take up now: s_lo, s_hi, d_lo, d_hi over their modes that are ever active."""
     spoken = obstacles.active.any(-1)[..., None]
-    low = [
-        torch.where(spoken, x.detach()[:, :, :, 0], torch.inf).amin((2, 3)) for x in (obstacles.s_lo, obstacles.d_lo)
-    ]
-    high = [
-        torch.where(spoken, x.detach()[:, :, :, 0], -torch.inf).amax((2, 3)) for x in (obstacles.s_hi, obstacles.d_hi)
-    ]
-    return [array(x) for pair in zip(low, high) for x in pair]
+    s_lo, s_hi, d_lo, d_hi = (
+        x.detach()[:, :, :, 0] for x in (obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi)
+    )
+    least = lambda x: array(torch.where(spoken, x, torch.inf).amin((2, 3)))  # noqa: E731
+    most = lambda x: array(torch.where(spoken, x, -torch.inf).amax((2, 3)))  # noqa: E731
+    return [least(s_lo), most(s_hi), least(d_lo), most(d_hi)]
 
 
 def _waits_for_us(
-    each: _Forecasts,
+    each: Forecasts,
     unit: Int[np.ndarray, " L"],
     across: Bool[np.ndarray, "L N"],
     straight: Bool[np.ndarray, " S"],

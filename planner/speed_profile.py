@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from planner.config import PlannerConfig
-from planner.surface import Start
 from planner.reference_path import SPACING, ReferencePath
+from planner.surface import Start
 
 
 def allowed_speed(path: ReferencePath, config: PlannerConfig) -> Float[Tensor, "S n"]:
@@ -18,20 +18,28 @@ def allowed_speed(path: ReferencePath, config: PlannerConfig) -> Float[Tensor, "
     lowered backwards so that comfortable braking suffices: v_i^2 <= v_{i+1}^2 + 2 b ds. Arbitrary beyond a path's end.
     """
     comfort = config.comfort
-    n, count = path.knots.shape[1], path.count[:, None]
-    number = torch.arange(n)
-    s = number * torch.tensor(SPACING, dtype=torch.float64)
-    curvature = path.evaluate(s.expand(len(count), -1))[2]
-    # Central differences, one-sided at the ends; beyond the end the curvature keeps its last value.
-    beside = torch.cat([curvature[:, :1], curvature, curvature[:, -1:]], 1)
-    inside = (number > 0) & (number < count - 1)
-    change = (beside[:, 2:] - beside[:, :-2]).abs() / torch.where(inside, 2 * SPACING, SPACING)
+    n, count = path.knots.shape[1], path.count.numpy()
+    s = torch.arange(n, dtype=torch.float64) * SPACING
+    # At the knots a segment's slope and moment are the derivatives; natural splines do not bend at their ends, and
+    # beyond a path's end everything is zero.
+    (fx, fy), (gx, gy) = (path.cubics[:, :, k].unbind(2) for k in (1, 2))
+    square = torch.addcmul(fx * fx, fy, fy).clamp(min=0.25)
+    inverse = square.rsqrt()
+    curvature = torch.addcmul(fx * gy, fy, gx, value=-1) * (inverse * inverse * inverse)
+    curvature = torch.nn.functional.pad(curvature, (1, 2))
+    # Central differences, one-sided at the ends.
+    apart = np.full((len(count), n), 2 * SPACING)
+    apart[:, 0] = apart[np.arange(len(count)), count - 1] = SPACING
+    change = (curvature[:, 2:] - curvature[:, :-2]).abs() / torch.from_numpy(apart)
+    curvature = curvature[:, 1:-1].abs()
     v = path.speed_limit * comfort.speed_fraction
-    v = torch.minimum(v, (comfort.lateral_acceleration / curvature.abs().clamp(min=1e-4)).sqrt())
+    v = torch.minimum(v, (comfort.lateral_acceleration / curvature.clamp(min=1e-4)).sqrt())
     v = torch.minimum(v, (comfort.curvature_rate / change.clamp(min=1e-4)).clamp(min=4.0))
     # Backward pass: v_i^2 = min over j >= i of v_j^2 + 2 b (s_j - s_i), a cumulative minimum from the right.
     ramp = 2 * comfort.braking * s
-    reached = torch.where(number < count, v**2 + ramp, 1e30)
+    reached = v * v + ramp
+    if count.min() < n:
+        reached = torch.where(torch.arange(n) < path.count[:, None], reached, 1e30)
     lowest = torch.flip(torch.cummin(torch.flip(reached, [1]), 1).values, [1])
     return (lowest - ramp).clamp(min=0.25).sqrt()
 
@@ -42,11 +50,11 @@ def free_speed(path: ReferencePath, start: Start, config: PlannerConfig, node_ti
     step = 0.1
     nodes = [round(t / step) - 1 for t in node_time.tolist()]
     rows, count = allowed.detach().tolist(), path.count.tolist()
-    begin = zip(start.s.detach().tolist(), start.v.detach().tolist())
-    driven = [_drive(row[:n], s, v, config, step, nodes[-1] + 1) for row, n, (s, v) in zip(rows, count, begin)]
+    states = zip(start.s.detach().tolist(), start.v.detach().tolist())
+    driven = [_drive(row[:n], s, v, config, step, nodes[-1] + 1) for row, n, (s, v) in zip(rows, count, states)]
     at = np.array(driven)[:, nodes] / SPACING
-    i = np.clip(np.floor(at).astype(np.int64), 0, np.array(count)[:, None] - 2)
-    f, i = torch.from_numpy(np.clip(at - i, 0, 1)), torch.from_numpy(i)
+    number = np.minimum(at.astype(np.int64), np.array(count)[:, None] - 2)
+    f, i = torch.from_numpy(np.minimum(at - number, 1.0)), torch.from_numpy(number)
     begin = allowed.gather(1, i)
     return begin + (allowed.gather(1, i + 1) - begin) * f
 

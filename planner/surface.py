@@ -70,7 +70,7 @@ def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters
     here, length = start.s.detach().numpy(), path.length.numpy()
     first = np.maximum(here - BEHIND, 0.0)
     count = np.ceil((np.minimum(first + LENGTH, length) - first) / GRID).astype(np.int64)
-    s = torch.from_numpy(first[:, None] + GRID * np.arange(count.max()))
+    s = first[:, None] + GRID * np.arange(count.max())
     inside = vehicle.width / 2 + config.margins.boundary
     room = path.surroundings(s)
     near = room[..., :2]  # to the left and to the right
@@ -81,9 +81,10 @@ def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters
     middle = (lower + upper) / 2
     closed = lower > upper - 0.1
     ends = torch.stack([torch.where(closed, middle - 0.05, lower), torch.where(closed, middle + 0.05, upper)])
-    ends = hold(ends.permute(3, 0, 1, 2), torch.from_numpy(count))  # [2 (own, all), 2 (lower, upper), S, G]
+    cells = torch.from_numpy(count)
+    (lower, upper), (lower_all, upper_all) = hold(ends.permute(3, 0, 1, 2), cells)
     straight = torch.from_numpy(_straight(path, here, np.minimum(here + 40.0, length)))
-    return Surface(s, *ends.flatten(0, 1).unbind(0), straight, torch.from_numpy(count))
+    return Surface(torch.from_numpy(s), lower, upper, lower_all, upper_all, straight, cells)
 
 
 def hold(values: Float[Tensor, "*any L G"], count: Int[Tensor, " L"]) -> Float[Tensor, "*any L G"]:
@@ -97,8 +98,10 @@ def hold(values: Float[Tensor, "*any L G"], count: Int[Tensor, " L"]) -> Float[T
 
 def _straight(path: ReferencePath, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """``[S]``: the path's heading at nine places from first to last (m) stays within 0.4 rad of the first."""
-    with torch.no_grad():
-        at = torch.from_numpy(first[:, None] + (last - first)[:, None] * np.linspace(0, 1, 9))
-        x, y = path.derivatives(at)[1].numpy().transpose(2, 0, 1)
-    turn = np.arctan2(x[:, :1] * y - y[:, :1] * x, x[:, :1] * x + y[:, :1] * y)
-    return (np.abs(turn) < 0.4).all(1)
+    at = first[:, None] + (last - first)[:, None] * np.linspace(0, 1, 9)
+    i = np.minimum(at.astype(np.int64), path.count.numpy()[:, None] - 2)
+    own = path.cubics.detach().numpy().view(np.complex128)[np.arange(len(at))[:, None], i, :, 0]
+    t = at - i
+    forward = own[..., 1] + t * (own[..., 2] + t / 2 * own[..., 3])
+    turn = forward * forward[:, :1].conj()
+    return (np.abs(turn.imag) < np.tan(0.4) * turn.real).all(1)

@@ -1,7 +1,7 @@
 """Brute force for decisions: which orders and sides some drive of a dense family really has room for.
 
-The family: accelerations in two phases, ramped like a driver's, times smooth shifts to an offset ahead of what stands in
-the way. The witness is geometry alone: exact rectangles, swept over time.
+The family: accelerations in two phases, ramped like a driver's, times smooth shifts to an offset ahead of what stands
+in the way. The witness is geometry alone: exact rectangles, swept over time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from itertools import product
 
 import numpy as np
 import shapely
-import torch
 from planner_scenes import Other, make_scene, rectangle
 
 from planner.config import PlannerConfig
@@ -67,7 +66,7 @@ def profiles(v: float) -> np.ndarray:
     """``[n, T]`` m driven: two accelerations, ramped at 3 m/s^3, within speed limit and the planner's brakes."""
     step = float(TIME[1])
     out = []
-    for first, second, switch in product(np.linspace(-3.4, 1.7, 7), np.linspace(-3.4, 1.7, 7), (1.2, 2.6)):
+    for first, second, switch in product(np.linspace(-3.4, 1.7, 9), np.linspace(-3.4, 1.7, 9), (1.2, 2.6)):
         a, speed, s, row = 0.0, v, 0.0, []
         for t in TIME:
             row.append(s)
@@ -81,7 +80,7 @@ def profiles(v: float) -> np.ndarray:
 
 
 def drivable_classes(others: Sequence[Other], v: float, left: float, right: float, zone_time: float) -> set[str]:
-    """Classes, as `letters`, that some drive has room for. Road along x; ego at the origin, surface from -right to left.
+    """Classes, as `letters`, that some drive has room for; ego at the origin of a road along x from -right to left.
 
     At all times ego's rectangle, longer and wider by the spare room, is clear of whatever the others sweep within the
     spare time before and after.
@@ -91,6 +90,7 @@ def drivable_classes(others: Sequence[Other], v: float, left: float, right: floa
     standing = [o for o in others if o.v == 0.0]
     first = min((o.x - _size(o)[0] / 2 for o in standing), default=0.0) - VEHICLE.front - 1.0
     offsets = np.array([-2.7, -2.1, -1.5, 0.0, 1.5, 2.1, 2.7]) if standing else np.zeros(1)
+    away = [_swept(o, window) for o in others]
     found: set[str] = set()
     for offset in offsets:
         reach = abs(offset) + VEHICLE.width / 2 + 0.15 + 0.1
@@ -99,19 +99,19 @@ def drivable_classes(others: Sequence[Other], v: float, left: float, right: floa
         x = np.clip((s - (first - RAMP)) / RAMP, 0.0, 1.0)
         y = offset * x**3 * (10 - 15 * x + 6 * x**2)
         slope = offset * 30 * x**2 * (1 - x) ** 2 / RAMP
-        ego = _rectangles(s, y, np.arctan(slope), 2 * SPARE_ROOM, 2 * (0.25 + SPARE_SIDE))
-        free = np.ones(len(s), bool)
-        ways = []
-        for o in others:
-            free &= ~shapely.intersects(ego, _swept(o, window)[None]).any(1)
-            ways.append(_way(o, s, y, window))
-        found |= {"".join(way) for way, ok in zip(zip(*ways), free) if ok and "?" not in way}
+        ways = np.array(["".join(way) for way in zip(*(_way(o, s, y, window) for o in others))])
+        new = ~np.isin(ways, list(found)) & (np.char.find(ways, "?") < 0)
+        ego = _rectangles(s[new], y[new], np.arctan(slope[new]), 2 * SPARE_ROOM, 2 * (0.25 + SPARE_SIDE))
+        free = np.ones(len(ego), bool)
+        for swept in away:
+            free[free] = ~shapely.intersects(ego[free], swept[None]).any(1)
+        found |= set(ways[new][free].tolist())
     return found
 
 
 def _way(o: Other, s: np.ndarray, y: np.ndarray, window: float) -> np.ndarray:
     """``[n]``: the letter of one other road user under every drive, "?" where it is neither."""
-    length, width = _size(o)
+    length = _size(o)[0]
     front, rear = s + VEHICLE.front, s - VEHICLE.rear
     if o.v == 0.0:
         beside = (front > o.x - length / 2) & (rear < o.x + length / 2)
@@ -160,7 +160,7 @@ def _rectangles(x: np.ndarray, y: np.ndarray, yaw: np.ndarray, longer: float, wi
 
 
 def small_scene(rng: np.random.Generator, dynamic: int, stands: bool) -> tuple[tuple[Other, ...], dict[str, float]]:
-    """Up to three who cross or merge, each at its own place and time, and what stands at the left or right; the road."""
+    """Up to three who cross or merge, each at its own place and time, and a car at one side; then the road."""
     others: list[Other] = []
     for i in range(dynamic):
         kind = rng.choice(["car", "walker", "merging"])
@@ -174,12 +174,8 @@ def small_scene(rng: np.random.Generator, dynamic: int, stands: bool) -> tuple[t
     if stands:
         y = float(rng.choice([-1.0, 1.0]) * rng.uniform(1.0, 1.9))
         others.append(Other(float(rng.uniform(28.0, 36.0)), y, kind=AgentClass.CAR, track_id=dynamic + 1))
-    road = (
-        {"left": float(rng.uniform(2.0, 4.6)), "right": float(rng.uniform(2.0, 4.6))}
-        if stands
-        else {"left": 2.5, "right": 2.5}
-    )
-    return tuple(others), {"v": float(rng.uniform(6.0, 9.2)), **road}
+    left, right = rng.uniform(2.0, 4.6, 2) if stands else (2.5, 2.5)
+    return tuple(others), {"v": float(rng.uniform(6.0, 9.2)), "left": float(left), "right": float(right)}
 
 
 def scene_of(others: tuple[Other, ...], road: dict[str, float]) -> VectorScene:

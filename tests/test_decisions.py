@@ -9,7 +9,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from planner_scenes import Other, agent_rectangles, make_scene
+from decision_scenes import decide, letters
+from planner_scenes import SCENES, Other, agent_rectangles, make_scene
 
 from planner import ConvexPlanner, PlannerConfig, PlanStatus
 from planner import plan as plan_module
@@ -197,7 +198,7 @@ def test_all_yield_and_hold_keep_the_first_two_slots_however_few_there_are(most:
     config = with_limits(max_candidates=most, max_conflicts=6)
     found = candidate_set(CROWD, config, monkeypatch)
     assert found.kind[:2] == ["yield", "hold"]
-    assert found.hold[:2] == [False, True]
+    assert found.hold[:2].tolist() == [False, True]
     assert set(found.duties[0].values()) == {"yield"}
     assert len(found.kind) == max(most, 2)  # and the rest is used
 
@@ -212,12 +213,75 @@ def test_the_last_decision_keeps_a_slot(monkeypatch) -> None:
     assert "pass before 99" not in gone.text
 
 
+@pytest.mark.parametrize("most", [6, 16])
+def test_orders_that_contradict_themselves_only_get_slots_that_nobody_else_wants(most: int) -> None:
+    """Before somebody further on, but after somebody nearer who crosses at that time: ego would be at two places."""
+    walkers = tuple(Other(20.0 + 10.0 * i, -9.0 - 2.0 * i, UP, 2.0, WALKER, track_id=i + 1) for i in range(3))
+    scene = make_scene(9.0, walkers, left=2.5, right=2.5)
+    found = decide(scene, with_limits(max_candidates=most, max_conflicts=3))
+    orders = [letters(d, 3) for d, hold in zip(found.duties, found.hold.tolist()) if not hold]
+    sensible = ["aaa", "baa", "bba", "bbb"]
+    assert set(sensible) <= set(orders)
+    assert len(orders) == (5 if most == 6 else 8)
+    every = decide(scene, with_limits(max_candidates=16, max_conflicts=3))
+    crossed = (every.bounds.s_lower[:, 0] > every.bounds.s_upper[:, 0]).any(-1)
+    assert {o for o, empty in zip([letters(d, 3) for d in every.duties], crossed.tolist()) if not empty} == set(
+        sensible
+    )
+
+
+def test_many_ways_are_cut_to_sixteen_of_which_none_is_listed_twice() -> None:
+    """Six who cross, and a car at the side: dozens of combinations."""
+    parked = Other(26.0, -1.9, track_id=9)
+    crossing = [Other(30.0 + 5.0 * i, (-1) ** i * -10.0, (-1) ** i * UP, 1.6, WALKER, track_id=i + 1) for i in range(6)]
+    scene = make_scene(8.0, (parked, *crossing), left=4.5, right=3.5)
+    found = decide(scene, with_limits(max_candidates=16, max_conflicts=6))
+    assert len(found.text) == len(set(found.text)) == 16
+    assert {"yield", "hold", "pass", "left"} <= set(found.kind)
+    assert len(decide(scene, with_limits(max_candidates=200, max_conflicts=6)).text) > 60
+
+
 def test_without_others_there_are_only_two(monkeypatch) -> None:
     found = candidate_set(make_scene(8.0), CONFIG, monkeypatch)
     assert found.kind == ["yield", "hold"]
     assert found.duties == [{}, {}]
     assert not bool(found.bounds.s_lower.isfinite().any())
     assert not bool(found.bounds.v_ref[1].any())
+
+
+# --- several scenes at once ---
+
+ALIKE = ("text", "kind", "duties")
+NUMBERS = ("s_upper", "s_lower", "upper_id", "lower_id", "gap_s", "gap_headway", "gap_speed", "v_ref", "v_cap")
+
+
+def test_a_batch_decides_as_its_scenes_do_one_by_one() -> None:
+    """Scenes of different numbers of agents, modes and manoeuvres; every padding is another scene's data."""
+    two_modes = make_scene(8.0, (Other(28.0, -6.0, UP, 1.5, WALKER, modes=((0.7, 1.5), (0.3, 0.2))),), left=2.5)
+    scenes = [*SCENES.values(), two_modes, CROWD, *CROSSINGS[:6]]
+    preferred = ["pass before 1" if i % 2 else "" for i in range(len(scenes))]
+    found = decide(scenes, CONFIG, preferred)
+    for i, scene in enumerate(scenes):
+        rows = (found.scene == i).nonzero()[:, 0]
+        alone = decide(scene, CONFIG, preferred[i : i + 1])
+        for name in ALIKE:
+            assert [getattr(found, name)[r] for r in rows.tolist()] == getattr(alone, name), name
+        assert torch.equal(found.hold[rows], alone.hold)
+        assert torch.equal(found.manoeuvre[rows], alone.manoeuvre)
+        for name in NUMBERS:
+            assert torch.allclose(
+                getattr(found.bounds, name)[rows].double(), getattr(alone.bounds, name).double(), rtol=0, atol=1e-9
+            ), name
+
+
+def test_modes_that_only_fill_up_do_not_move_anybody() -> None:
+    """Padding of a forecast is zero, a place right at ego; who is in front of us stays there."""
+    scene = make_scene(8.0, (Other(10.0, 0.0, v=6.0, modes=((0.9, 6.0), (0.1, 5.0))),))
+    futures = scene.futures
+    valid, mean = futures.valid.clone(), futures.mean.clone()
+    valid[:, 1], mean[:, 1] = False, 0.0
+    found = decide(scene.replace(futures=futures.replace(valid=valid, mean=mean)), CONFIG)
+    assert found.text[0] == "yield to 1"
 
 
 # --- who is passed beside, followed, left alone ---

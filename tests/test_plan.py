@@ -386,8 +386,8 @@ def test_the_choice_with_a_gradient_prefers_what_is_chosen() -> None:
     scenes = VectorScene.stack([SCENES["leader"], SCENES["parked on the right"]])
     batch = ConvexPlanner(CONFIG, VEHICLE).plan_batch(scenes)
     weights = batch.weights(temperature=0.5)
-    for scene, chosen in enumerate(batch.chosen.tolist()):
+    for scene, best in enumerate(batch.chosen.tolist()):
         mine = batch.scene == scene
         assert float(weights[mine].sum()) == pytest.approx(1.0)
-        assert int(torch.where(mine, weights, -1.0).argmax()) == chosen
+        assert int(torch.where(mine, weights, -1.0).argmax()) == best
     assert not weights[~batch.solved].any()
