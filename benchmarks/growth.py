@@ -76,9 +76,9 @@ def memory(solves: int, horizon: int = 40, batch: int = 256, name: str = "dualdr
     instance, parameters = problem.generate(100, horizon)
     solver = SOLVERS[name](100, horizon, 4)
     cotangent = problem.cotangent(100, horizon)
-    resident, begun = [], time.perf_counter()
+    bound, resident, begun = solver.bind(instance), [], time.perf_counter()
     for _ in range(max(20, solves // 100)):
-        solver.gradient(instance, parameters, cotangent)
+        solver.gradient(bound, parameters, cotangent)
         resident.append(_resident_kib())
     quarter, tenth = len(resident) // 4, len(resident) // 10
     return {
@@ -99,12 +99,13 @@ def _peak_of(name: str, horizon: int, batch: int) -> float:
 def print_peak(name: str, horizon: int, batch: int) -> None:
     """The body of `_peak_of`'s process."""
     solver = SOLVERS[name](batch, horizon, 4)
-    warm = problem.generate(1, horizon)
-    solver.gradient(*warm, problem.cotangent(1, horizon))  # what the first call of all brings in once
+    first, parameters = problem.generate(1, horizon)
+    # What the first call of all brings in once does not count.
+    solver.gradient(solver.bind(first), parameters, problem.cotangent(1, horizon))
     before = _resident_kib()
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     instance, parameters = problem.generate(batch, horizon)
-    solver.gradient(instance, parameters, problem.cotangent(batch, horizon))
+    solver.gradient(solver.bind(instance), parameters, problem.cotangent(batch, horizon))
     print(_status_kib("VmHWM") - before)
 
 

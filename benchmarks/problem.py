@@ -237,29 +237,37 @@ def roll_out(instance: Instance, inputs: Tensor) -> Tensor:
     return torch.stack(states, 1)
 
 
+class StageForm:
+    """The stage-structured form of an instance; `program` fills in the parameters."""
+
+    def __init__(self, instance: Instance, half_planes: int) -> None:
+        b, n = instance.batch, instance.horizon
+        weight = torch.tensor(WEIGHTS, dtype=torch.float64)
+        self.instance, self.parent = instance, tuple(range(-1, n - 1))
+        self.H = torch.diag(weight).expand(b, n, NZ, NZ)
+        self.place = torch.zeros(2, NZ, dtype=torch.float64)
+        self.place[0, 0] = self.place[1, 3] = 1.0
+        self.pull = -weight * self.place
+        zero = torch.zeros(1, 1, 1, dtype=torch.float64)
+        self.lower, self.compliance = (zero - torch.inf).expand(b, n, half_planes), zero.expand(b, n, half_planes)
+
+    def program(self, parameters: Parameters) -> StageProgram:
+        """Differentiable with respect to the parameters."""
+        i = self.instance
+        return StageProgram(
+            self.parent, i.x0, i.A, i.B, i.c, self.H, parameters.reference @ self.pull, i.z_lower, i.z_upper,
+            parameters.normal @ self.place, self.lower, parameters.offset, self.compliance,
+        )  # fmt: skip
+
+
 def stage_program(instance: Instance, parameters: Parameters) -> StageProgram:
     """The stage-structured form, with gradients to the parameters."""
-    b, n, m = parameters.offset.shape
-    weight = torch.tensor(WEIGHTS, dtype=torch.float64)
-    g = torch.zeros(b, n, NZ, dtype=torch.float64)
-    C = torch.zeros(b, n, m, NZ, dtype=torch.float64)
-    position = torch.tensor([0, 3])
-    zero = torch.zeros(1, 1, 1, dtype=torch.float64)
-    return StageProgram(
-        parent=tuple(range(-1, n - 1)),
-        x0=instance.x0, A=instance.A, B=instance.B, c=instance.c,
-        H=torch.diag(weight).expand(b, n, NZ, NZ),
-        g=g.index_copy(2, position, -weight[position] * parameters.reference),
-        z_lower=instance.z_lower, z_upper=instance.z_upper,
-        C=C.index_copy(3, position, parameters.normal),
-        lower=(zero - torch.inf).expand(b, n, m), upper=parameters.offset,
-        compliance=zero.expand(b, n, m),
-    )  # fmt: skip
+    return StageForm(instance, parameters.offset.shape[2]).program(parameters)
 
 
 def positions(z: Tensor) -> Tensor:
     """(s, d) ``[B, T, 2]`` of z ``[B, T, 8]``: what the benchmark's loss looks at."""
-    return z[..., [0, 3]]
+    return z[..., 0:4:3]
 
 
 def cotangent(batch: int, horizon: int, seed: int = 7) -> Tensor:

@@ -57,10 +57,12 @@ class SparseForm:
                 entries += [(row, NZ * t), (row, NZ * t + 3)]
                 row += 1
         self.rows = row
-        self._constant, self._right = torch.stack(constant, 1), torch.cat(right, 1)
+        self._right = torch.cat(right, 1)
         place = np.array(entries)
         order = np.lexsort((place[:, 1], place[:, 0]))
-        self._order = torch.from_numpy(order)
+        normals = torch.zeros(b, len(place) - len(constant), dtype=torch.float64)
+        self._constant = torch.cat([torch.stack(constant, 1), normals], 1)[:, order].contiguous()
+        self._normal_index = torch.from_numpy(np.argsort(order)[len(constant) :])
         self.columns = place[order, 1]
         self.row_offsets = np.concatenate([[0], np.cumsum(np.bincount(place[:, 0], minlength=row))])
         self.hessian = torch.tensor(WEIGHTS, dtype=torch.float64).repeat(n)
@@ -72,7 +74,7 @@ class SparseForm:
         weight = self.hessian[[0, 3]]
         q = torch.zeros(b, self.size, dtype=torch.float64)
         q = q.index_copy(1, self._reference_index.flatten(), -(weight * parameters.reference).flatten(1))
-        entries = torch.cat([self._constant, parameters.normal.flatten(1)], 1)[:, self._order]
+        entries = self._constant.index_copy(1, self._normal_index, parameters.normal.flatten(1))
         return q, entries, torch.cat([self._right, parameters.offset.flatten(1)], 1)
 
     def matrix(self, entries: np.ndarray) -> sparse.csr_matrix:
@@ -88,7 +90,7 @@ class SparseForm:
 
     def positions(self, z: Tensor) -> Tensor:
         """(s, d) ``[B, T, 2]`` of z ``[B, size]``."""
-        return z.reshape(len(z), -1, NZ)[..., [0, 3]]
+        return z.reshape(len(z), -1, NZ)[..., 0:4:3]
 
     def inputs(self, z: Tensor) -> Tensor:
         """``[B, T, 2]``."""

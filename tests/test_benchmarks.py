@@ -153,7 +153,7 @@ def test_a_right_gradient_passes_and_a_wrong_one_is_measured(reference, optima):
     assert bool(found.usable.all())
     part = slice(0, 4)
     adapter = SOLVERS["dualdrive-torch"](4, 30, 4)
-    data = reference.instance.members(part)
+    data = adapter.bind(reference.instance.members(part))
     answer, gradient = adapter.gradient(data, reference.parameters.members(part), weight[part])
     trusted = adapter.report(data, answer).trusted
     assert bool(trusted.any())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 
-from benchmarks.problem import NX, Instance, Parameters, positions, stage_program
+from benchmarks.problem import NX, Instance, Parameters, StageForm, positions, stage_program
 from benchmarks.solvers.base import Answer, Solver
 from planner.qp.kernel import KernelOptions, Outcome
 from planner.qp.layer import solve_differentiable
@@ -21,11 +22,14 @@ class _Own(Solver):
         super().__init__(batch, horizon, half_planes)
         self.options = SolveOptions(backend=self.backend, threads=os.cpu_count() or 1)
 
-    def forward(self, bound: Instance, prepared: Parameters) -> Answer:
-        z, report = solve_differentiable(stage_program(bound, prepared), self.options)
+    def bind(self, instance: Instance) -> StageForm:
+        return StageForm(instance, self.half_planes)
+
+    def forward(self, bound: StageForm, prepared: Parameters) -> Answer:
+        z, report = solve_differentiable(bound.program(prepared), self.options)
         return Answer(z[..., NX:], positions(z), extra={"report": report})
 
-    def report(self, bound: Instance, answer: Answer) -> Answer:
+    def report(self, bound: Any, answer: Answer) -> Answer:
         report = answer.extra["report"]
         answer.refused, answer.trusted = ~report.solution.solved, report.trusted.to(torch.bool)
         return answer
@@ -54,7 +58,7 @@ class DualdriveKernel(Solver):
     def __init__(self, batch: int, horizon: int, half_planes: int) -> None:
         super().__init__(batch, horizon, half_planes)
         self.kernel = choose_kernel("native", torch.device("cpu"))
-        self.options = KernelOptions(threads=os.cpu_count() or 1)
+        self.options = KernelOptions(SolveOptions().tolerance, threads=os.cpu_count() or 1)
 
     def prepare(self, bound: Instance, parameters: Parameters) -> StageProgram:
         return raw_data(stage_program(bound, parameters))
@@ -64,6 +68,6 @@ class DualdriveKernel(Solver):
         z = solution.z
         return Answer(z[..., NX:], positions(z), extra={"outcome": solution.outcome})
 
-    def report(self, bound: Instance, answer: Answer) -> Answer:
+    def report(self, bound: Any, answer: Answer) -> Answer:
         answer.refused = answer.extra["outcome"] != int(Outcome.CONVERGED)
         return answer
