@@ -214,8 +214,9 @@ def solve_candidates(
     reports: list[SolveReport] = []
 
     def solve(problem):  # type: ignore[no-untyped-def]
+        last = number == config.solver.passes - 1
         left = float("inf") if by is None else max(by - time.perf_counter(), 0.0)
-        z, report = solve_differentiable(problem, _options(config, left))
+        z, report = solve_differentiable(problem, _options(config, left, effort=int(last)))
         reports.append(report)
         return z
 
@@ -250,10 +251,15 @@ def cost_weights(scenes: VectorScene, config: PlannerConfig) -> Tensor:
     return base if proposal is None or proposal.cost_weight is None else base * proposal.cost_weight
 
 
-def _options(config: PlannerConfig, deadline: float) -> SolveOptions:
+def _options(config: PlannerConfig, deadline: float, effort: int) -> SolveOptions:
     s = config.solver
     return SolveOptions(
-        backend=s.backend, tolerance=s.tolerance, threads=s.threads, deadline=deadline, smoothing=s.smoothing
+        backend=s.backend,
+        tolerance=s.tolerance,
+        threads=s.threads,
+        deadline=deadline,
+        smoothing=s.smoothing,
+        effort=effort,
     )
 
 

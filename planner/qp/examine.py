@@ -38,20 +38,19 @@ class Examination:
         self.inner = torch.zeros_like(claim.z)
         answer.violation = torch.zeros_like(claim.dual_upper)
 
-    def run(self, retry: bool) -> None:
-        """Proof of emptiness first; then, if retry, further attempts.
-
-        These start from the least violation, work in other units, and at last ask the torch kernel for a second
-        opinion on the compiled one (slow, and hardly ever needed).
+    def run(self, depth: int) -> None:
+        """depth 0: only say what is known; 1: proof of emptiness; 2: then further attempts, from the least violation
+        and in other units; 3: at last the torch kernel's second opinion on the compiled one (slow, and hardly ever needed).
         """
-        self._prove(scaled=False)
-        if retry:
+        if depth >= 1:
+            self._prove(scaled=False)
+        if depth >= 2:
             self._solve(scaled=False, inner=True)
             if not self.options.smoothing:
                 self._solve(scaled=True, inner=False)
                 self._prove(scaled=True)
                 self._solve(scaled=True, inner=True)
-                if not isinstance(self.kernel, TorchKernel):
+                if depth >= 3 and not isinstance(self.kernel, TorchKernel):
                     self.kernel = TorchKernel()
                     self._solve(scaled=True, inner=False)
         self._say()

@@ -30,7 +30,9 @@ class SolveOptions:
     """backend: "native" (compiled), "torch", "auto" (native where it is there and the data are on the CPU), or a
     reference through condensation: "daqp", "clarabel", "cvxpylayers". tolerance, iterations, smoothing: as
     `planner.qp.kernel.KernelOptions`. threads: for this call only. deadline (s): from the call on; members not
-    solved by then are OUT_OF_TIME."""
+    solved by then are OUT_OF_TIME. effort: for members that the kernel does not solve at once: 0 none (INFEASIBLE is
+    never said), 1 a proof of emptiness or further attempts, 2 a second opinion of the torch kernel besides (slow, hardly
+    ever needed)."""
 
     backend: str = "auto"
     tolerance: float = 1e-11
@@ -38,6 +40,7 @@ class SolveOptions:
     threads: int = 1
     deadline: float = float("inf")
     smoothing: float = 0.0
+    effort: int = 2
 
     def for_kernel(self, deadline: float) -> KernelOptions:
         return KernelOptions(self.tolerance, self.iterations, self.smoothing, deadline, self.threads)
@@ -69,7 +72,9 @@ def solve(problem: StageProgram, options: SolveOptions = DEFAULTS, start: StageS
     if not bool(good.all()):
         reference = options.backend in REFERENCES
         own = choose_kernel("auto", data.g.device) if reference else kernel
-        Examination(data, claim, answer, own, options.for_kernel(begun + options.deadline)).run(retry=not reference)
+        Examination(data, claim, answer, own, options.for_kernel(begun + options.deadline)).run(
+            0 if options.effort == 0 else (1 if reference else 1 + options.effort)
+        )
     answer.solve_time = time.perf_counter() - begun
     return answer
 
