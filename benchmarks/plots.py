@@ -41,6 +41,7 @@ def _solvers(result: dict[str, Any]) -> Any:
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = [n for n in SHOWN if any(r["solver"] == n for r in result["rows"])]
+    batches_checked = [min(r["batch"], 128) for r in result["rows"] if r.get("gradient_error_median")]
     for colour, name in zip(COLOURS, names):
         rows = [r for r in result["rows"] if r["solver"] == name and r.get("forward_backward_ms")]
         if not rows:
@@ -57,11 +58,9 @@ def _solvers(result: dict[str, Any]) -> Any:
             last = max(checked, key=lambda r: min(r["batch"], 128))
             point = last["forward_backward_ms"] / last["batch"], last["gradient_error_median"]
             right.loglog(*point, "o", ms=9, color=colour)
-            above = SHOWN.index(name) % 2 == 0
-            right.annotate(
-                f"{name} (B = {last['batch']})", point, xytext=(0, 9 if above else -16), textcoords="offset points",
-                fontsize=8, ha="center",
-            )  # fmt: skip
+            if last["batch"] < max(batches_checked, default=0):
+                note = f"B = {last['batch']}"
+                right.annotate(note, point, xytext=(0, 8), textcoords="offset points", fontsize=8, ha="center")
     left.set(xscale="log", yscale="log", xlabel="batch", ylabel="ms per member", title="Forward + backward")
     batches = sorted({r["batch"] for r in result["rows"]})
     left.set_xticks(batches, [str(b) for b in batches])
@@ -90,8 +89,15 @@ def _growth(rows: list[dict[str, Any]]) -> Any:
                 if points:
                     label = f"{name}, {'forward' if style == '--' else 'forward + backward'}"
                     axis.plot(*zip(*points), style, marker="o", ms=3.5, lw=1.5, color=colour, label=label)
-        logarithmic = curve in ("batch",)
-        axis.set(xlabel=title, ylabel="ms", xscale="log" if logarithmic else "linear", yscale="log")
+        scale = "linear" if curve == "half_planes" else "log"
+        axis.set(xlabel=title, ylabel="ms", xscale=scale, yscale="log")
+        if scale == "log" and axis.lines:
+            at = sorted({r["at"] for r in rows if r["curve"] == curve})
+            end, last = axis.lines[0].get_xydata()[-1]
+            line = [last * n / end for n in at]
+            axis.plot(at, line, ":", lw=1.2, color="#999999", label="linear growth")
+            axis.set_xticks(at, [str(n) for n in at], fontsize=8)
+            axis.minorticks_off()
     figure.axes[0].legend(fontsize=8, frameon=False)
     quieten(*figure.axes)
     return figure

@@ -145,7 +145,7 @@ def _infeasible(result: dict[str, Any]) -> str:
 
 def _behaviour(row: Row) -> str:
     if row["outcome"] in ("raised", "timed out"):
-        return f"{row['outcome']}, the batch is lost ({row['detail']})"
+        return f"{row['outcome']}, the batch is lost ({row['detail'][:60]})"
     silent = "returns numbers without a word" if row["finite"] else "returns NaN without a word"
     text = "says which member it is" if row["outcome"] == "flagged" else silent
     if row["outcome"] == "silent" and row["violation"] is not None:
@@ -200,8 +200,10 @@ def _by_batch(result: dict[str, Any], key: str, cell: Callable[[Row], str], diff
 
 
 def _why(row: Row | None) -> str:
+    """Why there is no figure; of an error only its name, the whole message is in the JSON."""
     reason = (row or {}).get("skipped", "")
-    return f"*{reason}*" if reason else "-"
+    error = reason.split(":", 1)[0]
+    return "-" if not reason else f"*raises {error}*" if error.endswith("Error") else f"*{reason}*"
 
 
 def _spread(row: Row, label: str) -> str:
