@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +15,10 @@ from planner.qp import native
 from planner.qp.kernel import KernelAdjoint, KernelSolution
 from planner.qp.problem import StageProgram
 
-
-class _Claim(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("z", "costate", "lower", "upper")]
+# dd_problem and dd_claim as bytes: sizes, the parents' address, then address and batch stride of each datum.
+_PROBLEM = struct.Struct("6q" + 13 * "2q")
+_CLAIM = struct.Struct("4q")
+_GRADIENTS = struct.Struct("12q")
 
 
 @functools.cache
@@ -23,17 +26,20 @@ def library() -> Any:
     """The compiled library if it is there and has these functions, else None."""
     if not native.available():
         return None
-    found = native._loaded()
-    return found if hasattr(found, "dd_judge") and hasattr(found, "dd_pull_back") else None
+    found = ctypes.CDLL(str(Path(native.__file__).with_name(native.LIBRARY)))
+    if not hasattr(found, "dd_judge") or not hasattr(found, "dd_pull_back"):
+        return None
+    found.dd_judge.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p]
+    found.dd_pull_back.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_char_p]
+    return found
 
 
 def judge(problem: StageProgram, claim: KernelSolution) -> Tensor | None:
     """``[4, B]``: primal, scaled, dual, gap. None where the data are invalid. problem: float64 on the CPU."""
     kept: list[Tensor] = []
-    data = _problem(problem, kept)
     out = torch.empty(4, problem.B.shape[0], dtype=torch.float64)
     numbers = _claim((claim.z, claim.costate, claim.dual_lower, claim.dual_upper), kept)
-    code = library().dd_judge(ctypes.byref(data), ctypes.byref(numbers), ctypes.c_void_p(out.data_ptr()))
+    code = library().dd_judge(_problem(problem, kept), numbers, out.data_ptr())
     if code < 0:
         raise MemoryError("the compiled judge found no memory for its workspace")
     return None if code else out
@@ -46,25 +52,33 @@ def pull_back(
 
     solution: z, costate, dual_lower, dual_upper. keep ``[B]`` bool: the other members get zero.
     """
-    kept: list[Tensor] = [keep]
-    data = _problem(problem, kept)
-    point = _claim(solution, kept)
-    change = _claim((adjoint.dz, adjoint.dcostate, adjoint.dlower, adjoint.dupper), kept)
+    kept: list[Tensor] = []
     out = [torch.empty(t.shape, dtype=torch.float64) if need else None for t, need in zip(problem.tensors(), needed)]
-    places = (ctypes.c_void_p * 12)(*(None if t is None else t.data_ptr() for t in out))
     library().dd_pull_back(
-        ctypes.byref(data), ctypes.byref(point), ctypes.byref(change), ctypes.c_void_p(keep.data_ptr()), places
-    )
+        _problem(problem, kept), _claim(solution, kept),
+        _claim((adjoint.dz, adjoint.dcostate, adjoint.dlower, adjoint.dupper), kept), keep.data_ptr(),
+        _GRADIENTS.pack(*(0 if t is None else t.data_ptr() for t in out)),
+    )  # fmt: skip
     return out
 
 
-def _problem(problem: StageProgram, kept: list[Tensor]) -> Any:
-    tensors = [native._describe(t, kept) for t in problem.tensors()]
-    parent = ctypes.addressof(native._parents(problem.parent))
-    return native._Problem(*problem.size, parent, *tensors, (0, 0))
+@functools.lru_cache(maxsize=64)
+def _parents(parent: tuple[int, ...]) -> Tensor:
+    return torch.tensor(parent, dtype=torch.int64)
 
 
-def _claim(tensors: tuple[Tensor, ...], kept: list[Tensor]) -> _Claim:
+def _problem(problem: StageProgram, kept: list[Tensor]) -> bytes:
+    places: list[int] = []
+    for tensor in problem.tensors():
+        shared = tensor.shape[0] == 1 or tensor.stride(0) == 0
+        if not tensor.is_contiguous() and not tensor[:1].is_contiguous():
+            tensor = tensor[:1].contiguous() if shared else tensor.contiguous()
+            kept.append(tensor)
+        places += (tensor.data_ptr(), 0 if shared else tensor.stride(0))
+    return _PROBLEM.pack(*problem.size, _parents(problem.parent).data_ptr(), *places, 0, 0)
+
+
+def _claim(tensors: tuple[Tensor, ...], kept: list[Tensor]) -> bytes:
     dense = [t if t.is_contiguous() else t.contiguous() for t in tensors]
     kept.extend(dense)
-    return _Claim(*(t.data_ptr() for t in dense))
+    return _CLAIM.pack(*(t.data_ptr() for t in dense))
