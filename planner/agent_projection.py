@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from planner.foot_point import Feet, Splines, add_cubics, feet_back, find_feet, nearest_knots
-from planner.intervals import Boxes, extend_back, extend_intervals, place_back, place_pieces
+from planner.intervals import PIECES, Boxes, extend_back, extend_intervals, place_back, place_pieces
 
 _BLOCK, _FEW = 40, 256
 """Agents, and columns of a small product, taken at a time."""
@@ -120,21 +120,24 @@ class ProjectAgents(torch.autograd.Function):
         *tensors, splines, nodes, spread = inputs
         box, covariance_now, mean, yaw, covariance, cubics = (x.detach().contiguous().numpy() for x in tensors)
         table = cubics.view(np.complex128)[..., 0]
+        keep = any(ctx.needs_input_grad)
+        (scenes, agents, modes), count = mean.shape[:3], nodes.before.shape[1]
+        ends = np.empty((scenes, agents, 2, 2, PIECES, modes, count))
+        upper = np.empty(ends.shape if keep else (1, *ends.shape[1:]))
         blocks = []
-        for scene in range(len(box)):
-            for first in range(0, box.shape[1], _BLOCK):
+        for scene in range(scenes):
+            for first in range(0, agents, _BLOCK):
                 part = scene, slice(first, first + _BLOCK)
                 own = box[part], covariance_now[part], mean[part], yaw[part], covariance[part]
-                blocks.append(_project(*part, *own, table[scene], splines, nodes.of(scene), spread))
-        upper = [extend_intervals(block.upper) for block in blocks]
-        ends = upper[0] if len(blocks) == 1 else np.concatenate(upper, 2)
-        np.negative(ends[0], out=ends[0])
-        shape = *mean.shape[:3], nodes.before.shape[1]
-        ends = ends.reshape(2, 2, *shape[:2], -1, *shape[2:]).transpose(0, 1, 2, 3, 5, 6, 4)
+                room = upper[scene if keep else 0, part[1]]
+                blocks.append(_project(*part, *own, table[scene], splines, nodes.of(scene), spread, room))
+                extend_intervals(room, ends[part])
+        np.negative(ends[:, :, 0], out=ends[:, :, 0])
+        ends = np.moveaxis(ends, (2, 3, 4), (0, 1, 6))
         columns = [(b.sigma_s, b.phi, b.feet.heading, b.feet.valid, b.mean) for b in blocks]
         joined = columns[0] if len(blocks) == 1 else [np.concatenate(c) for c in zip(*columns)]
-        rest = [torch.from_numpy(x.reshape(*shape, *x.shape[3:])) for x in joined]
-        if any(ctx.needs_input_grad):
+        rest = [torch.from_numpy(x.reshape(scenes, agents, modes, count, *x.shape[3:])) for x in joined]
+        if keep:
             ctx.blocks, ctx.table, ctx.nodes, ctx.spread = blocks, table, nodes, spread
             ctx.shapes = [x.shape for x in (box, covariance_now, mean, yaw, covariance, cubics)]
         ctx.mark_non_differentiable(*rest[3:])
@@ -167,7 +170,9 @@ def _project(
     splines: Splines,
     nodes: Nodes,
     spread: Spread,
+    upper: np.ndarray,
 ) -> _Block:
+    """Some agents of a scene; upper: where their intervals at the nodes go, see `intervals`."""
     mean = at_nodes(mean, box[:, :2], nodes)
     yaw = at_nodes(yaw, box[:, 2], nodes, angle=True)
     covariance = at_nodes(covariance, covariance_now, nodes)
@@ -193,7 +198,7 @@ def _project(
         box[:, 3, None, None, None],
         box[:, 4, None, None, None],
     )
-    upper = place_pieces(boxes, feet.s.reshape(shape)[:, None], extra)
+    place_pieces(boxes, feet.s.reshape(shape)[:, None], extra, upper)
     return _Block(scene, agents, feet, boxes, upper, covariance, phi, sigma_s, sigma_d, mean)
 
 
@@ -203,7 +208,7 @@ def _project_back(
     """Gradients of box, covariance_now, mean, yaw, covariance; that of the cubics is added to g_cubics."""
     g_upper = np.empty_like(block.upper)
     for (side, axis), g in zip(((0, 0), (1, 0), (0, 1), (1, 1)), grads):
-        np.multiply(g.transpose(0, 3, 1, 2), 2 * side - 1, out=g_upper[side, axis])
+        np.multiply(g.transpose(0, 3, 1, 2), 2 * side - 1, out=g_upper[:, side, axis])
     extend_back(block.upper, g_upper)
     g_s, g_d, g_phi, g_curvature, g_extra, g_length, g_width = place_back(block.boxes, g_upper)
     shape = block.phi.shape

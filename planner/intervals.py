@@ -1,8 +1,8 @@
 """Intervals along and across the path that boxes take up, piece by piece along their length, between nodes too.
 
 On plain arrays, with the derivatives in closed form: these are the largest arrays of the planner's front end.
-Shapes: B boxes, P pieces, M modes, N nodes; the first two axes of ``upper`` are (against, along) and (s, d), so that
-its values are the intervals' upper ends and their lower ends mirrored.
+Shapes: B boxes, P pieces, M modes, N nodes; the second and third axes of ``upper`` are (against, along) and (s, d), so
+that its values are the intervals' lower ends mirrored and their upper ends.
 """
 
 from __future__ import annotations
@@ -35,41 +35,37 @@ class Boxes(NamedTuple):
     width: np.ndarray
 
 
-def place_pieces(boxes: Boxes, s: np.ndarray, extra: np.ndarray) -> Float[np.ndarray, "2 2 B P M N"]:
-    """What the pieces take up at the nodes, as ``upper``. s ``[B, 1, M, N]`` m; extra (m) widens them across.
+def place_pieces(boxes: Boxes, s: np.ndarray, extra: np.ndarray, upper: Float[np.ndarray, "B 2 2 P M N"]) -> None:
+    """What the pieces take up at the nodes, into upper. s ``[B, 1, M, N]`` m; extra (m) widens them across.
 
     Pieces are placed along the box's axis with the bow of the path (second order in the offset).
     """
     d, cos, sin, curvature, length, width = boxes
     offset = length * _FRACTIONS
-    half = np.empty((2, *s.shape))
+    middle_s = offset * (cos / np.maximum(1 - curvature * d, STRETCH_FLOOR))
+    middle_s += s
+    middle_d = offset * (-0.5 * curvature * cos * cos)
+    middle_d += sin
+    middle_d *= offset
+    middle_d += d
     a, b = np.abs(cos), np.abs(sin)
     length, width = length / (2 * PIECES), width / 2
-    half[0] = length * a + width * b
-    half[1] = length * b + width * a + extra
-    middle = np.empty((2, len(s), PIECES, *s.shape[2:]))
-    np.multiply(offset, cos / np.maximum(1 - curvature * d, STRETCH_FLOOR), out=middle[0])
-    middle[0] += s
-    np.multiply(offset, -0.5 * curvature * cos * cos, out=middle[1])
-    middle[1] += sin
-    middle[1] *= offset
-    middle[1] += d
-    upper = np.empty((2, *middle.shape))
-    np.subtract(half, middle, out=upper[0])
-    np.add(half, middle, out=upper[1])
-    return upper
+    half_s, half_d = length * a + width * b, length * b + width * a + extra
+    for axis, (half, middle) in enumerate(((half_s, middle_s), (half_d, middle_d))):
+        np.subtract(half, middle, out=upper[:, 0, axis])
+        np.add(half, middle, out=upper[:, 1, axis])
 
 
-def place_back(boxes: Boxes, grad: Float[np.ndarray, "2 2 B P M N"]) -> tuple[np.ndarray, ...]:
+def place_back(boxes: Boxes, grad: Float[np.ndarray, "B 2 2 P M N"]) -> tuple[np.ndarray, ...]:
     """Gradients of s, d, phi, curvature, extra ``[B, 1, M, N]``, length, width ``[B]``, from that of `place_pieces`."""
     d, cos, sin, curvature, length, width = boxes
     room = 1 - curvature * d
     stretch = 1 / np.maximum(room, STRETCH_FLOOR)
     # Middles, by the moments of their gradients over the pieces.
-    middle = grad[1] - grad[0]
-    g_s, g_d = middle.sum(2, keepdims=True)
-    first_s, first_d = (middle * _FRACTIONS).sum(2, keepdims=True)
-    second = (middle[1] * _FRACTIONS**2).sum(1, keepdims=True)
+    middle = grad[:, 1] - grad[:, 0]  # [B, 2, P, M, N]
+    g_s, g_d = middle.sum(2, keepdims=True).swapaxes(0, 1)
+    first_s, first_d = (middle * _FRACTIONS).sum(2, keepdims=True).swapaxes(0, 1)
+    second = (middle[:, 1] * _FRACTIONS**2).sum(1, keepdims=True)
     along = first_s * stretch
     g_length = cos * along + first_d * sin - length * curvature * cos * cos * second
     g_bow = -0.5 * length * length * second  # of curvature * cos^2
@@ -79,7 +75,7 @@ def place_back(boxes: Boxes, grad: Float[np.ndarray, "2 2 B P M N"]) -> tuple[np
     g_curvature = cos * cos * g_bow - d * g_room
     g_d = g_d - curvature * g_room
     # Half sizes.
-    half_s, half_d = (grad[0] + grad[1]).sum(2, keepdims=True)
+    half_s, half_d = (grad[:, 0] + grad[:, 1]).sum(2, keepdims=True).swapaxes(0, 1)
     a, b = np.abs(cos), np.abs(sin)
     g_cos += np.sign(cos) * (length / (2 * PIECES) * half_s + width / 2 * half_d)
     g_sin += np.sign(sin) * (width / 2 * half_s + length / (2 * PIECES) * half_d)
@@ -89,21 +85,21 @@ def place_back(boxes: Boxes, grad: Float[np.ndarray, "2 2 B P M N"]) -> tuple[np
     return g_s, g_d, g_phi, g_curvature, half_d, g_length.sum((1, 2, 3)), g_width.sum((1, 2, 3))
 
 
-def extend_intervals(upper: Float[np.ndarray, "2 2 B P M N"]) -> Float[np.ndarray, "2 2 B P M N"]:
-    """Largest value at each node and half way to its neighbours, as they move on straight lines."""
-    step = _steps(upper)
-    out = np.empty(upper.shape)
-    rise = out.reshape(-1)
+def extend_intervals(upper: Float[np.ndarray, "B 2 2 P M N"], out: Float[np.ndarray, "B 2 2 P M N"]) -> None:
+    """Largest value at each node and half way to its neighbours, as they move on straight lines, into out.
+
+    Both arrays contiguous.
+    """
+    step, rise = _steps(upper), out.reshape(-1)
     np.maximum(step, 0.0, out=rise[:-1])
     rise[-1] = 0.0
     np.negative(step, out=step)
     np.maximum(rise[1:], step, out=rise[1:])
     rise *= 0.5
     out += upper
-    return out
 
 
-def extend_back(upper: Float[np.ndarray, "2 2 B P M N"], grad: Float[np.ndarray, "2 2 B P M N"]) -> None:
+def extend_back(upper: Float[np.ndarray, "B 2 2 P M N"], grad: Float[np.ndarray, "B 2 2 P M N"]) -> None:
     """Turns the gradient of `extend_intervals` into that of its argument, in place. Both arrays contiguous.
 
     Equals share the gradient: those who stand have the mean of what moving either way would give.

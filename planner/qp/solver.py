@@ -31,8 +31,8 @@ class SolveOptions:
     reference through condensation: "daqp", "clarabel", "cvxpylayers". tolerance, iterations, smoothing: as
     `planner.qp.kernel.KernelOptions`. threads: for this call only. deadline (s): from the call on; members not
     solved by then are OUT_OF_TIME. effort: for members that the kernel does not solve at once: 0 none (INFEASIBLE is
-    never said), 1 a proof of emptiness or further attempts, 2 a second opinion of the torch kernel besides (slow, hardly
-    ever needed)."""
+    never said), 1 a proof of emptiness or further attempts, 2 a second opinion of the torch kernel besides (slow,
+    hardly ever needed)."""
 
     backend: str = "auto"
     tolerance: float = 1e-11
