@@ -22,16 +22,9 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 LIBRARY = "libdualdrive_qp.so"
 SOURCES = (
-    "dispatch.cpp",
-    "kernel.cpp",
-    "kernel.hpp",
-    "lanes.hpp",
-    "stage_data.hpp",
-    "stage_newton.hpp",
-    "riccati_ipm.hpp",
-    "adjoint.hpp",
-    "dualdrive_qp.h",
-)
+    "dispatch.cpp", "judge.cpp", "judge.hpp", "kernel.cpp", "kernel.hpp", "lanes.hpp", "stage_data.hpp",
+    "stage_newton.hpp", "riccati_ipm.hpp", "adjoint.hpp", "dualdrive_qp.h",
+)  # fmt: skip
 
 FLAGS = "-std=c++17 -O3 -fPIC -fno-math-errno -fno-trapping-math -ffp-contract=fast -fvisibility=hidden -Wall -Wextra"
 LEVELS = {
@@ -78,7 +71,10 @@ def build(target: Path | None = None) -> Path:
     levels = LEVELS if x86 else {"dd_kernel_baseline": ""}
     flags = [*shlex.split(FLAGS), *(["-DDD_X86"] if x86 else []), f"-I{FOLDER}"]
     with tempfile.TemporaryDirectory() as temporary:
-        jobs = [([*cxx, *flags, "-c", str(FOLDER / "dispatch.cpp")], Path(temporary) / "dispatch.o")]
+        jobs = [
+            ([*cxx, *flags, "-c", str(FOLDER / f"{name}.cpp")], Path(temporary) / f"{name}.o")
+            for name in ("dispatch", "judge")
+        ]
         for name, extra in levels.items():
             command = [*cxx, *flags, *extra.split(), f"-DDD_LEVEL={name}", "-c", str(FOLDER / "kernel.cpp")]
             jobs.append((command, Path(temporary) / f"{name}.o"))

@@ -50,9 +50,11 @@ template <class V>
 DD_INLINE V smaller(V a, V b) {
   return a < b ? a : b;
 }
+DD_INLINE double magnitude(double a) { return __builtin_fabs(a); }
 template <class V>
 DD_INLINE V magnitude(V a) {
-  return larger(a, -a);
+  typedef long long Bits __attribute__((vector_size(sizeof(V))));
+  return V(Bits(a) & 0x7fffffffffffffffLL);
 }
 
 // Whether a comparison holds in any lane.

@@ -200,20 +200,15 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
       return alpha > 0 ? alpha * step : V{};
     }
   }
-  // Distance of a side from its limit, with what its multiplier buys; before the pending step of z.
-  template <bool Soft>
-  static DD_INLINE S distance(const Stage& st, int k) {
+  // Distance of a side from its limit, with what its multiplier buys.
+  static DD_INLINE S distance(const Stage& st, int k, const S& l) {
     const Sides& sd = st.sides;
     const S d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
-    return Soft ? d + sd.comply[k] * sd.l[k] : d;
+    return sd.soft ? d + sd.comply[k] * l : d;
   }
-  // Slack and multiplier of a side after the pending step.
-  template <bool Soft>
-  DD_INLINE void advance(const Stage& st, int k, const T& alpha, const T& proximal) const {
-    const Sides& sd = st.sides;
-    const S give = Soft ? sd.comply[k] + proximal : S{} + proximal, dl = sd.x[k];
-    const S ds = distance<Soft>(st, k) - sd.s[k] - sd.sign[k] * pick(st.dval, sd.limit, k) + give * dl;
-    sd.s[k] += taken(alpha, ds), sd.l[k] += taken(alpha, dl);
+  // Slack and multiplier of a side after the pending step, which is in e and x.
+  static DD_INLINE void advance(const Sides& sd, int k, const T& alpha) {
+    sd.s[k] += taken(alpha, sd.e[k]), sd.l[k] += taken(alpha, sd.x[k]);
   }
 
   // States and rows from the inputs; with the pending step of inputs, slacks and multipliers if `step`.
@@ -225,7 +220,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       if (step) {
-        for (int k = 0; k < st.sides.n; ++k) advance<true>(st, k, alpha_, proximal_);
+        for (int k = 0; k < st.sides.n; ++k) advance(st.sides, k, alpha_);
         for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(alpha_, st.equal.dy[k]);
         for (int i = nx; i < nz; ++i) st.val[i] += taken(alpha_, st.dval[i]);
       }
@@ -250,7 +245,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
       for (int i = 0; i < nz + st.rows; ++i) y[i] = T{};
       for (int k = 0; k < sd.n; ++k) {
         const auto present = sd.bound[k] < kAbsent;
-        primal_s = larger(primal_s, magnitude(distance<true>(st, k) - sd.s[k]) - tol * magnitude(sd.bound[k]));
+        primal_s = larger(primal_s, magnitude(distance(st, k, sd.l[k]) - sd.s[k]) - tol * magnitude(sd.bound[k]));
         const S p = sd.s[k] * sd.l[k];
         product_s += present ? p : S{};
         worst_s = larger(worst_s, present ? magnitude(p - goal) : S{});
@@ -298,18 +293,14 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
       Stage& st = stage_[t];
       const int limits = nz + st.rows;
       if (step) {
-        if (st.sides.soft)
-          for (int k = 0; k < st.sides.n; ++k) advance<true>(st, k, alpha, proximal_);
-        else
-          for (int k = 0; k < st.sides.n; ++k) advance<false>(st, k, alpha, proximal_);
         for (int i = 0; i < limits; ++i) st.val[i] += taken(alpha, st.dval[i]);
         for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(alpha, st.equal.dy[k]);
       }
       for (int i = 0; i < limits; ++i) weight[i] = linear[i] = T{};
       if (st.sides.soft)
-        weigh<true>(st, weight, linear, sides);
+        weigh<true>(st, step ? alpha : T{}, weight, linear, sides);
       else
-        weigh<false>(st, weight, linear, sides);
+        weigh<false>(st, step ? alpha : T{}, weight, linear, sides);
       const Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) {
         const T distance = off(st, k);
@@ -334,22 +325,25 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
   struct SideTotals {
     S product{}, primal{}, dual{};
   };
+  // Takes the step alpha of the sides; leaves the distance in e.
   template <bool Soft>
-  DD_INLINE void weigh(const Stage& st, T* weight, T* linear, SideTotals& total) const {
+  DD_INLINE void weigh(const Stage& st, const T& alpha, T* weight, T* linear, SideTotals& total) const {
     const Sides& sd = st.sides;
     const double tol = tolerance();
     const T proximal = proximal_;
     for (int k = 0; k < sd.n; ++k) {
-      const S s = sd.s[k], l = sd.l[k], e = distance<Soft>(st, k), both = s * l;
-      const auto present = sd.bound[k] < kAbsent;
+      const S bound = sd.bound[k];
+      const S s = sd.s[k] + taken(alpha, sd.e[k]), l = sd.l[k] + taken(alpha, sd.x[k]), both = s * l;
+      const S d = bound - sd.sign[k] * pick(st.val, sd.limit, k), e = Soft ? d + sd.comply[k] * l : d;
+      const auto present = bound < kAbsent;
       const S give = s + (Soft ? sd.comply[k] + proximal : S{} + proximal) * l, one = 1.0 / (both * give);
       const S inv = both * one;
-      sd.inv[k] = inv, sd.isl[k] = present ? give * one : S{};
-      total.primal = larger(total.primal, magnitude(e - s) - tol * magnitude(sd.bound[k]));
+      sd.s[k] = s, sd.l[k] = l, sd.e[k] = e, sd.inv[k] = inv, sd.isl[k] = present ? give * one : S{};
+      total.primal = larger(total.primal, magnitude(e - s) - tol * magnitude(bound));
       total.product += present ? both : S{};
       total.dual += l;
       add_to(weight, sd.limit, k, padded(sd, k) * l * inv);
-      add_to(linear, sd.limit, k, sd.sign[k] * (l * (1.0 - e * inv)));
+      add_to(linear, sd.limit, k, sd.sign[k] * (l - e * (l * inv)));
     }
   }
   // 0 for the sides that only fill a register.
@@ -372,27 +366,21 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
 
   // Predictor: the largest relative decrease, and the sum of ds dl; leaves ds dl in x.
   void predict(T& ratio, T& second) {
-    S ratio_s{}, second_s{};
+    S off_s{}, second_s{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       this->forward_stage(st);
-      if (st.sides.soft)
-        predict_sides<true>(st, ratio_s, second_s);
-      else
-        predict_sides<false>(st, ratio_s, second_s);
+      const Sides& sd = st.sides;
+      for (int k = 0; k < sd.n; ++k) {
+        // From the middle of the admissible range, -1 <= rho <= 0.
+        const S off = sd.inv[k] * (sd.sign[k] * pick(st.dval, sd.limit, k) - sd.e[k]) + 0.5;
+        off_s = larger(off_s, magnitude(off));
+        const S x = sd.s[k] * sd.l[k] * (0.25 - off * off);
+        second_s += x;
+        sd.x[k] = x;
+      }
     }
-    ratio = most(ratio_s), second = sum(second_s);
-  }
-  template <bool Soft>
-  static DD_INLINE void predict_sides(const Stage& st, S& ratio, S& second) {
-    const Sides& sd = st.sides;
-    for (int k = 0; k < sd.n; ++k) {
-      const S rho = sd.inv[k] * (sd.sign[k] * pick(st.dval, sd.limit, k) - distance<Soft>(st, k));
-      ratio = larger(ratio, larger(-rho, 1.0 + rho));
-      const S x = -sd.s[k] * sd.l[k] * rho * (1.0 + rho);
-      second += x;
-      sd.x[k] = x;
-    }
+    ratio = most(off_s) + 0.5, second = sum(second_s);
   }
 
   // Corrector towards products of tau, less the predictor's second-order term scaled by `share`.
@@ -402,52 +390,46 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     for (int t = n_ - 1; t >= 0; --t) {
       Stage& st = stage_[t];
       for (int i = 0; i < nz + st.rows; ++i) linear[i] = T{};
-      if (st.sides.soft)
-        aim_sides<true>(st, tau, share, linear);
-      else
-        aim_sides<false>(st, tau, share, linear);
+      const Sides& sd = st.sides;
+      for (int k = 0; k < sd.n; ++k) {
+        const S goal = tau - share * sd.x[k], l = sd.l[k];
+        sd.x[k] = goal;
+        add_to(linear, sd.limit, k, sd.sign[k] * (l + sd.inv[k] * (goal - l * sd.e[k])));
+      }
       const Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) linear[eq.limit[k]] += eq.y[k] + eq.w[k] * off(st, k);
       newton_gradient(st, linear);
     }
-    S ratio_s{}, second_s{};
+    S least_s{}, second_s{};
     check = T{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       this->forward_stage(st);
       for (int i = nx; i < nz; ++i) check += st.dval[i] * st.dval[i];
       if (st.sides.soft)
-        step_sides<true>(st, ratio_s, second_s);
+        step_sides<true>(st, least_s, second_s);
       else
-        step_sides<false>(st, ratio_s, second_s);
+        step_sides<false>(st, least_s, second_s);
       const Equations& eq = st.equal;
       // The distance apart from the step, which may be below the resolution of the value.
       for (int k = 0; k < eq.n; ++k) eq.dy[k] = eq.w[k] * (off(st, k) + st.dval[eq.limit[k]]);
     }
-    ratio = most(ratio_s), second = sum(second_s);
+    ratio = most(-least_s), second = sum(second_s);
     check += second;
   }
+  // Leaves the steps of slacks and multipliers in e and x.
   template <bool Soft>
-  static DD_INLINE void aim_sides(const Stage& st, const T& tau, const T& share, T* linear) {
-    const Sides& sd = st.sides;
-    for (int k = 0; k < sd.n; ++k) {
-      const S goal = tau - share * sd.x[k], l = sd.l[k];
-      sd.x[k] = goal;
-      add_to(linear, sd.limit, k, sd.sign[k] * (l + sd.inv[k] * (goal - l * distance<Soft>(st, k))));
-    }
-  }
-  template <bool Soft>
-  DD_INLINE void step_sides(const Stage& st, S& ratio, S& second) const {
+  DD_INLINE void step_sides(const Stage& st, S& least, S& second) const {
     const Sides& sd = st.sides;
     const T proximal = proximal_;
     for (int k = 0; k < sd.n; ++k) {
-      const S s = sd.s[k], l = sd.l[k], e = distance<Soft>(st, k);
-      const S dv = sd.sign[k] * pick(st.dval, sd.limit, k);
-      const S dl = sd.inv[k] * (l * (dv - e) + sd.x[k]);
-      const S ds = e - s - dv + (Soft ? sd.comply[k] + proximal : S{} + proximal) * dl;
-      ratio = larger(ratio, larger(-dl * s, -ds * l) * sd.isl[k]);
-      second += sd.bound[k] < kAbsent ? ds * dl : S{};
-      sd.x[k] = dl;
+      const S s = sd.s[k], l = sd.l[k], isl = sd.isl[k];
+      const S miss = sd.sign[k] * pick(st.dval, sd.limit, k) - sd.e[k];
+      const S dl = sd.inv[k] * (l * miss + sd.x[k]);
+      const S ds = (Soft ? sd.comply[k] + proximal : S{} + proximal) * dl - miss - s;
+      least = smaller(least, smaller(dl * s, ds * l) * isl);
+      second += isl > 0 ? ds * dl : S{};
+      sd.e[k] = ds, sd.x[k] = dl;
     }
   }
 

@@ -49,7 +49,7 @@ class StageData {
     int32_t* limit;  // index into the stage's val
     Sign* sign;      // +1 upper, -1 lower, 0 padding
     S *bound;        // sign x limit; kAbsent where the lane has none
-    S *comply, *s, *l, *inv, *isl, *x;
+    S *comply, *s, *l, *inv, *isl, *e, *x;
   };
   struct Equations {
     int n;
@@ -76,8 +76,8 @@ class StageData {
   };
   // Where F is nonzero in any lane and stage: the rows of each column, the columns of each row.
   struct Pattern {
-    int32_t *rows, *row;        // [nz], [nz, nx]
-    int32_t *columns, *column;  // [nx], [nx, nz]
+    int32_t *rows, *row;                 // [nz], [nz, nx]
+    int32_t *columns, *column, *states;  // [nx], [nx, nz]; how many of a row's columns are states, these come first
   };
 
   const Job& job_;
@@ -105,11 +105,11 @@ class StageData {
   size_t footprint() const {
     const size_t nx = nx_, nz = nz_, nu = nu_, L = limits_, side = (2 * L + K - 1) / K * K;
     const size_t numbers = nx * nz + nx + nz * nz + nz + 2 * L + nz + nu * nx + nu * nu + nu + 2 * nx * nx + 2 * nx +
-                           m_ * nz + 8 * side + 6 * L + nz + 5 * (side + L);
+                           m_ * nz + 9 * side + 6 * L + nz + 5 * (side + L);
     const size_t integers = 2 * (side + L) + m_ * nz;
     const size_t scratch = 3 * nz * nz + nx * nz + m_ * nz + 3 * L;
     const size_t per_stage = numbers * sizeof(T) + integers * 4 + sizeof(Stage) + m_ * sizeof(Row) + 64 * (60 + 2 * m_);
-    return n_ * per_stage + scratch * sizeof(T) + 8 * (nz + 1) * (nx + 1) + 8 * n_ + 8192;
+    return n_ * per_stage + scratch * sizeof(T) + 12 * (nz + 1) * (nx + 1) + 8 * n_ + 8192;
   }
   template <class V>
   V* take(size_t n) {
@@ -210,13 +210,15 @@ class StageData {
     }
     for (int t = 0; t < n_; ++t) c.part(stage_[t].c = take<T>(nx), t, nx);
     pattern_.rows = take<int32_t>(nz), pattern_.row = take<int32_t>(nz * nx);
-    pattern_.columns = take<int32_t>(nx), pattern_.column = take<int32_t>(nz * nx);
+    pattern_.columns = take<int32_t>(nx), pattern_.column = take<int32_t>(nz * nx), pattern_.states = take<int32_t>(nx);
     memset(pattern_.rows, 0, sizeof(int32_t) * nz), memset(pattern_.columns, 0, sizeof(int32_t) * nx);
+    memset(pattern_.states, 0, sizeof(int32_t) * nx);
     for (int i = 0; i < nx; ++i)
       for (int j = 0; j < nz; ++j)
         if (any(!(used[i * nz + j] == T{}))) {
           pattern_.row[j * nx + pattern_.rows[j]++] = i;
           pattern_.column[i * nz + pattern_.columns[i]++] = j;
+          if (j < nx) ++pattern_.states[i];
         }
   }
 
@@ -295,7 +297,9 @@ class StageData {
     }
     for (; n % K; ++n) sd.limit[n] = 0, sign[n] = 0, bound[n] = absent, soft[n] = T{}, span[n] = one;
     sd.n = n / K;
-    sd.l = take<S>(sd.n), sd.inv = take<S>(sd.n), sd.isl = take<S>(sd.n), sd.x = take<S>(sd.n);
+    sd.l = take<S>(sd.n), sd.inv = take<S>(sd.n), sd.isl = take<S>(sd.n), sd.e = take<S>(sd.n);
+    sd.x = take<S>(sd.n);
+    for (int i = 0; i < sd.n; ++i) sd.e[i] = sd.x[i] = S{};
     eq.w = take<T>(eq.n), eq.y = take<T>(eq.n), eq.dy = take<T>(eq.n);
     for (int i = 0; i < eq.n; ++i) eq.y[i] = eq.dy[i] = T{};
   }

@@ -43,15 +43,7 @@ class StageNewton : public StageData<W, NX, NU> {
     }
   }
 
-  // x += sum over the nonzero entries of column j of F of  entry x (row of m);  m has `step` numbers per row.
-  DD_INLINE void add_column(T* __restrict x, const T* __restrict F, int j, const T* __restrict m, int step) const {
-    const int nx = this->nx(), nz = this->nz();
-    for (int e = 0; e < pattern_.rows[j]; ++e) {
-      const int k = pattern_.row[j * nx + e];
-      const T f = F[k * nz + j];
-      for (int i = 0; i < nx; ++i) x[i] += f * m[k * step + i];
-    }
-  }
+  // Column j of F x v, whose numbers are `step` apart.
   DD_INLINE T column_dot(const T* __restrict F, int j, const T* __restrict v, int step, T from) const {
     const int nx = this->nx(), nz = this->nz();
     for (int e = 0; e < pattern_.rows[j]; ++e) {
@@ -62,41 +54,56 @@ class StageNewton : public StageData<W, NX, NU> {
   }
   // Row i of F x (past state, input).
   DD_INLINE T row_dot(const T* __restrict F, int i, const T* __restrict past, const T* __restrict z, T from) const {
-    const int nx = this->nx(), nz = this->nz();
-    for (int e = 0; e < pattern_.columns[i]; ++e) {
-      const int j = pattern_.column[i * nz + e];
-      if (j >= nx)
-        from += F[i * nz + j] * z[j];
-      else if (past)
-        from += F[i * nz + j] * past[j];
-    }
+    const int nz = this->nz(), states = pattern_.states[i], all = pattern_.columns[i];
+    const int32_t* column = pattern_.column + i * nz;
+    if (past)
+      for (int e = 0; e < states; ++e) from += F[i * nz + column[e]] * past[column[e]];
+    for (int e = states; e < all; ++e) from += F[i * nz + column[e]] * z[column[e]];
     return from;
   }
 
-  // Riccati step of one stage. q: its Hessian in z with the limits' weights, full; written over.
-  void factor_stage(Stage& st, T* __restrict q) {
+  // Riccati step of one stage. q: its Hessian in z with the limits' weights and the children's cost-to-go, full.
+  void factor_stage(Stage& st, const T* __restrict q) {
     const int nx = this->nx(), nu = this->nu(), nz = this->nz();
     const T* __restrict F = st.F;
-    T local_y[NX ? NX * (NX + NU) : 1], local_x[NX ? NX : 1];
+    T local_y[NX ? NX * (NX + NU) : 1], local_g[NX ? NX * (NX + NU) : 1];
     T* __restrict y = NX ? local_y : scratch_y_;
-    T* __restrict x = NX ? local_x : scratch_g_;
+    T* __restrict g = NX ? local_g : scratch_g_;
     T* __restrict d = st.ldl;
-    if (!st.leaf)
-      for (int i = 0; i < nx; ++i)
-        for (int j = 0; j < nx; ++j) q[i * nz + j] += st.P[i * nx + j];
     const bool root = st.parent < 0;
-    // y = (value Hessian) F + cross terms in the input columns
+    // y = (state block) F + cross terms in the input columns;  g = (past-state rows of F') y
     if constexpr (W == 1) {
       for (int i = 0; i < nx; ++i) {
         for (int j = 0; j < nz; ++j) y[i * nz + j] = j < nx ? 0 : q[i * nz + j];
         for (int k = 0; k < nx; ++k)
           for (int j = 0; j < nz; ++j) y[i * nz + j] += q[i * nz + k] * F[k * nz + j];
       }
+      for (int i = 0; i < nx && !root; ++i) {
+        for (int j = 0; j < nz; ++j) g[i * nz + j] = 0;
+        for (int k = 0; k < nx; ++k)
+          for (int j = 0; j < nz; ++j) g[i * nz + j] += F[k * nz + i] * y[k * nz + j];
+      }
     } else {
+      T local_x[NX ? NX + NU : 1];
+      T* __restrict x = NX ? local_x : scratch_g_ + nx * nz;
       for (int j = root ? nx : 0; j < nz; ++j) {
         for (int i = 0; i < nx; ++i) x[i] = j < nx ? T{} : q[i * nz + j];
-        add_column(x, F, j, q, nz);  // the state block is symmetric: its rows are its columns
+        // the state block is symmetric: its rows are its columns
+        for (int e = 0; e < pattern_.rows[j]; ++e) {
+          const int k = pattern_.row[j * nx + e];
+          const T f = F[k * nz + j];
+          for (int i = 0; i < nx; ++i) x[i] += f * q[k * nz + i];
+        }
         for (int i = 0; i < nx; ++i) y[i * nz + j] = x[i];
+      }
+      for (int i = 0; i < nx && !root; ++i) {
+        for (int j = 0; j < nz; ++j) x[j] = T{};
+        for (int e = 0; e < pattern_.rows[i]; ++e) {
+          const int k = pattern_.row[i * nx + e];
+          const T f = F[k * nz + i];
+          for (int j = 0; j < nz; ++j) x[j] += f * y[k * nz + j];
+        }
+        for (int j = 0; j < nz; ++j) g[i * nz + j] = x[j];
       }
     }
     for (int a = 0; a < nu; ++a)
@@ -106,27 +113,24 @@ class StageNewton : public StageData<W, NX, NU> {
       }
     factor_inputs(d);
     if (root) return;
+    // L^-1 of the cross block; its scaled square leaves the parent's cost-to-go
     T* __restrict gain = st.gain;
     for (int a = 0; a < nu; ++a)
-      for (int j = 0; j < nx; ++j) gain[a * nx + j] = column_dot(F, j, y + nx + a, nz, T{});
-    // L^-1 of the cross block; its scaled square leaves the parent's cost-to-go
-    for (int a = 1; a < nu; ++a)
-      for (int b = 0; b < a; ++b)
-        for (int j = 0; j < nx; ++j) gain[a * nx + j] -= d[a * nu + b] * gain[b * nx + j];
+      for (int j = 0; j < nx; ++j) {
+        T v = g[j * nz + nx + a];
+        for (int b = 0; b < a; ++b) v -= d[a * nu + b] * gain[b * nx + j];
+        gain[a * nx + j] = v;
+      }
     T* __restrict P = stage_[st.parent].P;
     for (int i = 0; i < nx; ++i) {
-      for (int j = 0; j < nx; ++j) x[j] = st.adds ? P[i * nx + j] : T{};
-      if constexpr (W == 1) {
-        for (int k = 0; k < nx; ++k)
-          for (int j = 0; j < nx; ++j) x[j] += F[k * nz + i] * y[k * nz + j];
-      } else {
-        add_column(x, F, i, y, nz);
-      }
       for (int a = 0; a < nu; ++a) {
         const T scaled = gain[a * nx + i] * d[a * nu + a];
-        for (int j = 0; j < nx; ++j) x[j] -= scaled * gain[a * nx + j];
+        for (int j = 0; j < nx; ++j) g[i * nz + j] -= scaled * gain[a * nx + j];
       }
-      for (int j = 0; j < nx; ++j) P[i * nx + j] = x[j];
+      if (st.adds)
+        for (int j = 0; j < nx; ++j) P[i * nx + j] += g[i * nz + j];
+      else
+        for (int j = 0; j < nx; ++j) P[i * nx + j] = g[i * nz + j];
     }
     for (int a = nu - 1; a >= 0; --a)
       for (int j = 0; j < nx; ++j) {
@@ -146,7 +150,14 @@ class StageNewton : public StageData<W, NX, NU> {
     T* __restrict h = NX ? hu : scratch_y_ + nx;
     T* __restrict k = st.k;
     for (int i = 0; i < nx; ++i) p[i] = st.leaf ? gradient[i] : gradient[i] + st.p[i];
-    for (int a = 0; a < nu; ++a) h[a] = column_dot(F, nx + a, p, 1, gradient[nx + a]);
+    T carried[NX && W == 1 ? NX + NU : 1];
+    if constexpr (W == 1 && NX > 0) {  // one row of F fills a register: all columns at once
+      for (int j = 0; j < NX + NU; ++j) carried[j] = j < nx ? 0 : gradient[j];
+      for (int i = 0; i < nx; ++i)
+        for (int j = 0; j < NX + NU; ++j) carried[j] += F[i * (NX + NU) + j] * p[i];
+    }
+    for (int a = 0; a < nu; ++a)
+      h[a] = W == 1 && NX ? carried[nx + a] : column_dot(F, nx + a, p, 1, gradient[nx + a]);
     for (int a = 0; a < nu; ++a) {
       T v = h[a];
       for (int b = 0; b < a; ++b) v -= d[a * nu + b] * k[b];
@@ -160,7 +171,8 @@ class StageNewton : public StageData<W, NX, NU> {
     if (st.parent < 0) return;
     T* __restrict up = stage_[st.parent].p;
     for (int j = 0; j < nx; ++j) {
-      T v = column_dot(F, j, p, 1, st.adds ? up[j] : T{});
+      T v = st.adds ? up[j] : T{};
+      v = W == 1 && NX ? v + carried[j] : column_dot(F, j, p, 1, v);
       for (int a = 0; a < nu; ++a) v -= st.gain[a * nx + j] * h[a];
       up[j] = v;
     }
@@ -211,9 +223,16 @@ class StageNewton : public StageData<W, NX, NU> {
       st.hz[i] = v;
     }
   }
+  // Of a stage in z: cost, weights of its limits, cost-to-go of its children.
   void hessian(const Stage& st, const T* __restrict weight, T* __restrict q) const {
-    const int nz = this->nz();
-    for (int i = 0; i < nz * nz; ++i) q[i] = st.diagonal ? T{} : st.H[i];
+    const int nx = this->nx(), nz = this->nz();
+    if (st.diagonal)
+      for (int i = 0; i < nz * nz; ++i) q[i] = T{};
+    else
+      for (int i = 0; i < nz * nz; ++i) q[i] = st.H[i];
+    if (!st.leaf)
+      for (int i = 0; i < nx; ++i)
+        for (int j = 0; j < nx; ++j) q[i * nz + j] = st.diagonal ? st.P[i * nx + j] : q[i * nz + j] + st.P[i * nx + j];
     for (int i = 0; i < nz; ++i) q[i * nz + i] += st.diagonal ? st.H[i] + weight[i] : weight[i];
     for (int r = 0; r < st.rows; ++r) {
       const Row& row = st.row[r];
