@@ -35,7 +35,7 @@ class SolveOptions:
     hardly ever needed)."""
 
     backend: str = "auto"
-    tolerance: float = 1e-11
+    tolerance: float = 1e-12
     iterations: int = 60
     threads: int = 1
     deadline: float = float("inf")

@@ -29,6 +29,8 @@ from planner.qp.torch_adjoint import adjoint
 
 START_SLACK = 0.3
 """Smallest slack at the start, of the limit's scale."""
+ATTAINABLE = 1e-11
+"""Residuals need not be smaller, however small the products are asked to be: the rest is rounding."""
 ROUNDING = 1e-9
 """Residuals that pass for converged where the wanted tolerance turns out to be beyond rounding."""
 JAMMED = 0.1
@@ -220,7 +222,7 @@ class _Watch:
 
         def within(tolerance: float, share: float) -> Tensor:
             mean = rest.spread <= share * options.smoothing if options.smoothing else rest.mean <= tolerance * small
-            return (rest.primal <= tolerance) & (rest.dual <= tolerance) & mean
+            return (torch.maximum(rest.primal, rest.dual) <= max(tolerance, ATTAINABLE)) & mean
 
         small = w.price.clamp(max=1.0)
         converged, enough = within(options.tolerance, 1e-8), within(max(ROUNDING, options.tolerance), 1e-6)
