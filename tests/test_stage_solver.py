@@ -18,7 +18,7 @@ from planner.qp.condense import Condensed, condense
 from planner.qp.dense_solver import solve as solve_dense
 from planner.qp.judge import residuals, residuals_in_torch
 from planner.qp.kernel import KernelOptions, KernelSolution
-from planner.qp.phase_one import proof_of
+from planner.qp.phase_one import _margin, margin_needed, proof_of
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution, certify, infeasibility_margin
 from planner.qp.solver import SolveOptions, choose_kernel, raw_data, solve
 from planner.qp.torch_kernel import TorchKernel
@@ -217,6 +217,26 @@ def test_proof_is_the_recomputed_margin(backend: str) -> None:
     # Weights of the violations: their weighted sum cannot be smaller than its least value, nor far above it.
     assert float(margin) == pytest.approx(float((s.violation**2).sum()), rel=1e-3)
     assert float(proof_of(problem, 0 * s.violation)) == 0
+
+
+def test_compiled_margin_is_the_readable_one() -> None:
+    """Random weights, unbounded inputs and soft rows included; nothing compiled, nothing to compare."""
+    problem = batch(33, 8, parent=TREES["many children"], nx=2, nu=2, soft=0.3)
+    problem.z_upper[3, 1, 3] = torch.inf
+    rng = np.random.default_rng(33)
+    below, above = (torch.from_numpy(rng.random((8, *problem.limits()[0].shape[1:]))) for _ in range(2))
+    margin, needed = _margin(problem, below, above)
+    assert torch.allclose(margin, infeasibility_margin(problem, below, above), rtol=1e-12)
+    usable = [torch.isfinite(t) & (problem.limits()[2] == 0) for t in problem.limits()[:2]]
+    usable = [torch.where(_inputs_of(problem), False, u) for u in usable]
+    plain = margin_needed(problem, *(torch.where(u, w, 0.0) for u, w in zip(usable, (below, above))))
+    assert torch.allclose(needed, plain, rtol=1e-12)
+
+
+def _inputs_of(problem: StageProgram) -> Tensor:
+    """``[L]``: the limits that are bounds of inputs."""
+    index = torch.arange(problem.limits()[0].shape[-1])
+    return (index >= problem.x0.shape[-1]) & (index < problem.g.shape[-1])
 
 
 def test_limits_that_cross_themselves(backend: str) -> None:

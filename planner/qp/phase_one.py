@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from planner.qp.kernel import Kernel, KernelOptions, KernelSolution, Outcome
+from planner.qp.native import judge as compiled
 from planner.qp.problem import StageProgram, infeasibility_margin
 
 ROUNDS = 3
@@ -111,7 +112,7 @@ def proof_of(problem: StageProgram, violation: Tensor) -> Tensor:
     crossing = torch.where(at_crossing, lower - upper, 0.0)
     crossing = torch.where(crossing > PROVEN * (1 + lower.abs()), crossing, 0.0).flatten(1).amax(1)
     above, below = violation.clamp(min=0), (-violation).clamp(min=0)
-    margin, needed = infeasibility_margin(problem, below, above), margin_needed(problem, below, above)
+    margin, needed = _margin(problem, below, above)
     proven = (margin > needed) & margin.isfinite() & needed.isfinite()
     return torch.where(proven, margin, crossing)
 
@@ -126,6 +127,15 @@ def _broken(problem: StageProgram, z: Tensor) -> Tensor:
     below = torch.where(hard, (lower - value).clamp(min=0), 0.0)
     broken = above - below
     return torch.where(broken.abs() > NEGLIGIBLE * broken.abs().flatten(1).amax(1)[:, None, None], broken, 0.0)
+
+
+def _margin(problem: StageProgram, weight_lower: Tensor, weight_upper: Tensor) -> tuple[Tensor, Tensor]:
+    """The margin and what it has to exceed, ``[B]`` each; compiled where that is possible."""
+    if problem.g.device.type == "cpu" and compiled.library() is not None:
+        margin, size, terms = compiled.margin(problem, weight_lower, weight_upper)
+        return margin, PROVEN * size + ROUNDING * terms
+    margin = infeasibility_margin(problem, weight_lower, weight_upper)
+    return margin, margin_needed(problem, weight_lower, weight_upper)
 
 
 def margin_needed(problem: StageProgram, weight_lower: Tensor, weight_upper: Tensor) -> Tensor:

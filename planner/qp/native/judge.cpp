@@ -200,3 +200,66 @@ extern "C" DD_EXPORT int dd_pull_back(const dd_problem* problem, const dd_claim*
   }
   return 0;
 }
+
+extern "C" DD_EXPORT int dd_margin(const dd_problem* problem, const double* weight_lower, const double* weight_upper,
+                                   double* margins) try {
+  const dd_problem& p = *problem;
+  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, L = nz + m, B = p.batch;
+  // Of the weighted sum as a function of z, with the states carried forward: signed, and the size of what cancels.
+  std::vector<double> total(n * nx), size(n * nx), slope(nz), around(nz);
+  for (int64_t b = 0; b < B; ++b) {
+    const double *A = member(p.A, b), *Bu = member(p.B, b), *c = member(p.c, b), *C = member(p.C, b);
+    const double *zl = member(p.z_lower, b), *zu = member(p.z_upper, b), *lo = member(p.lower, b);
+    const double *hi = member(p.upper, b), *r = member(p.compliance, b), *x0 = member(p.x0, b);
+    const double *wl = weight_lower + b * n * L, *wu = weight_upper + b * n * L;
+    double constant = 0, terms = 0, weighted = 0;
+    for (int64_t i = 0; i < n * nx; ++i) total[i] = size[i] = 0;
+    for (int64_t t = n - 1; t >= 0; --t) {
+      for (int64_t i = 0; i < nz; ++i) slope[i] = around[i] = 0;
+      for (int64_t i = 0; i < nx; ++i) slope[i] = total[t * nx + i], around[i] = size[t * nx + i];
+      for (int64_t k = 0; k < L; ++k) {
+        const bool row = k >= nz;
+        if (row ? r[t * m + k - nz] != 0 : k >= nx) continue;
+        const double l = row ? lo[t * m + k - nz] : zl[t * nz + k], u = row ? hi[t * m + k - nz] : zu[t * nz + k];
+        const double down = isfinite(l) && wl[t * L + k] > 0 ? wl[t * L + k] : 0;
+        const double up = isfinite(u) && wu[t * L + k] > 0 ? wu[t * L + k] : 0;
+        if (down > 0) constant += down * l, weighted += down * (1 + fabs(l));
+        if (up > 0) constant -= up * u, weighted += up * (1 + fabs(u));
+        if (!(down + up > 0)) continue;
+        if (!row) {
+          slope[k] += up - down, around[k] += up + down;
+          continue;
+        }
+        for (int64_t i = 0; i < nz; ++i) {
+          const double coefficient = C[(t * m + k - nz) * nz + i];
+          slope[i] += coefficient * (up - down), around[i] += fabs(coefficient) * (up + down);
+        }
+      }
+      double *before = nullptr, *beyond = nullptr;
+      if (p.parent[t] >= 0) before = &total[p.parent[t] * nx], beyond = &size[p.parent[t] * nx];
+      for (int64_t i = 0; i < nx; ++i) {
+        if (around[i] == 0) continue;
+        constant += c[t * nx + i] * slope[i], terms += fabs(c[t * nx + i]) * around[i];
+        for (int64_t j = 0; j < nx; ++j) {
+          const double a = A[(t * nx + i) * nx + j];
+          if (before) before[j] += a * slope[i], beyond[j] += fabs(a) * around[i];
+          else constant += a * slope[i] * x0[j], terms += fabs(a * x0[j]) * around[i];
+        }
+        for (int64_t j = 0; j < nu; ++j) {
+          const double v = Bu[(t * nx + i) * nu + j];
+          slope[nx + j] += v * slope[i], around[nx + j] += fabs(v) * around[i];
+        }
+      }
+      for (int64_t j = nx; j < nz; ++j) {
+        const double low = zl[t * nz + j], high = zu[t * nz + j];
+        if (slope[j] != 0) constant += slope[j] > 0 ? slope[j] * low : slope[j] * high;
+        if (isfinite(low)) terms += around[j] * fabs(low) * (!isfinite(high) || fabs(low) >= fabs(high));
+        if (isfinite(high)) terms += around[j] * fabs(high) * (!isfinite(low) || fabs(high) > fabs(low));
+      }
+    }
+    margins[b] = constant, margins[B + b] = weighted, margins[2 * B + b] = terms;
+  }
+  return 0;
+} catch (const std::bad_alloc&) {
+  return -2;
+}

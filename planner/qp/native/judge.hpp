@@ -24,6 +24,10 @@ int dd_judge(const dd_problem* problem, const dd_claim* claim, double* residuals
 int dd_pull_back(const dd_problem* problem, const dd_claim* solution, const dd_claim* sensitivity, const uint8_t* keep,
                  double* const* gradients);
 
+/* What weights [B, N, L] of the hard limits prove, as planner.qp.problem.infeasibility_margin. margins [3, B]: the margin,
+   the weighted size of the limits, and the size of all terms that cancel in the margin. */
+int dd_margin(const dd_problem* problem, const double* weight_lower, const double* weight_upper, double* margins);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,4 +1,4 @@
-"""The compiled counterparts of `planner.qp.judge.residuals` and of the layer's gradients (`judge.hpp`)."""
+"""Compiled counterparts of `planner.qp.judge.residuals`, of the layer's gradients and of the proof (`judge.hpp`)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,23 @@ def library() -> Any:
     if not native.available():
         return None
     found = ctypes.CDLL(str(Path(native.__file__).with_name(native.LIBRARY)))
-    if not hasattr(found, "dd_judge") or not hasattr(found, "dd_pull_back"):
+    if not all(hasattr(found, name) for name in ("dd_judge", "dd_pull_back", "dd_margin")):
         return None
     found.dd_judge.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p]
     found.dd_pull_back.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_char_p]
+    found.dd_margin.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     return found
+
+
+def margin(problem: StageProgram, weight_lower: Tensor, weight_upper: Tensor) -> Tensor:
+    """``[3, B]``: `infeasibility_margin` of the weights ``[B, N, L]``; the weighted size of the limits; that of all
+    terms that cancel in the margin."""
+    kept: list[Tensor] = []
+    out = torch.empty(3, problem.B.shape[0], dtype=torch.float64)
+    lower, upper = weight_lower.contiguous(), weight_upper.contiguous()
+    if library().dd_margin(_problem(problem, kept), lower.data_ptr(), upper.data_ptr(), out.data_ptr()):
+        raise MemoryError("the compiled judge found no memory for its workspace")
+    return out
 
 
 def judge(problem: StageProgram, claim: KernelSolution) -> Tensor | None:
