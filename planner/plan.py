@@ -17,7 +17,7 @@ from planner.batch_plan import BatchPlan
 from planner.certificate import SolvedProgram
 from planner.config import PlannerConfig
 from planner.conflicts import conflict_bounds
-from planner.corridor import lateral_bounds
+from planner.corridor import make_corridor
 from planner.decisions import CandidateSet, assemble
 from planner.grid import Grid, make_grid
 from planner.kinematics import frenet_view, integrate
@@ -220,10 +220,11 @@ def solve_candidates(
         reports.append(report)
         return z
 
+    corridor = make_corridor(candidates, manoeuvres, obstacles, surface, start, vehicle, config)
     for number in range(config.solver.passes):
         along = longitudinal.build_longitudinal(candidates.bounds, here, rho, weights, config, beside)
         motion = longitudinal.longitudinal_motion(solve(along), here, rho, config)
-        bounds = lateral_bounds(candidates, manoeuvres, obstacles, surface, motion, start, vehicle, config)
+        bounds = corridor.bounds(motion)
         bend = rows.evaluate(motion.s - motion.v * grid.step / 2)[2]
         aside = follow and beside_own_offset(follow, weights, bounds)
         across = lateral.build_lateral(bounds, motion, bend, about, here, weights, config, vehicle, aside)
