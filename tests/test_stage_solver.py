@@ -227,16 +227,7 @@ def test_compiled_margin_is_the_readable_one() -> None:
     below, above = (torch.from_numpy(rng.random((8, *problem.limits()[0].shape[1:]))) for _ in range(2))
     margin, needed = _margin(problem, below, above)
     assert torch.allclose(margin, infeasibility_margin(problem, below, above), rtol=1e-12)
-    usable = [torch.isfinite(t) & (problem.limits()[2] == 0) for t in problem.limits()[:2]]
-    usable = [torch.where(_inputs_of(problem), False, u) for u in usable]
-    plain = margin_needed(problem, *(torch.where(u, w, 0.0) for u, w in zip(usable, (below, above))))
-    assert torch.allclose(needed, plain, rtol=1e-12)
-
-
-def _inputs_of(problem: StageProgram) -> Tensor:
-    """``[L]``: the limits that are bounds of inputs."""
-    index = torch.arange(problem.limits()[0].shape[-1])
-    return (index >= problem.x0.shape[-1]) & (index < problem.g.shape[-1])
+    assert torch.allclose(needed, margin_needed(problem, below, above), rtol=1e-12)
 
 
 def test_limits_that_cross_themselves(backend: str) -> None:

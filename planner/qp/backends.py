@@ -169,11 +169,9 @@ def _cvxpy_values(member: tuple[Tensor, ...], pattern: tuple[bytes, bytes, bytes
     return values
 
 
-BACKENDS: dict[str, Backend] = {
-    "daqp": daqp_backend,
-    "clarabel": clarabel_backend,
-    "cvxpylayers": cvxpylayers_backend,
-}
+BACKENDS: dict[str, Backend] = {"daqp": daqp_backend, "clarabel": clarabel_backend}
+REFERENCES: dict[str, Backend] = {**BACKENDS, "cvxpylayers": cvxpylayers_backend}
+"""For stage programs, through `planner.qp.reference_kernel`; the last one needs the extra `reference`."""
 
 
 def cvxpylayers_solution(problem: QuadraticProgram, **solver_args: Any) -> Tensor:

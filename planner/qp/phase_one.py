@@ -142,7 +142,11 @@ def margin_needed(problem: StageProgram, weight_lower: Tensor, weight_upper: Ten
     """``[B]``: what `infeasibility_margin` of these weights has to exceed to be a proof in floating point."""
     p = problem
     nx, nz = p.x0.shape[-1], p.g.shape[-1]
-    lower, upper, _ = p.limits()
+    lower, upper, compliance = p.limits()
+    usable = compliance == 0
+    usable[..., nx:nz] = False
+    weight_lower = torch.where(usable & torch.isfinite(lower), weight_lower, 0.0)
+    weight_upper = torch.where(usable & torch.isfinite(upper), weight_upper, 0.0)
     size = torch.where(weight_upper > 0, weight_upper * (1 + upper.abs()), 0.0)
     size = size + torch.where(weight_lower > 0, weight_lower * (1 + lower.abs()), 0.0)
     weight = weight_lower + weight_upper

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor
 
-from planner.qp.backends import BACKENDS, Answer, cvxpylayers_solution
+from planner.qp.backends import REFERENCES, Answer, cvxpylayers_solution
 from planner.qp.condense import Condensed, condense
 from planner.qp.kernel import KernelAdjoint, KernelOptions, KernelSolution, Outcome
 from planner.qp.problem import StageProgram
@@ -23,7 +23,7 @@ _OUTCOMES = {
 
 
 class ReferenceKernel:
-    """See `planner.qp.kernel.Kernel`; backend: a name in `planner.qp.backends.BACKENDS`.
+    """See `planner.qp.kernel.Kernel`; backend: a name in `planner.qp.backends.REFERENCES`.
 
     Tolerance, iterations, threads and start are the backend's own business. No central path: smoothing raises
     ValueError, and so does a compliance of bounds. The adjoint is that of the torch kernel at the backend's solution.
@@ -76,7 +76,7 @@ class ReferenceKernel:
         member = [t[i].numpy() for t in condensed.program.tensors()]
         if (member[3] > member[4]).any() or (member[5] > member[6]).any():
             return "infeasible", None, None, None
-        return BACKENDS[self.name](*member)
+        return REFERENCES[self.name](*member)
 
 
 def cvxpylayers_trajectory(problem: StageProgram) -> Tensor:
