@@ -116,6 +116,20 @@ class WorstCase:
 
 
 @dataclass(frozen=True)
+class SafeDistances:
+    """Hard rows that keep the RSS distance to followed leaders in the intended motion (IEEE 2846, same direction).
+
+    rows: whether there are any; tail and checker keep worst-case distances in any case. response (s), braking
+    (m/s^2): of ego. leader_braking (m/s^2): of the leader at worst. Rows give way where full braking breaks them.
+    """
+
+    rows: bool = False
+    response: float = 0.3
+    braking: float = 4.0
+    leader_braking: float = 5.0
+
+
+@dataclass(frozen=True)
 class CostWeights:
     """Positive weights. A network may scale them (EgoProposal.cost_weight, in this order)."""
 
@@ -186,6 +200,7 @@ class PlannerConfig:
     margins: Margins = field(default_factory=Margins)
     risk: Risk = field(default_factory=Risk)
     worst_case: WorstCase = field(default_factory=WorstCase)
+    safe_distances: SafeDistances = field(default_factory=SafeDistances)
     weights: CostWeights = field(default_factory=CostWeights)
     tracking: Tracking = field(default_factory=Tracking)
     decisions: Decisions = field(default_factory=Decisions)

@@ -21,6 +21,7 @@ from planner.longitudinal import LongitudinalBounds
 from planner.manoeuvres import Manoeuvres
 from planner.obstacles import Obstacles
 from planner.options import SLACK, Choice, Options, table
+from planner.safe_distance import SafeDistance
 from planner.scene import VehicleParameters
 from planner.stopping import full_stop, shortest_stop
 from planner.surface import Start
@@ -130,7 +131,13 @@ def _merge(
     headway = follows.double() * comfort.headway
     gap = value[:, 0] - vehicle.front - comfort.gap
     upper_id, lower_id = torch.from_numpy(ids[:, :2]), torch.from_numpy(ids[:, 2:]).expand(-1, 2, -1)
-    return LongitudinalBounds(upper, lower, upper_id, lower_id, gap, headway, speed, v_free, v_free + 0.3)
+    safe = None
+    if config.safe_distances.rows:
+        rule = config.safe_distances
+        own = value[:, 0] + speed**2 / (2 * rule.leader_braking) - vehicle.front
+        limit = torch.where(follows & torch.isfinite(value[:, 0]), own, torch.inf)
+        safe = SafeDistance(limit, torch.from_numpy(ids[:, 0]), rule.response, rule.braking)
+    return LongitudinalBounds(upper, lower, upper_id, lower_id, gap, headway, speed, v_free, v_free + 0.3, safe=safe)
 
 
 def _strictest(

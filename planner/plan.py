@@ -234,7 +234,13 @@ def solve_candidates(
             _, seen, rho = frenet_view(driven, rows, motion.s)
             about = lateral.LateralState(seen.d.clamp(-6, 6), seen.psi.clamp(-1, 1), seen.kappa)
     programs = (
-        _named(along, reports[-2], longitudinal.LIMIT_RULES, longitudinal.limit_ids(candidates.bounds, grid), grid),
+        _named(
+            along,
+            reports[-2],
+            longitudinal.limit_rules(candidates.bounds),
+            longitudinal.limit_ids(candidates.bounds, grid),
+            grid,
+        ),
         _named(across.problem, reports[-1], lateral.LIMIT_RULES, lateral.limit_ids(bounds, grid), grid),
     )
     spent = sum(report.solution.solve_time for report in reports)

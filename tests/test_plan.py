@@ -26,7 +26,9 @@ from planner_scenes import (
 )
 from scipy.stats import norm
 
-from planner import ConvexPlanner, PlanStatus
+from planner import ConvexPlanner, PlannerConfig, PlanStatus
+from planner.config import SafeDistances
+from planner.grid import make_grid
 from planner.result import Candidate, PlanResult
 from planner.scene import AgentClass, Trajectory, VectorScene
 
@@ -391,3 +393,24 @@ def test_the_choice_with_a_gradient_prefers_what_is_chosen() -> None:
         assert float(weights[mine].sum()) == pytest.approx(1.0)
         assert int(torch.where(mine, weights, -1.0).argmax()) == best
     assert not weights[~batch.solved].any()
+
+
+def test_safe_distances_to_a_leader_hold_where_they_are_asked_for() -> None:
+    """RSS, same direction, with the formula written out; without the rows this scene breaks it."""
+    rule = SafeDistances(rows=True, response=1.2, braking=3.0, leader_braking=6.0)
+    leader = Other(36.0, 0.0, v=4.0)
+    scene = make_scene(9.0, (leader,))
+
+    def spare(config: PlannerConfig) -> torch.Tensor:
+        best = next(c for c in plan(scene, config).candidates if c.kind == "yield")
+        nodes = make_grid(config.horizon).node + 1
+        v, front = best.trajectory.v[nodes], front_bumper(best.trajectory)[nodes]
+        rear = leader.x - 2.25 + leader.v * best.trajectory.time[nodes]
+        own, others = v * rule.response + v**2 / (2 * rule.braking), leader.v**2 / (2 * rule.leader_braking)
+        return rear + others - front - own
+
+    eager = replace(CONFIG, comfort=replace(CONFIG.comfort, headway=0.2, gap=0.5))
+    assert float(spare(eager).min()) < -0.5
+    assert float(spare(replace(eager, safe_distances=rule)).min()) > -1e-6
+    held = plan(scene, replace(eager, safe_distances=rule)).chosen.certificate.active
+    assert ("safe distance", 1) in {(row.label.rule, row.label.track_id) for row in held}
