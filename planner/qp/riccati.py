@@ -88,7 +88,9 @@ class Workspace:
         self.limit = torch.where(self.side, limit, 0.0)
         self.level = torch.where(self.equal, 0.5 * (lower + upper), 0.0)
         self.mask = self.side.double()
-        self.sign = torch.tensor([1.0, -1.0], dtype=torch.float64, device=lower.device)[:, None, None, None]
+        # Filled on the device: a copy from the host would break the capture of a CUDA graph.
+        self.sign = torch.ones(2, 1, 1, 1, dtype=torch.float64, device=lower.device)
+        self.sign[1].neg_()
         self.count = self.mask.sum((0, 1, 3)).clamp(min=1.0)
         # Scales: of a limit, the largest coefficient of its row; of the cost, its largest gradient or curvature.
         rows = self.C.abs().amax(-1)
