@@ -7,7 +7,7 @@ so that both are floors. Which agent sets a floor is decided on plain arrays; on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from planner.arrays import library
 from planner.config import PlannerConfig
-from planner.decisions import CandidateSet
 from planner.grid import make_grid
 from planner.lateral import LateralBounds, circle_offsets
 from planner.longitudinal import LongitudinalMotion
@@ -31,6 +30,13 @@ STILL = 0.5
 """Where ego has driven less than this (m), staying is allowed, whoever comes close."""
 BESIDE = 0.3
 """m, beyond the circle's own reach: how far ahead and behind an agent still counts as beside it."""
+
+
+class Candidates(Protocol):
+    """scene, manoeuvre ``[R]``: whose decisions, and which way to go; a `planner.decisions.CandidateSet`."""
+
+    scene: Int[Tensor, " R"]
+    manoeuvre: Int[Tensor, " R"]
 
 
 @dataclass
@@ -139,7 +145,7 @@ class Corridor:
 
 
 def lateral_bounds(
-    candidates: CandidateSet,
+    candidates: Candidates,
     manoeuvres: Manoeuvres,
     obstacles: Obstacles,
     surface: Surface,
@@ -153,7 +159,7 @@ def lateral_bounds(
 
 
 def make_corridor(
-    candidates: CandidateSet,
+    candidates: Candidates,
     manoeuvres: Manoeuvres,
     obstacles: Obstacles,
     surface: Surface,
