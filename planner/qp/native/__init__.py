@@ -85,7 +85,7 @@ def _describe(tensor: Tensor, kept: list[Tensor]) -> tuple[int, int]:
     """Address and batch stride, 0 where the members share; a copy only where a member is not contiguous."""
     if tensor.dtype is not torch.float64 or not tensor.is_cpu:
         raise ValueError(f"the compiled solver takes float64 on the CPU, got {tensor.dtype} on {tensor.device}")
-    stride = tensor.stride(0) if len(tensor) > 1 else 0
+    stride = tensor.stride(0) if tensor.size(0) > 1 else 0
     if not tensor.is_contiguous() and not tensor[:1].is_contiguous():
         tensor = tensor[:1].contiguous() if stride == 0 else tensor.contiguous()
         stride = tensor.stride(0) if stride else 0

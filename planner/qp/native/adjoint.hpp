@@ -63,7 +63,7 @@ class Adjoint : public StageNewton<W, NX, NU> {
                  upper = this->source(job_.start->dual_upper);
     T curvature{};
     for (int t = 0; t < n_; ++t)
-      for (int i = 0; i < nz; ++i) curvature += stage_[t].diagonal ? stage_[t].H[i] : stage_[t].H[i * nz + i];
+      for (int i = 0; i < nz; ++i) curvature += stage_[t].diagonal ? stage_[t].H[i] : stage_[t].H[i * (this->row_z() + 1)];
     const T proximal = kProximalShare * (double(n_) * nz) / curvature;
     held_ = this->template take<Held>(n_);
     dz_ = this->template take<T*>(n_);
@@ -96,7 +96,7 @@ class Adjoint : public StageNewton<W, NX, NU> {
         if (limit >= nz) {
           const auto& row = st.row[limit - nz];
           norm = T{};
-          for (int j = 0; j < row.entries; ++j) norm += row.value[j] * row.value[j];
+          for (int e = 0; e < row.entries; ++e) norm += this->entry(row, e) * this->entry(row, e);
         }
         T sign{}, give{};
         const T u = upper(i), l = lower(i);
@@ -140,13 +140,10 @@ class Adjoint : public StageNewton<W, NX, NU> {
       const Held& held = held_[t];
       for (int k = 0; k < held.n; ++k) weight[held.limit[k]] += held.w[k];
       for (int i = 0; i < nz; ++i) {
-        const T h = st.diagonal ? st.H[i] : st.H[i * nz + i];
+        const T h = st.diagonal ? st.H[i] : st.H[i * (this->row_z() + 1)];
         curvature_ = larger(curvature_, h);
       }
-      T local[NX ? (NX + NU) * (NX + NU) : 1];
-      T* q = NX ? local : this->scratch_q_;
-      this->hessian(st, weight, q);
-      this->factor_stage(st, q);
+      this->factor_stage(st, weight);
       for (int i = 0; i < nz; ++i) dz_[t][i] = T{};
     }
   }
@@ -162,7 +159,7 @@ class Adjoint : public StageNewton<W, NX, NU> {
       for (int t = n_ - 1; t >= 0; --t) {
         Stage& st = stage_[t];
         Held& held = held_[t];
-        T local[NX ? NX + NU : 1];
+        alignas(64) T local[Base::kVector];
         T* gradient = NX ? local : this->scratch_g_;
         for (int i = 0; i < nz + st.rows; ++i) pushed[i] = linear[i] = T{};
         if (round > 0) {
@@ -183,7 +180,7 @@ class Adjoint : public StageNewton<W, NX, NU> {
           if (st.diagonal)
             v += st.H[i] * dz_[t][i];
           else
-            for (int j = 0; j < nz; ++j) v += st.H[i * nz + j] * dz_[t][j];
+            for (int j = 0; j < nz; ++j) v += st.H[i * this->row_z() + j] * dz_[t][j];
           gradient[i] = v;
         }
         this->pull_rows(st, pushed, gradient);

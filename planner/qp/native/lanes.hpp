@@ -23,6 +23,7 @@ namespace {
 template <int W>
 struct VectorOf {
   typedef double type __attribute__((vector_size(8 * W)));
+  typedef long long bits __attribute__((vector_size(8 * W)));
 };
 
 // T: one number per instance. S: K numbers that the passes over limits treat at once; K = 1 where the lanes are
@@ -53,7 +54,7 @@ DD_INLINE V smaller(V a, V b) {
 DD_INLINE double magnitude(double a) { return __builtin_fabs(a); }
 template <class V>
 DD_INLINE V magnitude(V a) {
-  typedef long long Bits __attribute__((vector_size(sizeof(V))));
+  using Bits = typename VectorOf<sizeof(V) / 8>::bits;
   return V(Bits(a) & 0x7fffffffffffffffLL);
 }
 

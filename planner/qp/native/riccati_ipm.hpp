@@ -121,7 +121,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
       this->cost_gradient(st);
       for (int i = 0; i < nz; ++i) {
         gradient += magnitude(st.hz[i]);
-        curvature += st.diagonal ? st.H[i] : st.H[i * nz + i];
+        curvature += st.diagonal ? st.H[i] : st.H[i * (this->row_z() + 1)];
       }
       for (int k = 0; k < sd.n; ++k) {
         const S d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
@@ -309,10 +309,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
         weight[eq.limit[k]] += eq.w[k];
         linear[eq.limit[k]] += eq.y[k] + eq.w[k] * distance;
       }
-      T local[NX ? (NX + NU) * (NX + NU) : 1];
-      T* q = NX ? local : this->scratch_q_;
-      this->hessian(st, weight, q);
-      this->factor_stage(st, q);
+      this->factor_stage(st, weight);
       this->cost_gradient(st);
       newton_gradient(st, linear);
     }
@@ -357,7 +354,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
 
   void newton_gradient(Stage& st, const T* linear) {
     const int nz = this->nz();
-    T local[NX ? NX + NU : 1];
+    alignas(64) T local[Base::kVector];
     T* gradient = NX ? local : this->scratch_g_;
     for (int i = 0; i < nz; ++i) gradient[i] = st.hz[i] + linear[i];
     this->pull_rows(st, linear, gradient);

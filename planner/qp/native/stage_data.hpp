@@ -19,6 +19,10 @@ class StageData {
   using T = typename Lanes<W>::T;
   using S = typename Lanes<W>::S;
   static constexpr int K = Lanes<W>::K;
+  // Where the lanes are free, a row of a stage's matrices fills a register: Row-wise arithmetic on padded rows.
+  static constexpr bool kRows = W == 1 && NX > 0;
+  static constexpr int kPadded = NX + NU <= 4 ? 4 : 8;
+  using R = typename VectorOf<kPadded>::type;
 
   explicit StageData(const Job& job) : job_(job) {
     const dd_problem& p = *job.problem;
@@ -59,7 +63,7 @@ class StageData {
   struct Row {
     int id, entries;  // the row's number in the problem; its entries that any lane has
     int32_t* column;
-    T* value;
+    T* value;  // of those entries; of all, padded, where rows fill registers
   };
   struct Stage {
     int parent;
@@ -93,11 +97,18 @@ class StageData {
   int nx() const { return NX ? NX : nx_; }
   int nu() const { return NX ? NU : nu_; }
   int nz() const { return NX ? NX + NU : nz_; }
+  // Numbers from one row to the next: of F, H and Hessians; of gains and costs-to-go.
+  int row_z() const { return kRows ? kPadded : nz(); }
+  int row_x() const { return kRows ? kPadded : nx(); }
+  // Local vectors and matrices; where sizes are known at run time only, the scratch is used instead.
+  static constexpr int kVector = kRows ? kPadded : NX ? NX + NU : 1;
+  static constexpr int kMatrix = NX ? (NX + NU) * kVector : 1;
 
   static double& at(T& v, int w) { return reinterpret_cast<double*>(&v)[w]; }
   static double at(const T& v, int w) { return reinterpret_cast<const double*>(&v)[w]; }
   static T broadcast(double v) { return T{} + v; }
   static double sign_of(const Sides& sd, int k) { return reinterpret_cast<const double*>(sd.sign)[k]; }
+  static DD_INLINE const T& entry(const Row& row, int e) { return row.value[kRows ? row.column[e] : e]; }
   // Number of a limit in the problem, where rows that bound nothing count too.
   int id(const Stage& st, int limit) const { return limit < nz() ? limit : nz() + st.row[limit - nz()].id; }
 
@@ -105,7 +116,8 @@ class StageData {
   size_t footprint() const {
     const size_t nx = nx_, nz = nz_, nu = nu_, L = limits_, side = (2 * L + K - 1) / K * K;
     const size_t numbers = nx * nz + nx + nz * nz + nz + 2 * L + nz + nu * nx + nu * nu + nu + 2 * nx * nx + 2 * nx +
-                           m_ * nz + 9 * side + 6 * L + nz + 5 * (side + L);
+                           m_ * nz + 9 * side + 6 * L + nz + 5 * (side + L) +
+                           (kRows ? 8 * (3 * nx + 2 * nz + nu + m_ + 4) : 0);
     const size_t integers = 2 * (side + L) + m_ * nz;
     const size_t scratch = 3 * nz * nz + nx * nz + m_ * nz + 3 * L;
     const size_t per_stage = numbers * sizeof(T) + integers * 4 + sizeof(Stage) + m_ * sizeof(Row) + 64 * (60 + 2 * m_);
@@ -148,7 +160,7 @@ class StageData {
     stage_ = take<Stage>(n_);
     flat_ = take<T>(nz * nz + m_ * nz + limits_);
     scratch_q_ = take<T>(nz * nz), scratch_g_ = take<T>(nz * nz), scratch_y_ = take<T>(nx * nz);
-    scratch_w_ = take<T>(limits_), scratch_l_ = take<T>(limits_);
+    scratch_w_ = take<T>(limits_ + 8), scratch_l_ = take<T>(limits_ + 8);
     count_ = T{};
     plant();
     load_dynamics();
@@ -158,9 +170,9 @@ class StageData {
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       const int nu = this->nu();
-      st.val = take<T>(nz + st.rows), st.dval = take<T>(nz + st.rows), st.hz = take<T>(nz);
-      st.gain = take<T>(nu * nx), st.ldl = take<T>(nu * nu), st.k = take<T>(nu);
-      st.p = take<T>(nx), st.costate = take<T>(nx);
+      st.val = take<T>(nz + st.rows), st.dval = take<T>(nz + st.rows), st.hz = take<T>(row_z());
+      st.gain = take<T>(nu * row_x()), st.ldl = take<T>(nu * nu), st.k = take<T>(nu);
+      st.p = take<T>(row_x()), st.costate = take<T>(nx);
       for (int i = 0; i < nz + st.rows; ++i) st.dval[i] = T{};
     }
   }
@@ -177,7 +189,7 @@ class StageData {
       if (st.parent >= 0) {
         Stage& parent = stage_[st.parent];
         st.adds = !parent.leaf;
-        if (parent.leaf) parent.P = spares > 0 ? spare[--spares] : take<T>(nx * nx);
+        if (parent.leaf) parent.P = spares > 0 ? spare[--spares] : take<T>(nx * row_x());
         parent.leaf = false;
       }
       if (!st.leaf) spare[spares++] = st.P;
@@ -186,16 +198,17 @@ class StageData {
 
   void load_dynamics() {
     const dd_problem& p = *job_.problem;
-    const int nx = this->nx(), nu = this->nu(), nz = this->nz();
+    const int nx = this->nx(), nu = this->nu(), nz = this->nz(), row = row_z();
     const Source A = source(p.A), B = source(p.B), c = source(p.c);
     T* used = scratch_q_;
     for (int i = 0; i < nx * nz; ++i) used[i] = T{};
     for (int t = 0; t < n_; ++t) {
-      T* F = stage_[t].F = take<T>(nx * nz);
+      T* F = stage_[t].F = take<T>(nx * row);
+      if constexpr (kRows) memset(F, 0, sizeof(T) * nx * row);
       A.part(flat_, t, nx * nx);
       for (int i = 0; i < nx; ++i)
         for (int j = 0; j < nx; ++j) {
-          F[i * nz + j] = flat_[i * nx + j];
+          F[i * row + j] = flat_[i * nx + j];
           used[i * nz + j] = larger(used[i * nz + j], magnitude(flat_[i * nx + j]));
         }
     }
@@ -204,7 +217,7 @@ class StageData {
       B.part(flat_, t, nx * nu);
       for (int i = 0; i < nx; ++i)
         for (int j = 0; j < nu; ++j) {
-          F[i * nz + j] = flat_[i * nu + j];
+          F[i * row + j] = flat_[i * nu + j];
           used[i * nz + nx + j] = larger(used[i * nz + nx + j], magnitude(flat_[i * nu + j]));
         }
     }
@@ -232,11 +245,11 @@ class StageData {
       for (int i = 0; i < nz; ++i)
         for (int j = 0; j < i; ++j) off += magnitude(flat_[i * nz + j]);
       st.diagonal = !any(!(off == T{}));
-      st.H = take<T>(st.diagonal ? nz : nz * nz);
+      st.H = take<T>(st.diagonal ? nz : nz * row_z());
       if (st.diagonal)
         for (int i = 0; i < nz; ++i) st.H[i] = flat_[i * nz + i];
       else
-        memcpy(st.H, flat_, sizeof(T) * nz * nz);
+        for (int i = 0; i < nz; ++i) memcpy(st.H + i * row_z(), flat_ + i * nz, sizeof(T) * nz);
     }
     for (int t = 0; t < n_; ++t) g.part(stage_[t].g = take<T>(nz), t, nz);
   }
@@ -317,8 +330,13 @@ class StageData {
         row.column = take<int32_t>(nz), row.value = top<T>();
         row.entries = 0;
         for (int j = 0; j < nz; ++j)
-          if (any(!(values[j] == T{}))) row.column[row.entries] = j, row.value[row.entries++] = values[j];
-        take<T>(row.entries);
+          if (any(!(values[j] == T{}))) {
+            if constexpr (!kRows) row.value[row.entries] = values[j];
+            row.column[row.entries++] = j;
+          }
+        take<T>(kRows ? kPadded : row.entries);
+        if constexpr (kRows)
+          for (int j = 0; j < kPadded; ++j) row.value[j] = j < nz ? values[j] : 0;
       }
     }
   }

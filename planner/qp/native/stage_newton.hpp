@@ -11,9 +11,14 @@ template <int W, int NX, int NU>
 class StageNewton : public StageData<W, NX, NU> {
  protected:
   using Base = StageData<W, NX, NU>;
+  using typename Base::R;
   using typename Base::Row;
   using typename Base::Stage;
   using typename Base::T;
+  using Base::kMatrix;
+  using Base::kPadded;
+  using Base::kRows;
+  using Base::kVector;
   using Base::pattern_;
   using Base::scratch_g_;
   using Base::scratch_y_;
@@ -45,66 +50,75 @@ class StageNewton : public StageData<W, NX, NU> {
 
   // Column j of F x v, whose numbers are `step` apart.
   DD_INLINE T column_dot(const T* __restrict F, int j, const T* __restrict v, int step, T from) const {
-    const int nx = this->nx(), nz = this->nz();
+    const int nx = this->nx(), row = this->row_z();
     for (int e = 0; e < pattern_.rows[j]; ++e) {
       const int k = pattern_.row[j * nx + e];
-      from += F[k * nz + j] * v[k * step];
+      from += F[k * row + j] * v[k * step];
     }
     return from;
   }
   // Row i of F x (past state, input).
   DD_INLINE T row_dot(const T* __restrict F, int i, const T* __restrict past, const T* __restrict z, T from) const {
-    const int nz = this->nz(), states = pattern_.states[i], all = pattern_.columns[i];
-    const int32_t* column = pattern_.column + i * nz;
+    const int states = pattern_.states[i], all = pattern_.columns[i];
+    const int32_t* column = pattern_.column + i * this->nz();
+    F += i * this->row_z();
     if (past)
-      for (int e = 0; e < states; ++e) from += F[i * nz + column[e]] * past[column[e]];
-    for (int e = states; e < all; ++e) from += F[i * nz + column[e]] * z[column[e]];
+      for (int e = 0; e < states; ++e) from += F[column[e]] * past[column[e]];
+    for (int e = states; e < all; ++e) from += F[column[e]] * z[column[e]];
     return from;
   }
 
-  // Riccati step of one stage. q: its Hessian in z with the limits' weights and the children's cost-to-go, full.
-  void factor_stage(Stage& st, const T* __restrict q) {
+  // Riccati step of one stage whose limits have these weights: gains, and the parent's cost-to-go.
+  void factor_stage(Stage& st, const T* __restrict weight) {
+    alignas(64) T local[kMatrix];
+    T* q = NX ? local : this->scratch_q_;
+    if constexpr (kRows) {
+      hessian_rows(st, weight, reinterpret_cast<R*>(q));
+      eliminate_rows(st, q);
+    } else {
+      hessian(st, weight, q);
+      eliminate(st, q);
+    }
+  }
+
+  // Of a stage in z: cost, weights of its limits, cost-to-go of its children.
+  void hessian(const Stage& st, const T* __restrict weight, T* __restrict q) const {
+    const int nx = this->nx(), nz = this->nz();
+    for (int i = 0; i < nz * nz; ++i) q[i] = st.diagonal ? T{} : st.H[i];
+    if (!st.leaf)
+      for (int i = 0; i < nx; ++i)
+        for (int j = 0; j < nx; ++j) q[i * nz + j] = st.diagonal ? st.P[i * nx + j] : q[i * nz + j] + st.P[i * nx + j];
+    for (int i = 0; i < nz; ++i) q[i * nz + i] += st.diagonal ? st.H[i] + weight[i] : weight[i];
+    for (int r = 0; r < st.rows; ++r) {
+      const Row& row = st.row[r];
+      for (int i = 0; i < row.entries; ++i) {
+        const T scaled = weight[nz + r] * row.value[i];
+        T* to = q + row.column[i] * nz;
+        for (int j = 0; j < row.entries; ++j) to[row.column[j]] += scaled * row.value[j];
+      }
+    }
+  }
+
+  // q: the stage's Hessian.
+  void eliminate(Stage& st, const T* __restrict q) {
     const int nx = this->nx(), nu = this->nu(), nz = this->nz();
     const T* __restrict F = st.F;
-    T local_y[NX ? NX * (NX + NU) : 1], local_g[NX ? NX * (NX + NU) : 1];
+    T local_y[NX && !kRows ? NX * (NX + NU) : 1], local_g[NX && !kRows ? NX * (NX + NU) : 1];
+    T local_x[NX && !kRows ? NX + NU : 1];
     T* __restrict y = NX ? local_y : scratch_y_;
     T* __restrict g = NX ? local_g : scratch_g_;
+    T* __restrict x = NX ? local_x : scratch_g_ + nx * nz;
     T* __restrict d = st.ldl;
     const bool root = st.parent < 0;
-    // y = (state block) F + cross terms in the input columns;  g = (past-state rows of F') y
-    if constexpr (W == 1) {
-      for (int i = 0; i < nx; ++i) {
-        for (int j = 0; j < nz; ++j) y[i * nz + j] = j < nx ? 0 : q[i * nz + j];
-        for (int k = 0; k < nx; ++k)
-          for (int j = 0; j < nz; ++j) y[i * nz + j] += q[i * nz + k] * F[k * nz + j];
+    // y = (state block) F + cross terms in the input columns
+    for (int j = root ? nx : 0; j < nz; ++j) {
+      for (int i = 0; i < nx; ++i) x[i] = j < nx ? T{} : q[i * nz + j];
+      for (int e = 0; e < pattern_.rows[j]; ++e) {
+        const int k = pattern_.row[j * nx + e];
+        const T f = F[k * nz + j];
+        for (int i = 0; i < nx; ++i) x[i] += f * q[k * nz + i];  // symmetric: rows are columns
       }
-      for (int i = 0; i < nx && !root; ++i) {
-        for (int j = 0; j < nz; ++j) g[i * nz + j] = 0;
-        for (int k = 0; k < nx; ++k)
-          for (int j = 0; j < nz; ++j) g[i * nz + j] += F[k * nz + i] * y[k * nz + j];
-      }
-    } else {
-      T local_x[NX ? NX + NU : 1];
-      T* __restrict x = NX ? local_x : scratch_g_ + nx * nz;
-      for (int j = root ? nx : 0; j < nz; ++j) {
-        for (int i = 0; i < nx; ++i) x[i] = j < nx ? T{} : q[i * nz + j];
-        // the state block is symmetric: its rows are its columns
-        for (int e = 0; e < pattern_.rows[j]; ++e) {
-          const int k = pattern_.row[j * nx + e];
-          const T f = F[k * nz + j];
-          for (int i = 0; i < nx; ++i) x[i] += f * q[k * nz + i];
-        }
-        for (int i = 0; i < nx; ++i) y[i * nz + j] = x[i];
-      }
-      for (int i = 0; i < nx && !root; ++i) {
-        for (int j = 0; j < nz; ++j) x[j] = T{};
-        for (int e = 0; e < pattern_.rows[i]; ++e) {
-          const int k = pattern_.row[i * nx + e];
-          const T f = F[k * nz + i];
-          for (int j = 0; j < nz; ++j) x[j] += f * y[k * nz + j];
-        }
-        for (int j = 0; j < nz; ++j) g[i * nz + j] = x[j];
-      }
+      for (int i = 0; i < nx; ++i) y[i * nz + j] = x[i];
     }
     for (int a = 0; a < nu; ++a)
       for (int b = 0; b <= a; ++b) {
@@ -113,6 +127,16 @@ class StageNewton : public StageData<W, NX, NU> {
       }
     factor_inputs(d);
     if (root) return;
+    // g = (past-state rows of F') y
+    for (int i = 0; i < nx; ++i) {
+      for (int j = 0; j < nz; ++j) x[j] = T{};
+      for (int e = 0; e < pattern_.rows[i]; ++e) {
+        const int k = pattern_.row[i * nx + e];
+        const T f = F[k * nz + i];
+        for (int j = 0; j < nz; ++j) x[j] += f * y[k * nz + j];
+      }
+      for (int j = 0; j < nz; ++j) g[i * nz + j] = x[j];
+    }
     // L^-1 of the cross block; its scaled square leaves the parent's cost-to-go
     T* __restrict gain = st.gain;
     for (int a = 0; a < nu; ++a)
@@ -140,24 +164,118 @@ class StageNewton : public StageData<W, NX, NU> {
       }
   }
 
+  // ---- the same for one instance, a row of a matrix in each register ------------------------------------------------
+  // v where from <= position < to, else 0.
+  static DD_INLINE R only(const R& v, int from, int to) {
+    using Bits = typename VectorOf<kPadded>::bits;
+    Bits keep{};
+    for (int j = 0; j < kPadded; ++j) keep[j] = j >= from && j < to ? -1 : 0;
+    return R(Bits(v) & keep);
+  }
+
+  void hessian_rows(const Stage& st, const T* __restrict weight, R* __restrict q) const {
+    const R *H = reinterpret_cast<const R*>(st.H), *P = reinterpret_cast<const R*>(st.P);
+#pragma GCC unroll 8
+    for (int i = 0; i < NX + NU; ++i) {
+      const R own = only(R{} + (st.diagonal ? st.H[i] + weight[i] : weight[i]), i, i + 1);
+      q[i] = st.diagonal ? own : H[i] + own;
+      if (i < NX && !st.leaf) q[i] += P[i];
+    }
+    for (int r = 0; r < st.rows; ++r) {
+      const Row& row = st.row[r];
+      const R c = *reinterpret_cast<const R*>(row.value);
+      for (int e = 0; e < row.entries; ++e) {
+        const int i = row.column[e];
+        q[i] += weight[NX + NU + r] * row.value[i] * c;
+      }
+    }
+  }
+
+  void eliminate_rows(Stage& st, const T* __restrict q) {
+    constexpr int nx = NX, nu = NU, nz = NX + NU, ld = kPadded;
+    const T* __restrict F = st.F;
+    const R *Fr = reinterpret_cast<const R*>(F), *qr = reinterpret_cast<const R*>(q);
+    T* __restrict d = st.ldl;
+    R y[NX + 1], cross[NU + 1];  // (state block) F + cross terms; the input rows of what is left
+#pragma GCC unroll 8
+    for (int i = 0; i < nx; ++i) {
+      R v = only(qr[i], nx, nz);
+#pragma GCC unroll 8
+      for (int k = 0; k < nx; ++k) v += q[i * ld + k] * Fr[k];
+      y[i] = v;
+    }
+#pragma GCC unroll 8
+    for (int a = 0; a < nu; ++a) {
+      R v{};
+#pragma GCC unroll 8
+      for (int k = 0; k < nx; ++k) v += F[k * ld + nx + a] * y[k] + q[(nx + a) * ld + k] * Fr[k];
+      for (int b = 0; b <= a; ++b) d[a * nu + b] = q[(nx + a) * ld + nx + b] + v[nx + b];
+      cross[a] = v;
+    }
+    factor_inputs(d);
+    if (st.parent < 0) return;
+#pragma GCC unroll 8
+    for (int a = 1; a < nu; ++a)
+      for (int b = 0; b < a; ++b) cross[a] -= d[a * nu + b] * cross[b];
+    R* P = reinterpret_cast<R*>(stage_[st.parent].P);
+    T* scaled = st.gain;  // first L^-1 of the cross block, to read its entries; then the gain
+#pragma GCC unroll 8
+    for (int a = 0; a < nu; ++a) reinterpret_cast<R*>(scaled)[a] = cross[a] * d[a * nu + a];
+#pragma GCC unroll 8
+    for (int i = 0; i < nx; ++i) {
+      R v{};
+#pragma GCC unroll 8
+      for (int k = 0; k < nx; ++k) v += F[k * ld + i] * y[k];
+#pragma GCC unroll 8
+      for (int a = 0; a < nu; ++a) v -= scaled[a * ld + i] * cross[a];
+      v = only(v, 0, nx);
+      P[i] = st.adds ? P[i] + v : v;
+    }
+    R* gain = reinterpret_cast<R*>(st.gain);
+    for (int a = nu - 1; a >= 0; --a) {
+      R v = gain[a];
+      for (int b = a + 1; b < nu; ++b) v -= d[b * nu + a] * gain[b];
+      gain[a] = v;
+    }
+  }
+
   // Linear term of the step: gradient of the stage in z -> feedforward k and the parent's p.
   void backward_stage(Stage& st, const T* __restrict gradient) {
     const int nx = this->nx(), nu = this->nu();
     const T* __restrict F = st.F;
-    const T* __restrict d = st.ldl;
-    T px[NX ? NX : 1], hu[NX ? NU : 1];
+    T px[kVector], hu[NX ? NU : 1];
     T* __restrict p = NX ? px : scratch_y_;
     T* __restrict h = NX ? hu : scratch_y_ + nx;
-    T* __restrict k = st.k;
     for (int i = 0; i < nx; ++i) p[i] = st.leaf ? gradient[i] : gradient[i] + st.p[i];
-    T carried[NX && W == 1 ? NX + NU : 1];
-    if constexpr (W == 1 && NX > 0) {  // one row of F fills a register: all columns at once
-      for (int j = 0; j < NX + NU; ++j) carried[j] = j < nx ? 0 : gradient[j];
-      for (int i = 0; i < nx; ++i)
-        for (int j = 0; j < NX + NU; ++j) carried[j] += F[i * (NX + NU) + j] * p[i];
+    if constexpr (kRows) {
+      const R* Fr = reinterpret_cast<const R*>(F);
+      R v = only(load_row<R>(gradient), NX, NX + NU);
+#pragma GCC unroll 8
+      for (int i = 0; i < NX; ++i) v += p[i] * Fr[i];
+      for (int a = 0; a < NU; ++a) h[a] = v[NX + a];
+      solve_inputs(st, h);
+      if (st.parent < 0) return;
+      const R* gain = reinterpret_cast<const R*>(st.gain);
+      for (int a = 0; a < NU; ++a) v -= h[a] * gain[a];
+      R* up = reinterpret_cast<R*>(stage_[st.parent].p);
+      *up = st.adds ? *up + v : v;
+    } else {
+      for (int a = 0; a < nu; ++a) h[a] = column_dot(F, nx + a, p, 1, gradient[nx + a]);
+      solve_inputs(st, h);
+      if (st.parent < 0) return;
+      T* __restrict up = stage_[st.parent].p;
+      for (int j = 0; j < nx; ++j) {
+        T v = column_dot(F, j, p, 1, st.adds ? up[j] : T{});
+        for (int a = 0; a < nu; ++a) v -= st.gain[a * nx + j] * h[a];
+        up[j] = v;
+      }
     }
-    for (int a = 0; a < nu; ++a)
-      h[a] = W == 1 && NX ? carried[nx + a] : column_dot(F, nx + a, p, 1, gradient[nx + a]);
+  }
+  // k = (input block)^-1 h.
+  DD_INLINE void solve_inputs(Stage& st, const T* __restrict h) const {
+    const int nu = this->nu();
+    const T* __restrict d = st.ldl;
+    T* __restrict k = st.k;
     for (int a = 0; a < nu; ++a) {
       T v = h[a];
       for (int b = 0; b < a; ++b) v -= d[a * nu + b] * k[b];
@@ -167,14 +285,6 @@ class StageNewton : public StageData<W, NX, NU> {
       T v = k[a] * d[a * nu + a];
       for (int b = a + 1; b < nu; ++b) v -= d[b * nu + a] * k[b];
       k[a] = v;
-    }
-    if (st.parent < 0) return;
-    T* __restrict up = stage_[st.parent].p;
-    for (int j = 0; j < nx; ++j) {
-      T v = st.adds ? up[j] : T{};
-      v = W == 1 && NX ? v + carried[j] : column_dot(F, j, p, 1, v);
-      for (int a = 0; a < nu; ++a) v -= st.gain[a * nx + j] * h[a];
-      up[j] = v;
     }
   }
 
@@ -186,7 +296,7 @@ class StageNewton : public StageData<W, NX, NU> {
     for (int a = 0; a < nu; ++a) {
       T v = -st.k[a];
       if (past)
-        for (int i = 0; i < nx; ++i) v -= st.gain[a * nx + i] * past[i];
+        for (int i = 0; i < nx; ++i) v -= st.gain[a * this->row_x() + i] * past[i];
       dz[nx + a] = v;
     }
     for (int i = 0; i < nx; ++i) dz[i] = row_dot(st.F, i, past, dz, T{});
@@ -199,17 +309,22 @@ class StageNewton : public StageData<W, NX, NU> {
     for (int r = 0; r < st.rows; ++r) {
       const Row& row = st.row[r];
       T v{};
-      for (int j = 0; j < row.entries; ++j) v += row.value[j] * values[row.column[j]];
+      for (int e = 0; e < row.entries; ++e) v += this->entry(row, e) * values[row.column[e]];
       values[nz + r] = v;
     }
   }
-  // Pull a number per row back onto z.
+  // Pull a number per row back onto z. Both are at least a register long where rows fill registers.
   void pull_rows(const Stage& st, const T* __restrict per_limit, T* __restrict gradient) const {
     const int nz = this->nz();
-    for (int r = 0; r < st.rows; ++r) {
-      const Row& row = st.row[r];
-      const T v = per_limit[nz + r];
-      for (int j = 0; j < row.entries; ++j) gradient[row.column[j]] += row.value[j] * v;
+    if constexpr (kRows) {
+      R v = load_row<R>(gradient);
+      for (int r = 0; r < st.rows; ++r) v += per_limit[nz + r] * *reinterpret_cast<const R*>(st.row[r].value);
+      memcpy(gradient, &v, sizeof(R));
+    } else {
+      for (int r = 0; r < st.rows; ++r) {
+        const Row& row = st.row[r];
+        for (int e = 0; e < row.entries; ++e) gradient[row.column[e]] += row.value[e] * per_limit[nz + r];
+      }
     }
   }
   void cost_gradient(Stage& st) const {
@@ -219,31 +334,10 @@ class StageNewton : public StageData<W, NX, NU> {
       if (st.diagonal)
         v += st.H[i] * st.val[i];
       else
-        for (int j = 0; j < nz; ++j) v += st.H[i * nz + j] * st.val[j];
+        for (int j = 0; j < nz; ++j) v += st.H[i * this->row_z() + j] * st.val[j];
       st.hz[i] = v;
     }
   }
-  // Of a stage in z: cost, weights of its limits, cost-to-go of its children.
-  void hessian(const Stage& st, const T* __restrict weight, T* __restrict q) const {
-    const int nx = this->nx(), nz = this->nz();
-    if (st.diagonal)
-      for (int i = 0; i < nz * nz; ++i) q[i] = T{};
-    else
-      for (int i = 0; i < nz * nz; ++i) q[i] = st.H[i];
-    if (!st.leaf)
-      for (int i = 0; i < nx; ++i)
-        for (int j = 0; j < nx; ++j) q[i * nz + j] = st.diagonal ? st.P[i * nx + j] : q[i * nz + j] + st.P[i * nx + j];
-    for (int i = 0; i < nz; ++i) q[i * nz + i] += st.diagonal ? st.H[i] + weight[i] : weight[i];
-    for (int r = 0; r < st.rows; ++r) {
-      const Row& row = st.row[r];
-      for (int i = 0; i < row.entries; ++i) {
-        const T scaled = weight[nz + r] * row.value[i];
-        T* to = q + row.column[i] * nz;
-        for (int j = 0; j < row.entries; ++j) to[row.column[j]] += scaled * row.value[j];
-      }
-    }
-  }
-
   // Adjoint recursion: the costate of a stage from its children's; raises `worst` to the input gradient left.
   void costate_stage(Stage& st, const T* __restrict gradient, T& worst) {
     const int nx = this->nx(), nz = this->nz();
