@@ -29,7 +29,7 @@ NEAR = 8.0
 STILL = 0.5
 """Where ego has driven less than this (m), staying is allowed, whoever comes close."""
 WIDE = 12
-"""m to either side of a piece's middle within which the map is looked at, to see whether the piece matters beside it."""
+"""m to either side of a piece's middle within which the map is looked at, to see whether the piece matters there."""
 BESIDE = 0.3
 """m, beyond the circle's own reach: how far ahead and behind an agent still counts as beside it."""
 

@@ -65,16 +65,20 @@ class _StageDynamics(torch.autograd.Function):
         stages[:, :, 2, 2] = 1.0
         stages[:, :, 2, 3] = grid.stage_dt.numpy()
         into = stages.transpose(2, 3, 1, 0)[:2]
+        kept = []
         for block in _blocks(count):
-            _fine_steps(_model([x[block] for x in arrays], grid), steps[..., block], grid)
-            for series, (first, number, _) in zip(_products(steps[..., block], grid), grid.groups):
+            model = _model([x[block] for x in arrays], grid)
+            _fine_steps(model, steps[..., block], grid)
+            products = _products(steps[..., block], grid)
+            kept.append((model, products))
+            for series, (first, number, _) in zip(products, grid.groups):
                 into[:, :, first : first + number, block] = series[-1][:, :, 0]
                 skip = max(2 * nodes - grid.stages - first, 0)
                 own = slice(first + skip + grid.stages - nodes, first + number + grid.stages - nodes)
                 into[:, :, own, block] = series[-1][:, :, 1, skip:]
         if ctx is not None:
             ctx.save_for_backward(*inputs)
-            ctx.grid, ctx.steps = grid, steps
+            ctx.grid, ctx.steps, ctx.kept = grid, steps, kept
         return torch.from_numpy(stages), torch.from_numpy(steps)
 
     @staticmethod
@@ -85,15 +89,14 @@ class _StageDynamics(torch.autograd.Function):
         g_stages, g_steps = (grad_stages.numpy().transpose(2, 3, 1, 0)[:2], grad_steps.numpy())
         nodes = len(grid.node)
         shared = 2 * nodes - grid.stages
-        for block in _blocks(len(arrays[0])):
+        for block, (model, products) in zip(_blocks(len(arrays[0])), ctx.kept):
             at = np.ascontiguousarray(g_stages[..., block])
             whole = np.zeros((2, 5, 2, nodes, at.shape[-1]))
             whole[:, :, 0] = at[:, :, :nodes]
             whole[:, :, 1, shared:] = at[:, :, nodes:]
             g = g_steps[..., block].copy()
-            _products_backward(steps[..., block], whole, g, grid)
-            inputs = [x[block] for x in arrays]
-            _fine_steps_backward(inputs, _model(inputs, grid), g, [x[block] for x in grads], grid)
+            _products_backward(steps[..., block], products, whole, g, grid)
+            _fine_steps_backward(arrays[0][block], model, g, [x[block] for x in grads], grid)
         return (None, *map(torch.from_numpy, grads))
 
 
@@ -209,7 +212,7 @@ def _fine_steps(model: tuple[Array, ...], out: Array, grid: Grid) -> None:
     out[1, 3] += h * hv * half
 
 
-def _fine_steps_backward(inputs: list[Array], model: tuple[Array, ...], g: Array, out: list[Array], grid: Grid) -> None:
+def _fine_steps_backward(v: Array, model: tuple[Array, ...], g: Array, out: list[Array], grid: Grid) -> None:
     """From the gradient g of the steps to that of the inputs, written to out. g is used up.
 
     In torch, which adds a product in place.
@@ -243,7 +246,7 @@ def _fine_steps_backward(inputs: list[Array], model: tuple[Array, ...], g: Array
     d_level = _sum((d_level_d, bend_inverse)).sub_(d_bias)
     d_sin = d_slip.addcmul(d_level_psi, inverse, value=-1)
     d_cos = _sum((d_a, hv), (d_level, inverse)).addcmul_(d_slip, psi, value=-1)
-    level.mul_(d_level_d)  # from here on: what level_d brings
+    level = level * d_level_d  # from here on: what level_d brings
     d_room = _sum((level, bend), (d_level, cos)).addcmul_(d_level_psi, sin, value=-1).mul_(inverse).mul_(inverse)
     d_room.masked_fill_(inverse >= 1 / SHARPEST, 0.0)
     d_bend = _sum((level, inverse), (d_room, d)).addcmul_(d_turn, hv, value=-1)
@@ -256,7 +259,7 @@ def _fine_steps_backward(inputs: list[Array], model: tuple[Array, ...], g: Array
     of_hv, out[3][...], of_d, of_psi = (np.ascontiguousarray(x) for x in reordered)
     np.multiply(of_hv, -(h**2) / 2, out=out[1])
     np.multiply(of_hv, h**3 / 6, out=out[2])
-    np.multiply(of_hv, h * (inputs[0] >= 0), out=out[0])
+    np.multiply(of_hv, h * (v >= 0), out=out[0])
     for mean, values, start in ((of_d, out[4], out[6]), (of_psi, out[5], out[7])):
         mean *= 0.5
         values[...] = mean
@@ -289,9 +292,9 @@ def _products(steps: Array, grid: Grid) -> list[list[Array]]:
     return out
 
 
-def _products_backward(steps: Array, whole: Array, g: Array, grid: Grid) -> None:
+def _products_backward(steps: Array, products: list[list[Array]], whole: Array, g: Array, grid: Grid) -> None:
     """Adds to g, the gradient of the steps, what the gradient of the last products ``[2, 5, 2, N, r]`` brings."""
-    runs = zip(_groups(steps, grid), _groups(g, grid), _products(steps, grid), grid.groups)
+    runs = zip(_groups(steps, grid), _groups(g, grid), products, grid.groups)
     for step, g_step, totals, (first, number, length) in runs:
         due = whole[:, :, :, first : first + number]
         for j in range(length - 1, 0, -1):
