@@ -13,11 +13,16 @@ up to 6 s later. Per group of road users:
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# As a script, the folder of this file comes first, and planner.py in it would hide the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import argparse
 import json
 import time as clock
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 

@@ -10,9 +10,14 @@ trajectory, and the verdict.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# As a script, the folder of this file comes first, and planner.py in it would hide the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -14,25 +14,28 @@ Counted:
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# As a script, the folder of this file comes first, and planner.py in it would hide the package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
+
 import argparse
 import json
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.optimize import linprog
+from stage_problems import TREES, batch_of, emptied, random_program
 
 from planner.qp.backends import clarabel_backend
 from planner.qp.condense import Condensed, condense
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution
 from planner.qp.solver import SolveOptions, choose_kernel, solve
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from stage_problems import TREES, batch_of, emptied, random_program
 
 FAMILIES: dict[str, dict[str, object]] = {
     "chain": {},
