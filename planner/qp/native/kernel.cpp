@@ -14,15 +14,17 @@ int run(const Job& job, const BlockQueue& queue) {
   return 0;
 }
 
-// Sizes that occur often are compiled in; <0, 0> reads them at run time.
+// Sizes that occur often are compiled in, save where the CPU is old anyway; <0, 0> reads them at run time.
 template <template <int, int, int> class Solver, int W>
 int run_sized(const Job& job, const BlockQueue& queue) {
+#if !defined(DD_X86) || DD_WIDTH > 2
   const int64_t nx = job.problem->states, nu = job.problem->inputs;
   if (nx == 3 && nu == 1) return run<Solver<W, 3, 1>, W>(job, queue);
   if (nx == 3 && nu == 2) return run<Solver<W, 3, 2>, W>(job, queue);
   if (nx == 6 && nu == 2) return run<Solver<W, 6, 2>, W>(job, queue);
   if (nx == 4 && nu == 2) return run<Solver<W, 4, 2>, W>(job, queue);
   if (nx == 2 && nu == 1) return run<Solver<W, 2, 1>, W>(job, queue);
+#endif
   return run<Solver<W, 0, 0>, W>(job, queue);
 }
 

@@ -72,7 +72,7 @@ DD_INLINE bool any(const M& mask) {
 
 // out[i] = (lane[0][i], lane[1][i], ...) for i < n.
 DD_INLINE void interleave(double* out, const double* const* lane, int64_t from, int n) {
-  memcpy(out, lane[0] + from, sizeof(double) * n);
+  if (n > 0) memcpy(out, lane[0] + from, sizeof(double) * n);
 }
 template <class V>
 DD_INLINE V load_row(const double* from) {

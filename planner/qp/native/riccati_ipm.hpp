@@ -23,7 +23,8 @@ constexpr double kSmoothingError = 1e-7;  // of a product on the central path, r
 constexpr double kUnitShare = 0.3;        // slacks start at this share of the largest violation + the mean distance
 constexpr double kLeastUnit = 1e-9;
 constexpr double kLeastGradient = 1e-3;   // where the cost is flat at the start: this share of curvature x slack
-constexpr double kWarmProduct = 1e-3;     // products that a warm start begins with, in the problem's scale
+constexpr double kStartProduct = 2;        // products that a cold start begins with, in the problem's scale
+constexpr double kWarmProduct = 1e-2;     // and a warm one
 constexpr double kMostDual = 1e6;         // of a start's multipliers, in the problem's scale
 constexpr double kStalled = 100;          // x tolerance: a violation above this that does not fall
 constexpr double kExploding = 1e4;        // mean multiplier, in the problem's scale; together the sign of an empty problem
@@ -150,7 +151,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
   }
 
   void begin_cold() {
-    const T goal = larger(product_unit_, broadcast(job_.options->smoothing));
+    const T goal = larger(kStartProduct * product_unit_, broadcast(job_.options->smoothing));
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       Sides& sd = st.sides;
