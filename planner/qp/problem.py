@@ -171,7 +171,8 @@ def certify(
 
     Returns primal ``[B]`` (largest violation of dynamics, bound or row, soft rows less their paid excess, in the
     row's unit), dual ``[B]`` (largest entry of the stationarity residual over 1 + the largest entry of its terms,
-    negative multipliers and such at infinite bounds included) and gap ``[B]`` (largest multiplier x slack, over 1 + |cost|).
+    negative multipliers and such at infinite bounds included) and gap ``[B]`` (largest multiplier x slack, over
+    1 + |cost|).
     """
     p = problem.with_tensors([t.detach().double() for t in problem.tensors()])
     z, dual_lower, dual_upper, costate = (t.detach().double() for t in (z, dual_lower, dual_upper, costate))
