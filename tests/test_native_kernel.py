@@ -1,102 +1,25 @@
-"""The compiled kernel: exact against another solver, the same however it is called, harmless to the process."""
+"""The compiled kernel: exact against another solver, and the same however it is called."""
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
-import sys
-import threading
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_trees import by_clarabel, member, random_program
 from torch import Tensor
 
 from planner.qp import native
-from planner.qp.backends import clarabel_backend
 from planner.qp.kernel import KernelOptions, KernelSolution, Outcome
-from planner.qp.native import Level, NativeKernel, build
-from planner.qp.problem import StageProgram, certify
+from planner.qp.native import Level, NativeKernel
+from planner.qp.problem import certify
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=native.why_not())
 
-INF = float("inf")
 TIGHT = KernelOptions(tolerance=1e-12)
 LEVELS = [level for level in Level if native.available() and level <= native.best_level()]
-
-
-def random_program(
-    seed: int, batch: int = 3, stages: int = 8, nx: int = 3, nu: int = 1, rows: int = 3, equations: bool = True
-) -> StageProgram:
-    """A random tree with soft rows, infinite sides and equations; wide enough to be feasible nearly always."""
-    g = torch.Generator().manual_seed(seed)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=g, dtype=torch.float64)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=g, dtype=torch.float64)
-
-    nz = nx + nu
-    parent = tuple(-1 if t == 0 or uniform(1) < 0.05 else int(uniform(1) ** 0.3 * t) for t in range(stages))
-    H = normal(batch, stages, nz, nz) * (uniform(batch, 1, nz, 1) < 0.7)
-    H = 0.3 * H.mT @ H
-    H[..., range(nx, nz), range(nx, nz)] += 0.1 + uniform(batch, stages, nu)
-    z_lower, z_upper = -1.5 - 3 * uniform(batch, stages, nz), 1.5 + 3 * uniform(batch, stages, nz)
-    z_lower[uniform(batch, stages, nz) < 0.4] = -INF
-    z_upper[uniform(batch, stages, nz) < 0.4] = INF
-    lower, upper = -0.6 - 3 * uniform(batch, stages, rows), 0.6 + 3 * uniform(batch, stages, rows)
-    lower[uniform(batch, stages, rows) < 0.5] = -INF
-    upper[uniform(batch, stages, rows) < 0.5] = INF
-    soft = uniform(batch, stages, rows) < 0.5
-    if equations:
-        met = (uniform(batch, stages, rows) < 0.1) & soft
-        lower[met] = upper[met] = 0.3
-        fixed = uniform(batch, stages, nz) < 0.04
-        fixed[..., :nx] = False
-        z_lower[fixed] = z_upper[fixed] = 0.2
-    return StageProgram(
-        parent, 0.5 * normal(batch, nx), torch.eye(nx, dtype=torch.float64) + 0.3 * normal(batch, stages, nx, nx),
-        normal(batch, stages, nx, nu), 0.1 * normal(batch, stages, nx), H, 3 * normal(batch, stages, nz),
-        z_lower, z_upper, normal(batch, stages, rows, nz) * (uniform(batch, stages, rows, nz) < 0.6), lower, upper,
-        torch.where(soft, 10 ** (3 * uniform(batch, stages, rows) - 2), 0.0),
-    ).validate()  # fmt: skip
-
-
-def member(p: StageProgram, b: int) -> StageProgram:
-    return p.with_tensors([t[b : b + 1] for t in p.tensors()])
-
-
-def by_clarabel(p: StageProgram, b: int) -> Tensor | None:
-    """``[N, nz]``: the program in its inputs and one excess per side of a soft row, solved as one dense program."""
-    _, n, nx, nu, _ = p.size
-    map_z, at_zero = torch.zeros(n, nx + nu, n * nu, dtype=torch.float64), torch.zeros(n, nx + nu, dtype=torch.float64)
-    for t, past in enumerate(p.parent):
-        before = map_z[past, :nx] if past >= 0 else torch.zeros(nx, n * nu, dtype=torch.float64)
-        map_z[t, :nx] = p.A[b, t] @ before
-        map_z[t, :nx, t * nu : (t + 1) * nu] += p.B[b, t]
-        map_z[t, nx:, t * nu : (t + 1) * nu] = torch.eye(nu, dtype=torch.float64)
-        at_zero[t, :nx] = p.A[b, t] @ (at_zero[past, :nx] if past >= 0 else p.x0[b]) + p.c[b, t]
-    H = (map_z.mT @ p.H[b] @ map_z).sum(0)
-    g = torch.einsum("tij,ti->j", map_z, (p.H[b] @ at_zero[..., None])[..., 0] + p.g[b])
-    matrix = torch.cat([map_z, p.C[b] @ map_z], 1).flatten(0, 1)
-    offset = torch.cat([at_zero, (p.C[b] @ at_zero[..., None])[..., 0]], 1).flatten()
-    lower, upper, compliance = (limit[b].flatten() for limit in p.limits())
-    keep = torch.isfinite(lower) | torch.isfinite(upper)
-    matrix, lower, upper, compliance = matrix[keep], (lower - offset)[keep], (upper - offset)[keep], compliance[keep]
-    soft = torch.eye(len(lower), dtype=torch.float64)[:, compliance > 0]
-    price = torch.diag(1 / compliance[compliance > 0])
-    zero, free = torch.zeros(2 * soft.shape[1], dtype=torch.float64), torch.full((n * nu,), INF, dtype=torch.float64)
-    data = (
-        torch.block_diag(H, price, price), torch.cat([g, zero]), torch.cat([matrix, -soft, soft], 1), lower, upper,
-        torch.cat([-free, zero]), torch.cat([free, zero + INF]),
-    )  # fmt: skip
-    outcome, x, _, _ = clarabel_backend(*(d.numpy() for d in data))
-    return map_z @ torch.from_numpy(x[: n * nu]) + at_zero if outcome == "solved" else None
 
 
 @pytest.mark.parametrize(
@@ -333,87 +256,3 @@ def test_an_equation_passes_its_gradient_on() -> None:
     nz = p.g.shape[-1]
     total = a.dlower[b, t, nz + row] + a.dupper[b, t, nz + row]
     assert total == pytest.approx(((up - down) / 2e-5).item(), rel=1e-5, abs=1e-6)
-
-
-def test_two_python_threads_at_once() -> None:
-    programs = [random_program(seed, batch=40) for seed in (1, 2)]
-    alone = [NativeKernel().solve(p, None, KernelOptions()).z for p in programs]
-    wrong: list[int] = []
-
-    def work(i: int) -> None:
-        for _ in range(20):
-            if not torch.equal(NativeKernel().solve(programs[i], None, KernelOptions(threads=2)).z, alone[i]):
-                wrong.append(i)
-
-    workers = [threading.Thread(target=work, args=(i % 2,)) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
-
-
-def test_after_fork() -> None:
-    code = """
-import os, torch
-from test_native_kernel import random_program
-from planner.qp.kernel import KernelOptions
-from planner.qp.native import NativeKernel
-p = random_program(1, batch=33)
-z = NativeKernel().solve(p, None, KernelOptions(threads=2)).z
-child = os.fork()
-same = torch.equal(NativeKernel().solve(p, None, KernelOptions(threads=2)).z, z)
-if child == 0:
-    os._exit(0 if same else 1)
-assert same and os.waitpid(child, 0)[1] == 0
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=os.path.dirname(__file__), check=True, timeout=120)
-
-
-def test_memory_does_not_grow() -> None:
-    p = random_program(1, batch=2, stages=4)
-    kernel, options = NativeKernel(), KernelOptions(threads=1)
-
-    def run(times: int) -> int:
-        for _ in range(times):
-            found = kernel.solve(p, None, options)
-            kernel.adjoint(p, found, found.z, options)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-    before = run(500)
-    assert run(10_000) - before < 2_000  # kB
-
-
-def test_denormal_numbers_survive() -> None:
-    p = random_program(1)
-    NativeKernel().solve(p, None, KernelOptions())
-    tiny = np.array([5e-324, 1e-310])
-    assert (tiny * 1.0 > 0).all()
-    assert (torch.from_numpy(tiny) + 0.0 > 0).all()
-
-
-def test_without_a_compiler_the_build_says_so(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("CXX", "/no/such/compiler")
-    with pytest.raises(build.BuildError, match="no C\\+\\+ compiler"):
-        build.build(tmp_path / build.LIBRARY)
-    assert list(tmp_path.iterdir()) == []
-    assert build.LIBRARY == native.LIBRARY
-
-
-def test_a_failed_compilation_shows_the_compilers_words(monkeypatch, tmp_path) -> None:
-    compiler = tmp_path / "broken-c++"
-    compiler.write_text("#!/bin/sh\necho cannot compile this >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    with pytest.raises(build.BuildError, match="cannot compile this"):
-        build.build(tmp_path / build.LIBRARY)
-
-
-@pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
-def test_a_program_without_python_can_call_it(tmp_path) -> None:
-    source = os.path.join(os.path.dirname(__file__), "native_example.cpp")
-    program, folder = tmp_path / "example", build.FOLDER
-    command = [*build.compiler(), "-std=c++17", source, f"-I{folder}", str(folder / build.LIBRARY), "-o", str(program)]
-    subprocess.run([*command, f"-Wl,-rpath,{folder}"], check=True, capture_output=True, timeout=120)
-    done = subprocess.run([str(program)], check=True, capture_output=True, text=True, timeout=60)
-    assert "converged" in done.stdout

@@ -5,7 +5,8 @@
 // e = sign (b - v) + r l  Newton's step is
 //     dl = inv (l (sign dv - e) + tau),   ds = e - s - sign dv + r dl,   weight in the Hessian  w = l inv,
 // and for the predictor (tau = 0) both relative changes follow from one number, rho = dl / l = inv (sign dv - e),
-// ds / s = -1 - rho. Limits whose two sides meet are equations, kept by a proximal method of multipliers.
+// ds / s = -1 - rho. A proximal term on dl adds a little to r in these steps only: weights stay bounded, the recursion
+// stays accurate, the solution stays the same. Limits whose two sides meet are equations, kept by that term alone.
 // The dynamics hold at all times: states are rolled out from the inputs.
 #pragma once
 
@@ -16,18 +17,19 @@
 namespace {
 
 constexpr double kToBoundary = 0.999;     // share of the step to the boundary that is taken
-constexpr double kUsefulStep = 0.03;       // predictor steps shorter than this say nothing of second order
+constexpr double kUsefulStep = 0.03;      // predictor steps shorter than this say nothing of second order
 constexpr double kProximal = 1e-9;        // compliance of a proximal term on every multiplier, in the problem's scale
 constexpr double kLeastProduct = 0.1;     // products aim no lower than this share of the tolerance
 constexpr double kSmoothingError = 1e-7;  // of a product on the central path, relative
 constexpr double kUnitShare = 0.3;        // slacks start at this share of the largest violation + the mean distance
 constexpr double kLeastUnit = 1e-9;
-constexpr double kLeastGradient = 1e-3;   // where the cost is flat at the start: this share of curvature x slack
-constexpr double kStartProduct = 2;        // products that a cold start begins with, in the problem's scale
-constexpr double kWarmProduct = 1e-2;     // and a warm one
-constexpr double kMostDual = 1e6;         // of a start's multipliers, in the problem's scale
-constexpr double kStalled = 100;          // x tolerance: a violation above this that does not fall
-constexpr double kExploding = 1e4;        // mean multiplier, in the problem's scale; together the sign of an empty problem
+constexpr double kLeastGradient = 1e-3;  // where the cost is flat at the start: this share of curvature x slack
+constexpr double kStartProduct = 2;      // products that a cold start begins with, in the problem's scale
+constexpr double kWarmProduct = 1e-2;    // and a warm one
+constexpr double kMostDual = 1e6;        // of a start's multipliers, in the problem's scale
+constexpr double kStalled = 100;         // x tolerance: a violation above this that does not fall
+constexpr double kExploding = 1e4;       // mean multiplier, in the problem's scale; together the sign of an empty problem
+constexpr int kMisses = 4;
 
 inline double clock_now() {
   timespec t;
@@ -65,7 +67,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
   // Solve members first .. first + count - 1; 1 <= count <= W.
   void solve(int64_t first, int count) {
     this->load(first, count);
-    for (int w = 0; w < W; ++w) lane_[w] = Lane{this->crossed_[w] ? DD_DIVERGING : kRunning, false, 0, 0, 0, 0, 1, 0, {}};
+    for (int w = 0; w < W; ++w) lane_[w] = Lane{this->crossed_[w] ? DD_DIVERGING : kRunning, false, 0, 0, 0, 0, 1, 0, {}, 0, INFINITY};
     begin();
     iterate();
     store(count);
@@ -78,6 +80,8 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     bool resting;  // believed to have arrived; not yet measured
     int iterations;
     double mu, primal, dual, scale, worst, kept_primal[4];
+    int misses;  // measurements in a row that found it no better
+    double best_error;
   };
   struct Totals {
     T product{}, primal{}, dual_sum{};
@@ -196,6 +200,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
   template <class V>
   static DD_INLINE V taken(const T& alpha, const V& step) {
     if constexpr (W == 1) {
+      if (alpha == 0) return V{};
       return alpha * step;
     } else {
       return alpha > 0 ? alpha * step : V{};
@@ -457,9 +462,17 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
           if (lane.outcome >= 0) continue;
           if (good(w)) {
             lane.outcome = DD_CONVERGED;
-          } else {
-            lane.resting = false, all_done = false;
+            continue;
           }
+          // Rounding may keep an ill-conditioned member from the tolerance for good.
+          const double error = larger(lane.primal, lane.dual / lane.scale);
+          lane.misses = error < 0.5 * lane.best_error ? 0 : lane.misses + 1;
+          lane.best_error = smaller(lane.best_error, error);
+          if (lane.misses >= kMisses) {
+            lane.outcome = DD_NUMERICAL;
+            continue;
+          }
+          lane.resting = false, all_done = false;
         }
         if (all_done) return;
       }
