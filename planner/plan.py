@@ -205,9 +205,10 @@ def solve_candidates(
     grid = make_grid(config.horizon)
     scene = candidates.scene
     rows, here = path.rows(scene), start.rows(scene)
-    weights = cost_weights(scenes, config)[scene]
+    weights = cost_weights(scenes, config)
+    weights = weights[scene] if weights.ndim == 2 else weights
     follow = None if tracking is None else of_candidates(tracking, scene, candidates.hold)
-    beside = follow and beside_own_speed(follow, weights, candidates.bounds)
+    beside = follow and beside_own_speed(follow, weights.expand(len(scene), -1), candidates.bounds)
     ego = torch.stack([scenes.ego.x, scenes.ego.y, scenes.ego.yaw, start.v, start.a, start.kappa], -1)[scene]
     rho = None  # straight along the path: as far along it as driven
     about = lateral.LateralState(*torch.zeros(3, len(scene), 2, len(grid.time), dtype=torch.float64))
@@ -222,11 +223,14 @@ def solve_candidates(
 
     corridor = make_corridor(candidates, manoeuvres, obstacles, surface, start, vehicle, config)
     for number in range(config.solver.passes):
-        along = longitudinal.build_longitudinal(candidates.bounds, here, rho, weights, config, beside)
+        if rho is None or candidates.bounds.safe is not None:
+            along = longitudinal.build_longitudinal(candidates.bounds, here, rho, weights, config, beside)
+        else:
+            along = longitudinal.with_progress(along, rho, config)
         motion = longitudinal.longitudinal_motion(solve(along), here, rho, config)
         bounds = corridor.bounds(motion)
         bend = rows.evaluate(motion.s - motion.v * grid.step / 2)[2]
-        aside = follow and beside_own_offset(follow, weights, bounds)
+        aside = follow and beside_own_offset(follow, weights.expand(len(scene), -1), bounds)
         across = lateral.build_lateral(bounds, motion, bend, about, here, weights, config, vehicle, aside)
         state = lateral.lateral_state(solve(across.problem), across)
         driven = integrate(motion, state.kappa, ego, grid.step)
@@ -248,12 +252,12 @@ def solve_candidates(
 
 
 def cost_weights(scenes: VectorScene, config: PlannerConfig) -> Tensor:
-    """``[S, W]``: configured weights in the order of CostWeights, times the learned factors of the proposal."""
+    """Configured weights in the order of CostWeights: ``[W]``, or ``[S, W]`` with the learned factors of a proposal."""
     w = config.weights
     base = torch.tensor(
         [w.speed, w.acceleration, w.jerk, w.gap, w.offset, w.heading, w.curvature, w.curvature_rate],
         dtype=torch.float64,
-    ).expand(*scenes.batch_shape, -1)
+    )
     proposal = scenes.proposal
     return base if proposal is None or proposal.cost_weight is None else base * proposal.cost_weight
 
