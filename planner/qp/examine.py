@@ -40,7 +40,7 @@ class Examination:
 
     def run(self, depth: int) -> None:
         """depth 0: only say what is known; 1: proof of emptiness; 2: then further attempts, from the least violation
-        and in other units; 3: at last the torch kernel's second opinion on the compiled one (slow, and hardly ever needed).
+        and in other units; 3: at last the torch kernel's second opinion on the compiled one (slow, rarely needed).
         """
         if depth >= 1:
             self._prove(scaled=False)
