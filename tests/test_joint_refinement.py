@@ -47,7 +47,7 @@ def swerve(v: float, x: float) -> Case:
     ego = torch.stack([scenes.ego.x, scenes.ego.y, scenes.ego.yaw, start.v, start.a, start.kappa], -1)
     return Case(
         found.scene[left], found.manoeuvre[left], rows_of(found.bounds, left), start, path, manoeuvres, obstacles,
-        surface, cost_weights(scenes, CONFIG)[0], ego,
+        surface, cost_weights(scenes, CONFIG), ego,
     )  # fmt: skip
 
 
