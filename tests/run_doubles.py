@@ -33,7 +33,7 @@ def quick_work(task: Task, progress: Callable[[float], None], *, config: RunConf
     if name.startswith("full"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run_dir / "traces"))
     if name.startswith("slow"):
-        time.sleep(1.5)
+        time.sleep(0.4)
     path = run_dir / trace_path(task.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     cycle_ms = np.arange(STEPS, dtype=float)
