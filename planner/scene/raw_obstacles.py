@@ -41,7 +41,7 @@ class RawObstacles(TensorData):
     sight (m): free range per azimuth sector, from the ego frame's origin to the nearest return above the ground or to
     the range up to which the sensor was seen to reach the ground. ``K`` sectors of equal width, counter-clockwise, the
     first *centred* on straight ahead. sight_valid: the sector was measured; where False, nothing is known about it.
-    time_us: time of the measurement, microseconds. Where the status is not OK, the obstacles are the last known ones and
+    time_us: time of the measurement, microseconds. Where the status is not OK, obstacles are the last known ones and
     `sight` says nothing, so no sector is valid: what was free is not known to be free any more.
     status, reason: see `RawStatus`; in a batch tuples where they differ.
     """
