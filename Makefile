@@ -8,7 +8,7 @@ OUT ?= runs/demo
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := nuscenes,report,reference,dev
-SOLVER := planner/qp/native
+NATIVE := planner/qp/native planner/compiled
 COMPILED := $(VENV)/.compiled
 
 .DEFAULT_GOAL := help
@@ -26,9 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0" -e ".[$(EXTRAS)]"
 	@touch $@
 
-# Without a C++ compiler the solver's torch version is used; `make doctor` says so.
-$(COMPILED): $(STAMP) $(wildcard $(SOLVER)/*.cpp $(SOLVER)/*.hpp $(SOLVER)/*.h) $(SOLVER)/build.py
-	@$(BIN)/python $(SOLVER)/build.py || true
+# Without a C++ compiler the Python versions are used; `make doctor` says so.
+$(COMPILED): $(STAMP) $(foreach d,$(NATIVE),$(wildcard $(d)/*.cpp $(d)/*.hpp $(d)/*.h)) planner/build_native.py
+	@$(BIN)/python planner/build_native.py || true
 	@touch $@
 
 demo: install  ## drive generated towns closed-loop, print the table, write a report (under 3 minutes once installed)
@@ -63,5 +63,5 @@ doctor: install  ## check the environment
 	$(BIN)/dualdrive doctor
 
 clean:  ## remove the environment, results and caches
-	rm -rf $(VENV) $(SOLVER)/*.so runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache .cache
+	rm -rf $(VENV) $(addsuffix /*.so,$(NATIVE)) runs build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -150,22 +150,19 @@ def check_machine(folder: Path | None = None) -> list[Finding]:
 
 
 def check_solver() -> Finding:
-    """Whether the compiled solver is there, and how many problems it treats side by side."""
+    """Whether the compiled solver and stages are there, and how many problems it treats side by side."""
+    from planner import build_native, compiled
     from planner.qp import native
-    from planner.qp.native import build
 
-    if native.available():
+    if native.available() and compiled.available():
         level = native.best_level()
         lanes = {native.Level.BASELINE: 2, native.Level.AVX2: 4, native.Level.AVX512: 8}[level]
-        return Finding("compiled solver", State.OK, f"yes, {level.name}: {lanes} problems side by side")
-    detail = f"no, its torch version is used, which is many times slower: {native.why_not()}"
-    compiler = build.compiler()
-    fix = (
-        "python -m planner.qp.native.build"
-        if compiler
-        else "apt-get install -y g++ && python -m planner.qp.native.build"
-    )
-    return Finding("compiled solver", State.NOTE, detail, fix)
+        return Finding("compiled planner", State.OK, f"yes, {level.name}: {lanes} problems side by side")
+    why = native.why_not() or compiled.why_not()
+    detail = f"no, its Python version is used, which is many times slower: {why}"
+    build = "python -m planner.build_native"
+    fix = build if build_native.compiler() else f"apt-get install -y g++ && {build}"
+    return Finding("compiled planner", State.NOTE, detail, fix)
 
 
 def run_doctor(console: Console) -> int:

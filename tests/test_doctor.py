@@ -10,8 +10,8 @@ from rich.console import Console
 
 from eval import doctor
 from eval.doctor import Finding, State, check_clashes, check_machine, check_packages, check_python, check_solver
+from planner import build_native
 from planner.qp import native
-from planner.qp.native import build
 
 GOOD = {"numpy": "1.26.4", "torch": "2.13.0+cpu", "nuscenes-devkit": "1.2.0", "cvxpy": "1.7.5", "cvxpylayers": "1.0.4"}
 
@@ -104,13 +104,13 @@ def test_a_missing_browser_costs_a_note_only(monkeypatch, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("compiler", "fix"),
     [
-        (["c++"], "python -m planner.qp.native.build"),
-        (None, "apt-get install -y g++ && python -m planner.qp.native.build"),
+        (["c++"], "python -m planner.build_native"),
+        (None, "apt-get install -y g++ && python -m planner.build_native"),
     ],
 )
 def test_a_missing_compiled_solver_is_a_note_that_says_what_it_costs(monkeypatch, compiler, fix) -> None:
     monkeypatch.setattr(native, "_library", lambda: (None, "libdualdrive_qp.so is missing"))
-    monkeypatch.setattr(build, "compiler", lambda: compiler)
+    monkeypatch.setattr(build_native, "compiler", lambda: compiler)
     finding = check_solver()
     assert (finding.state, finding.fix) == (State.NOTE, fix)
     assert "missing" in finding.detail

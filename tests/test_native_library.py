@@ -13,9 +13,11 @@ import pytest
 import torch
 from random_trees import random_program
 
+from planner import build_native
+from planner.build_native import SOLVER
 from planner.qp import native
 from planner.qp.kernel import KernelOptions
-from planner.qp.native import NativeKernel, build
+from planner.qp.native import NativeKernel
 
 needs_library = pytest.mark.skipif(not native.available(), reason=native.why_not())
 
@@ -83,10 +85,10 @@ def test_denormal_numbers_survive() -> None:
 
 def test_without_a_compiler_the_build_says_so(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    with pytest.raises(build.BuildError, match="no C\\+\\+ compiler"):
-        build.build(tmp_path / build.LIBRARY)
+    with pytest.raises(build_native.BuildError, match="no C\\+\\+ compiler"):
+        build_native.build(SOLVER, tmp_path / SOLVER.name)
     assert list(tmp_path.iterdir()) == []
-    assert build.LIBRARY == native.LIBRARY
+    assert SOLVER.name == native.LIBRARY
 
 
 def test_a_failed_compilation_shows_the_compilers_words(monkeypatch, tmp_path) -> None:
@@ -94,16 +96,24 @@ def test_a_failed_compilation_shows_the_compilers_words(monkeypatch, tmp_path) -
     compiler.write_text("#!/bin/sh\necho cannot compile this >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    with pytest.raises(build.BuildError, match="cannot compile this"):
-        build.build(tmp_path / build.LIBRARY)
+    with pytest.raises(build_native.BuildError, match="cannot compile this"):
+        build_native.build(SOLVER, tmp_path / SOLVER.name)
 
 
 @needs_library
-@pytest.mark.skipif(build.compiler() is None, reason="no C++ compiler")
+@pytest.mark.skipif(build_native.compiler() is None, reason="no C++ compiler")
 def test_a_program_without_python_can_call_it(tmp_path) -> None:
     source = os.path.join(os.path.dirname(__file__), "native_example.cpp")
-    program, folder = tmp_path / "example", build.FOLDER
-    command = [*build.compiler(), "-std=c++17", source, f"-I{folder}", str(folder / build.LIBRARY), "-o", str(program)]
+    program, folder = tmp_path / "example", SOLVER.folder
+    command = [
+        *build_native.compiler(),
+        "-std=c++17",
+        source,
+        f"-I{folder}",
+        str(folder / SOLVER.name),
+        "-o",
+        str(program),
+    ]
     subprocess.run([*command, f"-Wl,-rpath,{folder}"], check=True, capture_output=True, timeout=120)
     done = subprocess.run([str(program)], check=True, capture_output=True, text=True, timeout=60)
     assert "converged" in done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.qp.native import LIBRARY, build
+from planner import build_native
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -52,9 +52,10 @@ def test_the_wheel_declares_the_command_and_the_extras(wheel) -> None:
 
 
 def test_the_wheel_holds_the_compiled_solver_and_is_tied_to_the_platform(wheel) -> None:
-    if build.compiler() is None:
+    if build_native.compiler() is None:
         pytest.skip("no C++ compiler: the wheel is pure Python")
-    assert f"planner/qp/native/{LIBRARY}" in wheel.namelist()
+    for library in build_native.LIBRARIES:
+        assert str(library.path.relative_to(REPOSITORY)) in wheel.namelist()
     tags = Path(wheel.filename).stem.split("-")[-3:]
     assert tags[:2] == ["py3", "none"]
     assert tags[2] != "any"
@@ -66,9 +67,9 @@ def test_without_a_compiler_the_wheel_is_pure_python_and_says_why(tmp_path) -> N
         shutil.copy(REPOSITORY / name, tmp_path / name)
     for folder in ("planner", "perception", "eval", "configs"):
         (tmp_path / folder).mkdir()
-    shutil.copytree(
-        REPOSITORY / "planner/qp/native", tmp_path / "planner/qp/native", ignore=shutil.ignore_patterns("*.so", "__*__")
-    )
+    shutil.copy(REPOSITORY / "planner/build_native.py", tmp_path / "planner")
+    for native in ("planner/qp/native", "planner/compiled"):
+        shutil.copytree(REPOSITORY / native, tmp_path / native, ignore=shutil.ignore_patterns("*.so", "__*__"))
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "out"]
     done = subprocess.run(
         command,
@@ -81,4 +82,4 @@ def test_without_a_compiler_the_wheel_is_pure_python_and_says_why(tmp_path) -> N
     assert "no C++ compiler" in done.stdout + done.stderr
     [path] = (tmp_path / "out").glob("dualdrive-*.whl")
     assert path.stem.endswith("py3-none-any")
-    assert f"planner/qp/native/{LIBRARY}" not in zipfile.ZipFile(path).namelist()
+    assert not [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".so")]

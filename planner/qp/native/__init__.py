@@ -41,14 +41,14 @@ _POINTERS = struct.Struct("6q")
 def _library() -> tuple[ctypes.CDLL | None, str]:
     path = Path(__file__).with_name(LIBRARY)
     if not path.exists():
-        return None, f"{path} is missing: python -m planner.qp.native.build"
+        return None, f"{path} is missing: python -m planner.build_native"
     try:
         library = ctypes.CDLL(str(path))
         found = library.dd_version()
     except (OSError, AttributeError) as error:
         return None, f"{path} cannot be loaded: {error}"
     if found != VERSION:
-        return None, f"{path} is of version {found}, not {VERSION}: python -m planner.qp.native.build"
+        return None, f"{path} is of version {found}, not {VERSION}: python -m planner.build_native"
     library.dd_solve.argtypes = [ctypes.c_char_p] * 4
     library.dd_adjoint.argtypes = [ctypes.c_char_p] * 5
     return library, ""

@@ -1,0 +1,3 @@
+#include "arrays.hpp"
+
+DDS_EXPORT dds::Index dds_version() { return 1; }
