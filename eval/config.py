@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from eval.layers import LAYERS
 from eval.simulation.simulation_config import SimulationConfig
 from eval.typed_config import ConfigError, from_mapping, parse_yaml, replaced, to_mapping, with_override
 from perception.oracle import OracleConfig
@@ -84,10 +85,17 @@ class DriverConfig:
     enforce_deadline: hand the planner's measured computing time to the supervisor, which then drives the kept tail
     when a plan comes late. Off by default, because results would depend on the machine that computes them.
     picture: keep candidates, active rows and verdicts of every step for the report.
+    layers: the safety layers that are on, from checker, tail, second_channel, monitors; each needs those before it, and
+    none at all drives the planner's plans unchecked. For studies of what a layer is worth.
     """
 
     enforce_deadline: bool = False
     picture: bool = True
+    layers: tuple[str, ...] = LAYERS
+
+    def __post_init__(self) -> None:
+        if self.layers != LAYERS[: len(self.layers)]:
+            raise ConfigError(f"driver.layers: expected the first ones of {', '.join(LAYERS)}, got {self.layers}")
 
 
 @dataclass(frozen=True)

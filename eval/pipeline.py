@@ -7,14 +7,16 @@ from dataclasses import replace
 from time import perf_counter
 
 from eval.config import DriverConfig
+from eval.layers import Supervising, make_supervisor
 from eval.picture import step_picture
 from eval.simulation.drivers import DriveOutput
+from eval.simulation.injection import Injection
 from perception.recording import Recording
 from planner.config import PlannerConfig
 from planner.plan import ConvexPlanner
 from planner.result import PlanResult
 from planner.scene import VectorScene
-from planner.supervise import Supervisor, SupervisorConfig
+from planner.supervise import SupervisorConfig
 
 
 class DualDrive:
@@ -31,10 +33,12 @@ class DualDrive:
         planner: PlannerConfig | None = None,
         supervisor: SupervisorConfig | None = None,
         config: DriverConfig | None = None,
+        injection: Injection | None = None,
     ) -> None:
         self.planner_config = planner or PlannerConfig()
         self.supervisor_config = supervisor or SupervisorConfig()
         self.config = config or DriverConfig()
+        self.injection = injection or Injection()
 
     def reset(self, recording: Recording) -> None:
         """A new planner and a new supervisor for the recording's vehicle; nothing is carried over."""
@@ -42,14 +46,14 @@ class DualDrive:
         supervisor = self.supervisor_config
         if not self.config.enforce_deadline:  # no decision may depend on how fast the machine is
             supervisor = replace(supervisor, check_budget=math.inf)
-        self._supervisor = Supervisor(recording.vehicle, supervisor)
+        self._supervisor: Supervising = make_supervisor(self.config.layers, recording.vehicle, supervisor)
         self._first = True
 
     def drive(self, scene: VectorScene) -> DriveOutput:
         """One cycle. Always returns something to drive."""
         started = perf_counter()
-        plan, failure = self._plan(scene)
-        elapsed = perf_counter() - started if self.config.enforce_deadline else 0.0
+        plan, failure = self.injection.plan(*self._plan(scene))
+        elapsed = self.injection.elapsed(perf_counter() - started if self.config.enforce_deadline else 0.0)
 
         checking = perf_counter()
         driven = self._supervisor.supervise(scene, plan, elapsed=elapsed, failure=failure)

@@ -10,10 +10,11 @@ import numpy as np
 import shapely
 
 from eval.simulation.drivers import DriveOutput, Driver, replays_log
+from eval.simulation.injection import Injection
 from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.trace import Trace
 from eval.simulation.tracker import PlannedMotion, Tracker, tracking_error
-from eval.simulation.vehicle import VehicleState
+from eval.simulation.vehicle import Bicycle, VehicleState
 from eval.simulation.world import World, ego_box
 from perception.oracle import OraclePerception
 from perception.recording import ObjectStates, Recording
@@ -32,17 +33,22 @@ def rollout(
     config: SimulationConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
     observe: Observer | None = None,
+    injection: Injection | None = None,
 ) -> Trace:
     """Drive a recording from its first to its last moment (or `config.duration`), replanning at every step.
 
     traffic: "log_replay" or "idm". progress: called with (steps done, steps). observe: perception; by default the
-    oracle on the recording's map. What the driver or perception raises, leaves this function as it is.
+    oracle on the recording's map. injection: a study's faults; hand the same object to the driver, if it takes one.
+    What the driver or perception raises, leaves this function as it is.
     """
     config = SimulationConfig() if config is None else config
     observe = oracle_observer(recording) if observe is None else observe
     world = World(recording, traffic, config)
     tracker = Tracker(world.vehicle, config.tracker, config.actuator_lag)
     log = _Log(recording, _steps(recording, config))
+    injection = injection or Injection()
+    injection.reset(recording)
+    world.bicycle = Bicycle(injection.vehicle(world.vehicle), config.actuator_lag)
     driver.reset(recording)
     replay = replays_log(driver)
     if replay:
@@ -52,7 +58,11 @@ def rollout(
     for k in range(log.steps):
         # 1. observe: what perception shows of the world now
         started = perf_counter()
-        scene = observe(world.ego_state(), world.seen(), recording.name)
+        injection.time = world.time
+        truth = world.ego_state()
+        scene = injection.scene(
+            observe(injection.localised(truth), injection.objects(world.seen(), truth), recording.name)
+        )
         observed = perf_counter()
 
         # 2. drive: the driver decides on a trajectory
@@ -69,7 +79,7 @@ def rollout(
                 world.replay_ego()
             else:
                 tracked = tracker.track(world.ego, plan, elapsed=0.0, dt=world.dt)
-                command, limited = limit(tracked.command, world.ego, world.dt, world.vehicle)
+                command, limited = limit(injection.command(tracked.command), world.ego, world.dt, world.vehicle)
                 log.bites(k, "tracker", tracked.saturated)
                 log.bites(k, "limiter", limited)
                 world.step(command)
