@@ -58,6 +58,7 @@ format: install  ## format the code
 
 docs: install  ## write the documents that are made from the code
 	$(BIN)/python -m eval.config_docs
+	$(BIN)/python -m eval.supervisor_docs
 
 doctor: install  ## check the environment
 	$(BIN)/dualdrive doctor

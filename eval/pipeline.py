@@ -78,6 +78,6 @@ class DualDrive:
 
     def _plan(self, scene: VectorScene) -> tuple[PlanResult | None, str]:
         try:
-            return self._planner.plan(scene, self._time_to_plan()), ""
+            return self._planner.plan(self._supervisor.planning_scene(scene), self._time_to_plan()), ""
         except Exception as error:  # a dead planner must not be a dead vehicle
             return None, f"planner raised {type(error).__name__}: {error}"

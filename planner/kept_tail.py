@@ -1,17 +1,36 @@
-"""The last accepted tail, kept in the global frame with absolute time, ready to be driven at any moment."""
+"""The last accepted tail, kept in the global frame with absolute time, ready to be driven at any moment.
+
+It is kept with its certificate: what the checker said when it was accepted, and a checksum over its numbers, so that
+a tail changed in memory since then is not driven on the strength of a verdict about another one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import torch
 
+from planner.checker import CheckReport
 from planner.fallback import advance
 from planner.scene import Trajectory, VectorScene, frames
 
 _LEAST_STEP = 1e-3  # s between entries after cutting
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why a tail may be driven. time_us: of the scene it was checked in. accepted: by the checker, then; False for a
+    stop that was merely the best there was. worst_margin (m), records: of that report. checksum: CRC-32 of the columns.
+    """
+
+    time_us: int
+    accepted: bool
+    worst_margin: float
+    records: tuple[str, ...]
+    checksum: int
 
 
 @dataclass(frozen=True)
@@ -23,16 +42,25 @@ class KeptTail:
 
     columns: np.ndarray
     time_us: int
+    certificate: Certificate
     elapsed: float = 0.0
 
     @classmethod
-    def keep(cls, tail: Trajectory, scene: VectorScene) -> Self:
-        """Store a tail that is given in the frame of `scene`."""
+    def keep(cls, tail: Trajectory, scene: VectorScene, report: CheckReport) -> Self:
+        """Store a tail that is given in the frame of `scene`, with what the checker said about it there."""
         pose = torch.stack([tail.x, tail.y, tail.yaw], -1).detach().double()
         moved = frames.compose(scene.global_from_ego.detach().double(), pose).numpy()
         rest = [getattr(tail, n).detach().double().numpy() for n in ("v", "a", "curvature")]
         time = tail.time.detach().double().numpy()
-        return cls(np.stack([time, *moved.T, *rest]), int(scene.ego.time_us))
+        columns, time_us = np.stack([time, *moved.T, *rest]), int(scene.ego.time_us)
+        records = tuple(sorted({r.rule for r in report.records}))
+        checksum = zlib.crc32(columns.tobytes())
+        return cls(columns, time_us, Certificate(time_us, report.accepted, report.worst_margin, records, checksum))
+
+    @property
+    def intact(self) -> bool:
+        """Whether the numbers are still those that were certified."""
+        return zlib.crc32(self.columns.tobytes()) == self.certificate.checksum
 
     def now(self, scene: VectorScene) -> Trajectory:
         """What is left of it at the scene's time, in the scene's frame."""
@@ -40,11 +68,11 @@ class KeptTail:
 
     def seen(self, scene: VectorScene) -> KeptTail:
         """The same tail, dead reckoning starting over from the time of a sound scene."""
-        return KeptTail(self.columns, self.time_us, self._since(scene))
+        return replace(self, elapsed=self._since(scene))
 
     def dead_reckoned(self, period: float) -> KeptTail:
         """The same tail, `period` seconds later, where nothing else tells the time."""
-        return KeptTail(self.columns, self.time_us, self.elapsed + period)
+        return replace(self, elapsed=self.elapsed + period)
 
     def in_own_frame(self) -> Trajectory:
         """What is left after `elapsed`, in the frame of the ego that followed it exactly."""

@@ -2,21 +2,38 @@
 
 scene sound? plan in time? -> candidates in order, the first the checker accepts is driven and its tail kept
 -> none: the kept tail, where it still passes -> otherwise the better of braking along it and braking fully.
-Rejecting is always possible because the last accepted tail is always there.
+Rejecting is always possible because the last accepted tail is always there. What the states change is in
+`planner.supervisor_state`: in DEGRADED candidates must be slower and farther away, below it they are not driven.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from planner import fallback
 from planner.checker import CheckerConfig, CheckReport, SceneSets, check_prepared, prepare
-from planner.kept_tail import KeptTail
+from planner.kept_tail import Certificate, KeptTail
+from planner.last_resort import Option, last_known, stops
+from planner.restrictions import restricted_check, restricted_scene, slows_down
 from planner.result import PlanResult, PlanStatus
-from planner.scene import EgoState, Trajectory, VectorScene, VehicleParameters
-from planner.supervisor_state import State, StateConfig, StateMachine
+from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters
+from planner.scene_door import SceneDoor, plan_problem
+from planner.supervisor_state import (
+    Cycle,
+    Level,
+    Outcome,
+    Restrictions,
+    State,
+    StateConfig,
+    StateMachine,
+    Transition,
+)
+from planner.watchdog import Watchdog
+
+_LOG = logging.getLogger("dualdrive.supervisor")
 
 
 @dataclass(frozen=True)
@@ -24,6 +41,7 @@ class SupervisorConfig:
     """deadline (s): a plan that took longer is not driven. period (s): of the cycle, for dead reckoning.
     max_checked: candidates checked per cycle; check_budget (s): no further candidate is begun after it.
     braking (m/s^2): of the stop along the kept tail's way, when the tail itself no longer passes.
+    checker: its limits. states: entry, exit, hysteresis. degraded: what DEGRADED changes.
     """
 
     deadline: float = 0.1
@@ -33,6 +51,7 @@ class SupervisorConfig:
     braking: float = 5.0
     checker: CheckerConfig = field(default_factory=CheckerConfig)
     states: StateConfig = field(default_factory=StateConfig)
+    degraded: Restrictions = field(default_factory=Restrictions)
 
 
 @dataclass(frozen=True)
@@ -40,9 +59,11 @@ class SupervisedPlan:
     """What is driven, in the frame of the scene (of the dead-reckoned ego if the scene was rejected).
 
     source: "candidate", "tail" or "braking". reason: why not the first candidate; empty in the normal case.
-    state: of the supervisor. candidate_index: into PlanResult.candidates. report: on what is driven, None if
-    it could not be checked. tail_accepted: what is driven carries a tail that passes the checker.
+    state: of the supervisor, after this cycle. candidate_index: into PlanResult.candidates. report: on what is driven,
+    None if it could not be checked. tail_accepted: what is driven carries a tail that passes the checker.
     rejected: (decision, report) of every candidate that was refused, and of refused fallbacks.
+    transitions: changes of state in this cycle. secured: ego stands and must stay so (brake held, hazard lights).
+    certificate: of the tail that is kept now; None if none is.
     """
 
     trajectory: Trajectory
@@ -54,15 +75,37 @@ class SupervisedPlan:
     report: CheckReport | None
     tail_accepted: bool
     rejected: tuple[tuple[str, CheckReport], ...] = ()
+    transitions: tuple[Transition, ...] = ()
+    secured: bool = False
+    certificate: Certificate | None = None
+
+
+@dataclass
+class _Now:
+    """One cycle's working data. tight: sets and settings for candidates. alarm: what the monitors say."""
+
+    scene: VectorScene
+    sets: SceneSets
+    checker: CheckerConfig
+    tight: tuple[SceneSets, CheckerConfig]
+    level: Level
+    at_rest: bool
+    rejected: list[tuple[str, CheckReport]] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
 
 
 class Supervisor:
     """Keeps the last accepted tail and the state between cycles; one per vehicle."""
 
-    def __init__(self, vehicle: VehicleParameters | None = None, config: SupervisorConfig | None = None) -> None:
+    def __init__(
+        self,
+        vehicle: VehicleParameters | None = None,
+        config: SupervisorConfig | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self.vehicle, self.config = vehicle or VehicleParameters(), config or SupervisorConfig()
-        self._kept: KeptTail | None = None
-        self._states = StateMachine(self.config.states)
+        self.watchdog = watchdog or Watchdog()
+        self.reset()
 
     @property
     def state(self) -> State:
@@ -71,51 +114,97 @@ class Supervisor:
 
     def reset(self) -> None:
         """Forget everything: a new drive begins."""
-        self._kept, self._states = None, StateMachine(self.config.states)
+        self._kept: KeptTail | None = None
+        self._states = StateMachine(self.config.states)
+        self._door = SceneDoor()
+
+    def planning_scene(self, scene: VectorScene) -> VectorScene:
+        """The scene as the planner shall see it in the present state. Never raises: a broken scene is handed on."""
+        try:
+            return restricted_scene(scene, *self._restriction(scene)) if self.state is not State.NORMAL else scene
+        except Exception:
+            return scene
 
     def supervise(
-        self, scene: VectorScene, plan: PlanResult | None, *, elapsed: float, failure: str = ""
+        self,
+        scene: VectorScene,
+        plan: PlanResult | None,
+        *,
+        elapsed: float,
+        failure: str = "",
+        raw: RawObstacles | None = None,
+        health: Iterable[Any] = (),
+        widening: float = 1.0,
+        probation: str = "",
     ) -> SupervisedPlan:
-        """Decide this cycle. Never raises for anything in the scene or the plan.
+        """Decide this cycle. Never raises for anything in scene, plan, raw obstacles or verdicts.
 
         elapsed (s): from the scene's time to now, planning included. failure: the planner's error, if any.
+        raw: the second perception channel. health: `MonitorVerdict`s; the worst one counts. widening: factor >= 1 on
+        the checker's sets, from the coverage monitor. probation: why accepted plans are not driven yet, if so.
         """
-        sets, problem = self._prepare(scene)
-        if sets is None:
-            return self._blind(scene, f"scene rejected: {problem}")
-        if self._kept is not None:
-            self._kept = self._kept.seen(scene)
-        rejected: list[tuple[str, CheckReport]] = []
-        reason = self._unusable(plan, elapsed, failure)
-        chosen = None if reason or plan is None else self._first_accepted(sets, plan, rejected)
-        if chosen is not None and plan is not None and not self._states.holds_back(self._tail_passes(scene, sets)):
-            index, report = chosen
-            candidate = plan.candidates[index]
-            assert candidate.trajectory is not None
-            assert candidate.tail is not None
-            self._kept = KeptTail.keep(candidate.tail, scene)
-            state = self._states.accepted()
-            why = f"candidate 0 rejected: {rejected[0][1].reason}" if rejected else ""
-            return SupervisedPlan(
-                candidate.trajectory, candidate.tail, "candidate", why, state, index, report, True, tuple(rejected)
-            )
+        try:
+            return self._supervise(scene, plan, elapsed, failure, raw, health, widening, probation)
+        except Exception as error:
+            return self._blind(scene, f"supervisor failed: {type(error).__name__}: {error}")
+
+    def _supervise(
+        self,
+        scene: VectorScene,
+        plan: PlanResult | None,
+        elapsed: float,
+        failure: str,
+        raw: RawObstacles | None,
+        health: Iterable[Any],
+        widening: float,
+        probation: str,
+    ) -> SupervisedPlan:
+        level, alarm = worst_verdict(health)
+        if problem := self._door.problem(scene):
+            return self._blind(scene, f"scene rejected: {problem}", level)
+        now = self._prepare(scene, raw, widening, level)
+        if isinstance(now, str):
+            return self._blind(scene, f"scene rejected: {now}", level)
+        self._refresh(scene)
+        self._note(now, self._states.listen(level, now.at_rest, alarm))
+
+        fault = self._unusable(plan, elapsed, failure)
+        chosen = None if fault or plan is None else self._first_accepted(now, plan)
+        if chosen is not None and not (held := self._held_back(probation)):
+            return self._drive(now, chosen, alarm)
         if chosen is not None:
-            self._states.health_check()
-            reason = "recovering: plan accepted, waiting for a steady run of them"
-        elif not reason:
-            reason = f"no candidate accepted: {rejected[0][1].reason}" if rejected else "no candidate solved"
-            self._states.failed_check()
+            outcome, reason = Outcome.ACCEPTED, f"plan accepted, but {held}"
+        elif fault:
+            outcome, reason = Outcome.FAULT, fault
         else:
-            self._states.failed_check()
-        return self._fall_back(scene, sets, reason, rejected)
+            why = now.rejected[0][1].reason if now.rejected else ""
+            outcome, reason = Outcome.REFUSED, f"no candidate accepted: {why}" if why else "no candidate solved"
+        return self._fall_back(now, outcome, "; ".join(filter(None, (reason, alarm))), chosen)
 
     # -- judging the inputs --------------------------------------------------------------
-    def _prepare(self, scene: VectorScene) -> tuple[SceneSets | None, str]:
+    def _restriction(self, scene: VectorScene) -> tuple[float, float]:
+        """Speed factor and additional clearance (m) of the present state."""
+        if self.state is State.NORMAL:
+            return 1.0, 0.0
+        degraded = self.config.degraded
+        return degraded.speed(self._states.counters.in_state), degraded.margin(float(scene.ego.v))
+
+    def _prepare(self, scene: VectorScene, raw: RawObstacles | None, widening: float, level: Level) -> _Now | str:
+        """The cycle's working data, or why there can be none."""
+        checker = self.config.checker
         try:
-            scene.validate()
-            return prepare(scene.double(), self.vehicle, self.config.checker), ""
+            sets = prepare(scene.double(), self.vehicle, checker)
+            speed, margin = self._restriction(scene)
+            tight = restricted_check(sets, checker, speed, margin) if speed < 1.0 or margin > 0.0 else (sets, checker)
+            at_rest = abs(float(scene.ego.v)) <= checker.rest_speed
         except Exception as error:  # whatever a broken scene raises, the vehicle must be driven on
-            return None, f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {error}"
+        return _Now(scene, sets, checker, tight, level, at_rest)
+
+    def _refresh(self, scene: VectorScene) -> None:
+        """The kept tail seen from this scene's time; one that was changed in memory is no longer kept."""
+        if self._kept is not None:
+            self._kept = self._kept.seen(scene) if self._kept.intact else None
 
     def _unusable(self, plan: PlanResult | None, elapsed: float, failure: str) -> str:
         """Why the plan as a whole cannot be used; empty if it can."""
@@ -125,94 +214,145 @@ class Supervisor:
             return "no plan"
         if not elapsed <= self.config.deadline:
             return f"deadline: {elapsed * 1e3:.0f} ms of {self.config.deadline * 1e3:.0f} ms"
+        if not isinstance(plan, PlanResult) or not isinstance(plan.candidates, list):
+            return f"malformed plan: expected a PlanResult with a list of candidates, got {type(plan).__name__}"
         return ""
 
-    def _first_accepted(
-        self, sets: SceneSets, plan: PlanResult, rejected: list[tuple[str, CheckReport]]
-    ) -> tuple[int, CheckReport] | None:
+    def _held_back(self, probation: str) -> str:
+        """Why an accepted plan must wait although it could be driven."""
+        if self._states.latched:
+            return f"{self.state} is latched"
+        return probation
+
+    def _first_accepted(self, now: _Now, plan: PlanResult) -> Option | None:
+        """The first candidate that passes, as (index, trajectory, tail, report) in an `Option`."""
         begin, checked = time.perf_counter(), 0
         for index, candidate in enumerate(plan.candidates):
-            if candidate.status is not PlanStatus.SOLVED or candidate.trajectory is None or candidate.tail is None:
-                continue
+            try:
+                if candidate.status is not PlanStatus.SOLVED:
+                    continue
+                name, trajectory, tail = str(candidate.decision), candidate.trajectory, candidate.tail
+            except Exception as error:
+                name, trajectory, tail = f"candidate {index}: {type(error).__name__}: {error}", None, None
             spent = time.perf_counter() - begin
             if checked >= self.config.max_checked or (checked and spent > self.config.check_budget):
                 break
             checked += 1
-            report = self._check(sets, candidate.trajectory, candidate.tail)
+            if problem := plan_problem(trajectory, tail):
+                now.rejected.append((name, CheckReport.refused(problem)))
+                continue
+            assert trajectory is not None
+            assert tail is not None
+            report = self._check(now.tight, trajectory, tail)
+            if self.state is not State.NORMAL:
+                report = slows_down(report, trajectory, *now.tight)
             if report.accepted:
-                return index, report
-            rejected.append((candidate.decision, report))
+                return Option("candidate", name, trajectory, tail, report, index)
+            now.rejected.append((name, report))
         return None
 
-    def _check(self, sets: SceneSets, trajectory: Trajectory, tail: Trajectory, kept: bool = False) -> CheckReport:
+    def _check(
+        self, against: tuple[SceneSets, CheckerConfig], trajectory: Trajectory, tail: Trajectory, kept: bool = False
+    ) -> CheckReport:
+        sets, config = against
         try:
-            return check_prepared(sets, trajectory, tail, self.vehicle, self.config.checker, kept)
+            return check_prepared(sets, trajectory, tail, self.vehicle, config, kept)
         except Exception as error:  # a malformed plan is a rejected plan
             return CheckReport.refused(f"{type(error).__name__}: {error}")
 
-    def _tail_passes(self, scene: VectorScene, sets: SceneSets) -> bool:
-        if not self._states.latched or self._kept is None:
-            return False
-        tail = self._kept.now(scene)
-        return self._check(sets, tail, tail, kept=True).accepted
+    # -- deciding ------------------------------------------------------------------------
+    def _drive(self, now: _Now, chosen: Option, alarm: str) -> SupervisedPlan:
+        """The normal case: an accepted candidate, whose tail is kept."""
+        assert chosen.report is not None
+        self._kept = KeptTail.keep(chosen.tail, now.scene, chosen.report)
+        rejected = f"candidate 0 rejected: {now.rejected[0][1].reason}" if now.rejected else ""
+        reason = "; ".join(filter(None, (rejected, alarm)))
+        return self._publish(now, chosen, Outcome.ACCEPTED, reason)
 
-    # -- falling back --------------------------------------------------------------------
-    def _fall_back(
-        self, scene: VectorScene, sets: SceneSets, reason: str, rejected: list[tuple[str, CheckReport]]
-    ) -> SupervisedPlan:
-        """Kept tail, then braking along its way, then full braking: the first that passes, else the best."""
-        ego = scene.ego.double()
-        options: list[tuple[str, str, Trajectory]] = []
-        tail = self._kept.now(scene) if self._kept is not None else None
-        if tail is not None:
-            options.append(("tail", "kept tail", tail))
-            options.append(
-                ("braking", "braking along the kept tail",
-                 fallback.brake_in_path(ego, tail, self.vehicle, self.config.braking))
-            )  # fmt: skip
-            options.append(("braking", "full braking", fallback.maximum_braking(ego, self.vehicle, tail)))
-        options.append(("braking", "full braking, steering held", fallback.maximum_braking(ego, self.vehicle)))
-        best: tuple[str, str, Trajectory, CheckReport] | None = None
-        for source, name, motion in options:
-            report = self._check(sets, motion, motion, kept=source == "tail")
+    def _fall_back(self, now: _Now, outcome: Outcome, reason: str, spare: Option | None) -> SupervisedPlan:
+        """Kept tail, an accepted candidate's tail, braking along the kept tail, full braking: the first that passes,
+        else the best margin. In EMERGENCY the hardest stop comes first; at rest in a latched state, standing.
+        """
+        kept = self._kept.now(now.scene) if self._kept is not None else None
+        best: Option | None = None
+        for option in stops(
+            now.scene.ego.double(), self.vehicle, self.config.braking, kept,
+            None if spare is None else spare.tail,
+            emergency=self._states.hardest, standing=self._states.latched and now.at_rest,
+        ):  # fmt: skip
+            against = now.tight if option.name == "tail of an accepted plan" else (now.sets, now.checker)
+            report = self._check(against, option.trajectory, option.tail, kept=option.name == "kept tail")
+            option = replace(option, report=report)
             if report.accepted:
-                best = (source, name, motion, report)
+                best = option
                 break
-            rejected.append((name, report))
-            if best is None or report.worst_margin > best[3].worst_margin:
-                best = (source, name, motion, report)
+            now.rejected.append((option.name, report))
+            if best is None or report.worst_margin > best.worst_margin:
+                best = option
         assert best is not None
-        source, name, motion, report = best
-        if source == "braking":
+        assert best.report is not None
+        if best.name != "kept tail":
             # What is driven from now on is this stop; the old tail's way is no longer where ego goes.
-            self._kept = KeptTail.keep(motion, scene)
-        if not report.accepted:
-            reason += f"; nothing passes, best margin: {name} ({report.reason})"
-        elif source == "braking" and tail is not None:
-            reason += f"; kept tail no longer passes, {name}"
-        elif source == "braking" and abs(float(scene.ego.v)) > 0.2:
-            reason += f"; nothing kept, {name}"
-        state = self._states.fell_back(emergency=source == "braking" and float(scene.ego.v) > 0.2)
-        return SupervisedPlan(motion, motion, source, reason, state, None, report, report.accepted, tuple(rejected))
+            self._kept = KeptTail.keep(best.tail, now.scene, best.report)
+        if not best.report.accepted:
+            reason += f"; nothing passes, best margin: {best.name} ({best.report.reason})"
+        elif best.source == "braking" and not now.at_rest:
+            reason += f"; {'kept tail no longer passes' if kept is not None else 'nothing kept'}, {best.name}"
+        return self._publish(now, best, outcome, reason)
 
-    def _blind(self, scene: object, reason: str) -> SupervisedPlan:
+    def _publish(self, now: _Now, driven: Option, outcome: Outcome, reason: str) -> SupervisedPlan:
+        assert driven.report is not None
+        off_tail = driven.source == "braking" and not now.at_rest
+        cycle = Cycle(outcome, now.level, off_tail, at_rest=now.at_rest)
+        self._note(now, self._states.conclude(cycle, reason))
+        if driven.report.accepted:
+            self.watchdog.serve(driven.report)
+        return SupervisedPlan(
+            driven.trajectory, driven.tail, driven.source, reason, self.state, driven.index, driven.report,
+            driven.report.accepted, tuple(now.rejected), tuple(now.transitions),
+            secured=self._states.latched and now.at_rest,
+            certificate=None if self._kept is None else self._kept.certificate,
+        )  # fmt: skip
+
+    def _blind(self, scene: object, reason: str, level: Level = Level.OK) -> SupervisedPlan:
         """No usable scene: the kept tail from where it should have brought ego by now; unchecked."""
-        self._states.failed_check()
-        if self._kept is not None:
-            self._kept = self._kept.dead_reckoned(self.config.period)
-            state = self._states.fell_back(emergency=False)
-            motion = self._kept.in_own_frame()
-            return SupervisedPlan(motion, motion, "tail", reason, state, None, None, False)
-        motion = fallback.maximum_braking(_last_known(scene), self.vehicle)
-        state = self._states.fell_back(emergency=True)
-        return SupervisedPlan(motion, motion, "braking", reason + "; nothing kept", state, None, None, False)
+        kept = self._kept if self._kept is not None and self._kept.intact else None
+        if kept is not None:
+            self._kept = kept = kept.dead_reckoned(self.config.period)
+            motion, source = kept.in_own_frame(), "tail"
+        else:
+            motion, source = last_known(scene, self.vehicle), "braking"
+            reason += "; nothing kept"
+        at_rest = abs(float(motion.v[0])) <= self.config.checker.rest_speed and kept is not None
+        cycle = Cycle(Outcome.FAULT, level, off_tail=kept is None, blind=True, at_rest=at_rest)
+        moved = self._states.conclude(cycle, reason)
+        transitions = (moved,) if moved else ()
+        for transition in transitions:
+            _log(transition)
+        return SupervisedPlan(
+            motion, motion, source, reason, self.state, None, None, False, transitions=transitions,
+            secured=self._states.latched and at_rest, certificate=None if kept is None else kept.certificate,
+        )  # fmt: skip
+
+    def _note(self, now: _Now, transition: Transition | None) -> None:
+        if transition is not None:
+            now.transitions.append(transition)
+            _log(transition)
 
 
-def _last_known(scene: object) -> EgoState:
-    """Ego's motion from a scene that is otherwise unusable; at rest, the strongest request to stop, if that is too."""
+def worst_verdict(health: Iterable[Any]) -> tuple[Level, str]:
+    """The highest level among the monitors' verdicts, and what those above OK say. Never raises."""
+    level, said = Level.OK, []
     try:
-        v, a, k = (float(getattr(scene.ego, n)) for n in ("v", "a", "curvature"))  # type: ignore[attr-defined]
-        known = all(map(math.isfinite, (v, a, k)))
-    except Exception:
-        known = False
-    return EgoState.at_origin(v=v, a=a, curvature=k) if known else EgoState.at_origin(v=0.0)
+        for verdict in health:
+            found = Level.of(verdict.level)
+            level = max(level, found)
+            if found > Level.OK:
+                said.append(f"{verdict.name}: {verdict.reason}")
+    except Exception as error:
+        return Level.EMERGENCY, f"monitors cannot be read: {type(error).__name__}: {error}"
+    return level, "; ".join(said)
+
+
+def _log(transition: Transition) -> None:
+    _LOG.info("%s -> %s (%s): %s", transition.source, transition.target, transition.rule, transition.reason)

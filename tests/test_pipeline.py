@@ -73,7 +73,7 @@ def test_a_planner_that_raises_does_not_stop_the_vehicle(driver, scene, monkeypa
         raise FloatingPointError("lost")
 
     monkeypatch.setattr(ConvexPlanner, "plan", broken)
-    output = driver.drive(scene)
+    output = driver.drive(scene.replace(ego=scene.ego.replace(time_us=scene.ego.time_us + 1_000)))
     assert output.source == "tail"
     assert "FloatingPointError: lost" in output.reason
     assert "lost" in output.picture["explanation"]
