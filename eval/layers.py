@@ -26,6 +26,8 @@ LAYERS = ("checker", "tail", "second_channel", "monitors")
 class Supervising(Protocol):
     """What `eval.pipeline.DualDrive` asks of its supervisor."""
 
+    def planning_scene(self, scene: VectorScene) -> VectorScene: ...
+
     def supervise(
         self, scene: VectorScene, plan: PlanResult | None, *, elapsed: float, failure: str = ""
     ) -> SupervisedPlan: ...
@@ -40,7 +42,14 @@ def make_supervisor(layers: tuple[str, ...], vehicle: VehicleParameters, config:
     return CheckerAlone(vehicle, config) if layers == ("checker",) else Supervisor(vehicle, config)
 
 
-class PlannerAlone:
+class _Unrestricted:
+    """No states, so the planner always sees the scene as it is."""
+
+    def planning_scene(self, scene: VectorScene) -> VectorScene:
+        return scene
+
+
+class PlannerAlone(_Unrestricted):
     """No second channel at all."""
 
     def __init__(self) -> None:
@@ -54,7 +63,7 @@ class PlannerAlone:
         if chosen is not None and chosen.trajectory is not None:
             motion, reason = chosen.trajectory, ""
             if _finite(motion):
-                self._last = KeptTail.keep(motion, scene)
+                self._last = KeptTail.keep(motion, scene, CheckReport.refused("unchecked"))
                 return SupervisedPlan(motion, motion, "candidate", reason, "UNSUPERVISED", 0, None, False)
         reason = failure or "no plan that can be driven"
         if self._last is None:
@@ -65,7 +74,7 @@ class PlannerAlone:
         return SupervisedPlan(motion, motion, "last plan", reason, "UNSUPERVISED", None, None, False)
 
 
-class CheckerAlone:
+class CheckerAlone(_Unrestricted):
     """The checker without a kept tail, without states and without a deadline."""
 
     def __init__(self, vehicle: VehicleParameters, config: SupervisorConfig) -> None:
