@@ -177,8 +177,8 @@ def _project(
     yaw = at_nodes(yaw, box[:, 2], nodes, angle=True)
     covariance = at_nodes(covariance, covariance_now, nodes)
     z = mean.view(np.complex128).ravel()
-    last, none = splines.count[scene : scene + 1] - 1.0, np.zeros(1, dtype=np.int64)
-    feet = find_feet(table, z, nearest_knots(z, splines.coarse[scene]), last, none)
+    last, none = splines.plain.last[scene : scene + 1], np.zeros(1, dtype=np.int64)
+    feet = find_feet(table, z, nearest_knots(z, splines.plain.knots[scene, : int(last[0]) + 1]), last, none)
     shape = yaw.shape
     phi = yaw - feet.heading.reshape(shape)
     phi -= 2 * np.pi * np.round(phi / (2 * np.pi))

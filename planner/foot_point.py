@@ -1,18 +1,23 @@
 """Feet of points on cubic splines, with their derivatives in closed form.
 
-Points of the plane are complex numbers here: conj(a) b holds the dot product and, as its imaginary part, the cross
-product. On plain arrays, since the search has no gradient; in blocks that stay in the processor's cache.
+The search has no gradient; what it finds has that of the implicit function. `_search` and what follows it here are the
+definition, on plain arrays; compiled/feet.cpp is the same, several times faster. Points of the plane are complex
+numbers here: conj(a) b holds the dot product and, as its imaginary part, the cross product.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from planner import compiled
 
 TUBE = 0.9
 """Frenet coordinates are valid for |d * curvature| below this."""
@@ -22,26 +27,122 @@ _STEPS, _STEPS_FROM_GUESS = 8, 4
 """and takes at most so many steps;"""
 _STILL = 1e-6
 """a step (m) below this was the last one: the next would be of the order of its square."""
-_FEW = 1024
 _BLOCK = 4096
-"""Points taken at a time."""
+"""Points taken at a time by the definition."""
+_MANY = 4096
+"""From so many points on threads pay."""
+
+_locate = compiled.kernel("dds_locate", "TTTTII RC nnnn")
+_locate_back = compiled.kernel("dds_locate_back", "TTTIITTTT RR nnnnn")
 
 
 @dataclass(frozen=True)
 class Splines:
     """The splines that belong to L rows of points, out of those of S scenes with up to n knots, 1 m apart.
 
-    coarse: per scene, the map ``[3, k]`` from points (x, y, 1) to half the squared distance from every fourth knot,
-    less a part that is the point's own. count ``[L]``: knots of each row's spline. row ``[L]``: its scene.
+    cubics: per segment its point, slope, moment and the moment's change. count ``[L]``: knots of each row's spline.
+    row ``[L]``: its scene, None where rows are scenes. threads: at most so many for a call.
     """
 
-    coarse: list[np.ndarray]
-    count: np.ndarray
+    cubics: Float[Tensor, "S n-1 4 2"]
+    knots: Float[Tensor, "S n 2"]
+    count: Int[Tensor, " L"]
+    row: Int[Tensor, " L"] | None = None
+    threads: int = 1
+
+    @cached_property
+    def plain(self) -> PlainSplines:
+        """For the definition."""
+        table = self.cubics.detach().contiguous().numpy().view(np.complex128).reshape(-1, 4)
+        count = self.count.numpy()
+        row = np.arange(len(count)) if self.row is None else self.row.numpy()
+        return PlainSplines(table, self.knots.detach().numpy(), count - 1.0, row, row * self.cubics.shape[1])
+
+
+class PlainSplines(NamedTuple):
+    """table ``[S (n - 1), 4]``: cubics of all segments. last ``[L]``: the greatest s of each row's spline. row ``[L]``:
+
+    its scene; base ``[L]``: row of the table at which it begins.
+    """
+
+    table: np.ndarray
+    knots: np.ndarray
+    last: np.ndarray
     row: np.ndarray
+    base: np.ndarray
+
+
+class Frenet(NamedTuple):
+    """Points in Frenet coordinates: s, d (m), valid, and the path's heading (rad) and curvature (1/m) there."""
+
+    s: Tensor
+    d: Tensor
+    valid: Tensor
+    heading: Tensor
+    curvature: Tensor
+
+
+def foot_points(xy: Float[Tensor, "L *Q 2"], splines: Splines, guess: Float[Tensor, "*any"] | None = None) -> Frenet:
+    """Nearest points of the splines. guess ``[L, *Q]``: s to start from, if known.
+
+    Derivatives are those of the implicit function (p - path(s)) . path'(s) = 0, exact where valid. A point that is not
+    a number has d = NaN and is not valid.
+    """
+    if torch.is_grad_enabled() and (xy.requires_grad or splines.cubics.requires_grad):
+        return Frenet(*_FootPoints.apply(xy, splines.cubics, splines, guess))
+    return _find(xy.detach(), splines, guess)
+
+
+class _FootPoints(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, xy: Tensor, cubics: Tensor, splines: Splines, guess: Tensor | None) -> tuple[Tensor, ...]:
+        found = _find(xy, splines, guess)
+        ctx.mark_non_differentiable(found.valid)
+        ctx.save_for_backward(xy, cubics, found.s)
+        ctx.splines = splines
+        return tuple(found)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        xy, cubics, s = ctx.saved_tensors
+        gs, gd, _, gh, gk = grads
+        g_xy = torch.empty_like(xy, memory_format=torch.contiguous_format)
+        g_cubics = torch.zeros_like(cubics, memory_format=torch.contiguous_format)
+        if _locate_back is None:
+            _back_plain(xy, s, ctx.splines, (gs, gd, gh, gk), g_xy, g_cubics)
+            return g_xy, g_cubics, None, None
+        own: Splines = ctx.splines
+        scenes, n = own.knots.shape[:2]
+        points = s[0].numel() if len(s) else 0
+        _locate_back(
+            xy, s, cubics, own.count, own.row, gs, gd, gh, gk, g_xy, g_cubics,
+            scenes, len(s), points, n, _threads(own, s),
+        )  # fmt: skip
+        return g_xy, g_cubics, None, None
+
+
+def _find(xy: Tensor, splines: Splines, guess: Tensor | None) -> Frenet:
+    if _locate is None:
+        return _find_plain(xy, splines, guess)
+    shape = xy.shape[:-1]
+    columns, valid = torch.empty(4, *shape, dtype=torch.float64), torch.empty(shape, dtype=torch.bool)
+    points = valid[0].numel() if len(valid) else 0
+    guess = None if guess is None else guess.detach()
+    _locate(
+        xy, guess, splines.cubics, splines.knots, splines.count, splines.row, columns, valid,
+        len(valid), points, splines.knots.shape[1], _threads(splines, valid),
+    )  # fmt: skip
+    s, d, heading, curvature = columns.unbind(0)
+    return Frenet(s, d, valid, heading, curvature)
+
+
+def _threads(splines: Splines, points: Tensor) -> int:
+    return splines.threads if points.numel() > _MANY else 1
 
 
 class Feet(NamedTuple):
-    """Results for a block of points, and what their derivatives need.
+    """Results of the definition, and what their derivatives need.
 
     segment, place: row of the table of cubics, and m from its begin. offset: of the point from its foot. first, second:
     derivatives of the spline there. held: at an end of the spline, where s stays.
@@ -60,92 +161,47 @@ class Feet(NamedTuple):
     held: np.ndarray
 
 
-class FootPoint(torch.autograd.Function):
-    """Nearest points of splines: ``apply(xy, cubics, splines, guess)`` with xy ``[L, ..., 2]``, guess ``[L, ...]``.
-
-    cubics ``[S, n - 1, 4, 2]``: point, slope, moment and the moment's change of the splines' segments. guess: s to
-    start from, if known. Returns s, d (m), valid, heading (rad) and curvature (1/m).
-    Derivatives are those of the implicit function (p - path(s)) . path'(s) = 0, exact where valid.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, xy: Tensor, cubics: Tensor, splines: Splines, guess: Tensor | None) -> tuple[Tensor, ...]:
-        z = xy.detach().contiguous().numpy().view(np.complex128).reshape(len(xy), -1)
-        begin = _nearest(z, splines) if guess is None else guess.detach().numpy().reshape(z.shape)
-        table = cubics.detach().contiguous().numpy().view(np.complex128).reshape(-1, 4)
-        last, base = splines.count - 1.0, splines.row * cubics.shape[1]
-        if len(last) > 1:
-            last, base = np.repeat(last, z.shape[1]), np.repeat(base, z.shape[1])
-        z, begin = z.ravel(), begin.ravel()
-        blocks = []
-        for start in range(0, max(len(z), 1), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            ends = (last, base) if len(last) == 1 else (last[part], base[part])
-            steps = _STEPS if guess is None else _STEPS_FROM_GUESS
-            blocks.append(find_feet(table, z[part], begin[part], *ends, steps))
-        columns = blocks[0][:5] if len(blocks) == 1 else [np.concatenate(c) for c in list(zip(*blocks))[:5]]
-        if any(ctx.needs_input_grad[:2]):
-            ctx.blocks, ctx.table, ctx.shapes = blocks, table, (xy.shape, cubics.shape)
-        out = tuple(torch.from_numpy(c.reshape(xy.shape[:-1])) for c in columns)
-        ctx.mark_non_differentiable(out[2])
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        columns = [g.contiguous().numpy().ravel() for g in grads]
-        g_xy = np.empty(len(columns[0]), np.complex128)
-        g_cubics = np.zeros((len(ctx.table), 8))
-        start = 0
-        for feet in ctx.blocks:
-            part = slice(start, start + len(feet.s))
-            start = part.stop
-            wanted = (g[part] for k, g in enumerate(columns) if k != 2)
-            g_point, g_first, g_second = feet_back(feet, ctx.table[:, 3].take(feet.segment), *wanted)
-            g_xy[part] = g_point
-            if ctx.needs_input_grad[1] and len(feet.s):
-                add_cubics(g_cubics, feet, -g_point, g_first, g_second)
-        xy, cubics = ctx.shapes
-        return (
-            torch.from_numpy(g_xy.view(np.float64)).reshape(xy),
-            torch.from_numpy(g_cubics).reshape(cubics),
-            None,
-            None,
-        )
+def _find_plain(xy: Tensor, splines: Splines, guess: Tensor | None) -> Frenet:
+    plain, z = splines.plain, _complex(xy).reshape(len(xy), -1)
+    begin = _nearest(z, plain) if guess is None else guess.detach().numpy().reshape(z.shape)
+    last, base = (np.repeat(x, z.shape[1]) for x in (plain.last, plain.base))
+    z, begin = z.ravel(), begin.ravel()
+    parts = [slice(first, first + _BLOCK) for first in range(0, max(len(z), 1), _BLOCK)]
+    steps = _STEPS if guess is None else _STEPS_FROM_GUESS
+    blocks = [find_feet(plain.table, z[p], begin[p], last[p], base[p], steps)[:5] for p in parts]
+    return Frenet(*(torch.from_numpy(np.concatenate(c).reshape(xy.shape[:-1])) for c in zip(*blocks)))
 
 
-def coarse_map(knots: np.ndarray) -> np.ndarray:
-    """One scene's `Splines.coarse`: |knot|^2 / 2 - point . knot as one product. knots ``[n, 2]``, without padding."""
-    own = knots[::_COARSE]
-    out = np.empty((3, len(own)))
-    np.negative(own.T, out=out[:2])
-    np.einsum("kx,kx->k", own, own, out=out[2])
-    out[2] *= 0.5
-    return out
+def _back_plain(
+    xy: Tensor, s: Tensor, splines: Splines, grads: tuple[Tensor, ...], g_xy: Tensor, g_cubics: Tensor
+) -> None:
+    plain, z = splines.plain, _complex(xy).ravel()
+    last, base = (np.repeat(x, len(z) // max(len(x), 1)) for x in (plain.last, plain.base))
+    feet = _feet(plain.table, z, s.numpy().ravel(), last, base)
+    columns = (g.contiguous().numpy().ravel() for g in grads)
+    g_point, g_first, g_second = feet_back(feet, plain.table[:, 3].take(feet.segment), *columns)
+    g_xy.copy_(torch.from_numpy(g_point.view(np.float64)).reshape(g_xy.shape))
+    if len(z):
+        add_cubics(g_cubics.numpy().reshape(-1, 8), feet, -g_point, g_first, g_second)
 
 
-def _nearest(z: np.ndarray, splines: Splines) -> np.ndarray:
+def _complex(xy: Tensor) -> np.ndarray:
+    return xy.detach().contiguous().numpy().view(np.complex128)[..., 0]
+
+
+def _nearest(z: np.ndarray, splines: PlainSplines) -> np.ndarray:
     """s ``[L, Q]`` to begin with for points ``[L, Q]``."""
-    if len(splines.coarse) == 1:
-        return nearest_knots(z.ravel(), splines.coarse[0]).reshape(z.shape)
     out = np.empty(z.shape)
-    for scene in np.unique(splines.row):
-        rows = splines.row == scene
-        out[rows] = nearest_knots(z[rows].ravel(), splines.coarse[scene]).reshape(-1, z.shape[1])
+    for own, at, row, last in zip(out, z, splines.row, splines.last):
+        own[:] = nearest_knots(at, splines.knots[row, : int(last) + 1])
     return out
 
 
-def nearest_knots(z: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """s ``[Q]`` of the nearest of some of a spline's knots to points ``[Q]``."""
-    points = np.ones((len(z), 3))
-    points[:, 0], points[:, 1] = z.real, z.imag
-    # In parts too small for threads to be woken up.
-    out = np.empty(len(z))
-    for first in range(0, len(z), _FEW):
-        part = slice(first, first + _FEW)
-        out[part] = (points[part] @ coarse).argmin(1)
-    out *= _COARSE
-    return out
+def nearest_knots(z: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """s ``[Q]`` of the nearest of every fourth knot to points ``[Q]``. knots ``[n, 2]``, without padding."""
+    own = knots[::_COARSE]
+    points = np.stack([z.real, z.imag], 1)
+    return ((own * own).sum(1) / 2 - points @ own.T).argmin(1) * float(_COARSE)
 
 
 def find_feet(
@@ -155,7 +211,8 @@ def find_feet(
 
     table ``[segments, 4]``: cubics of the splines. last and base ``[Q]``, or ``[1]`` for all.
     """
-    return _feet(table, z, _search(table, z, s, last, base, steps), last, base)
+    with np.errstate(invalid="ignore"):  # of points that are not numbers
+        return _feet(table, z, _search(table, z, s, last, base, steps), last, base)
 
 
 def _search(
@@ -165,26 +222,17 @@ def _search(
 
     Beyond the centre of curvature the slope changes sign; the floor keeps the step downhill.
     """
-    s = np.minimum(np.maximum(s, 0.0), last)
-    here, todo = s, None
+    s = np.fmin(np.fmax(s, 0.0), last)
+    going = np.ones(len(s), dtype=bool)
     for _ in range(steps):
-        _, _, offset, first, second = _curve(table, z, here, last, base)
+        _, _, offset, first, second = _curve(table, z, s, last, base)
         square = _dot(first, first)
         step = _dot(offset, first) / np.maximum(square - _dot(offset, second), 0.1 * square)
-        moved = np.minimum(np.maximum(here + np.clip(step, -2.0, 2.0), 0.0), last)
-        if todo is None:
-            s = moved
-        else:
-            s[todo] = moved
-        going = np.flatnonzero(np.abs(moved - here) > _STILL)
-        if not len(going):
+        moved = np.where(going, np.fmin(np.fmax(s + np.clip(step, -2.0, 2.0), 0.0), last), s)
+        going = np.abs(moved - s) > _STILL
+        s = moved
+        if not going.any():
             break
-        if len(going) < len(here):
-            todo = going if todo is None else todo[going]
-            moved, z = moved[going], z[going]
-            if len(last) > 1:
-                last, base = last[going], base[going]
-        here = moved
     return s
 
 

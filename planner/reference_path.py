@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from planner.foot_point import FootPoint, Splines, coarse_map
+from planner.foot_point import Frenet, Splines, foot_points
 from planner.path_points import (
     ATTRIBUTES,
     SPACING,
@@ -34,16 +33,6 @@ from planner.scene import Route
 _ZERO = torch.zeros((), dtype=torch.float64)
 
 
-class Frenet(NamedTuple):
-    """Points in Frenet coordinates: s, d (m), valid, and the path's heading (rad) and curvature (1/m) there."""
-
-    s: Tensor
-    d: Tensor
-    valid: Tensor
-    heading: Tensor
-    curvature: Tensor
-
-
 @dataclass
 class ReferencePath:
     """Cubic splines through up to ``n`` knots, SPACING apart in s, one for each of ``S`` scenes.
@@ -53,7 +42,8 @@ class ReferencePath:
     surface), speed_limit (m/s). junction ``[S, n]``. count ``[S]``: knots of each path, the others repeat its last.
 
     Methods take coordinates whose first axis is the scene. `rows` gives a view with another first axis: its knots,
-    moments and attributes stay those of the scenes; count, length and all methods follow the rows.
+    moments and attributes stay those of the scenes; count, length and all methods follow the rows. threads: at most so
+    many for a call.
     """
 
     knots: Float[Tensor, "S n 2"]
@@ -62,11 +52,12 @@ class ReferencePath:
     junction: Bool[Tensor, "S n"]
     count: Int[Tensor, " L"]
     row: Int[Tensor, " L"] | None = None
+    threads: int = 1
 
     def rows(self, scene: Int[Tensor, " R"]) -> ReferencePath:
         """The paths of the given scenes, as the first axis of what the methods take. Copies nothing."""
         view = replace(self, count=self.count[scene], row=scene if self.row is None else self.row[scene])
-        view.__dict__["cubics"], view.__dict__["_coarse"] = self.cubics, self._coarse
+        view.__dict__["cubics"] = self.cubics
         return view
 
     @property
@@ -126,19 +117,11 @@ class ReferencePath:
         valid is False outside the tube or beyond the path's ends; s and d are then only rough. Newton's method on
         (p - path(s)) . path'(s) = 0 from a knot nearby. Gradients are the implicit derivatives, exact where valid.
         """
-        return Frenet(*FootPoint.apply(xy.double(), self.cubics, self.splines(), guess))
+        return foot_points(xy.double(), self.splines(), guess)
 
     def splines(self) -> Splines:
-        """What the search for foot points needs, as plain arrays."""
-        row = np.arange(len(self.count)) if self.row is None else self.row.numpy()
-        return Splines(self._coarse, self.count.numpy(), row)
-
-    @cached_property
-    def _coarse(self) -> list[np.ndarray]:
-        if self.row is not None:
-            raise ValueError("rows: expected a view made by `rows`")
-        knots = self.knots.detach().numpy()
-        return [coarse_map(own[:count]) for own, count in zip(knots, self.count.tolist())]
+        """What the search for foot points needs."""
+        return Splines(self.cubics, self.knots, self.count, self.row, self.threads)
 
     @cached_property
     def cubics(self) -> Float[Tensor, "S n-1 4 2"]:
