@@ -101,7 +101,7 @@ def test_reduced_drivers_survive_a_dead_planner_and_a_broken_scene(layers: tuple
     assert first.source == "candidate"
     assert first.tail_accepted is bool(layers)
     injection.time = 0.1
-    second = driver.drive(scene)
+    second = driver.drive(scene.replace(ego=scene.ego.replace(time_us=scene.ego.time_us + 1_000)))
     assert second.source == {0: "last plan", 1: "braking"}.get(len(layers), "tail")
     assert "dead" in second.reason
     broken = scene.replace(agents=scene.agents.replace(box=scene.agents.box * float("nan")))
