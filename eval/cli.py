@@ -184,6 +184,38 @@ def open_loop(
         raise typer.Exit(evaluate_open_loop(settings, out))
 
 
+class Protocol(StrEnum):
+    """Regulation and rating protocols."""
+
+    r157 = "r157"
+    ncap = "ncap"
+
+
+@app.command()
+def grid(
+    protocol: Annotated[Protocol, typer.Argument(help="r157: UN R157; ncap: Euro NCAP 2026.")],
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    full: Annotated[
+        bool, typer.Option("--full/--coarse", help="All values of the protocol, or a few (minutes).")
+    ] = False,
+    cell: Annotated[str, typer.Option(help="Only this cell, by its name.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = None,
+    workers: Workers = None,
+    resume: Resume = True,
+    report: Report = None,
+) -> None:
+    """Regulation and rating grids: every cell driven, and set beside four published careful drivers."""
+    with user_errors():
+        from eval.commands.grid import grid as run_grid
+        from eval.config import load_config, updated
+
+        chosen = {"execution": {"workers": workers, "report": report}}
+        settings = updated(load_config(config, overrides or ()), _given(chosen))
+        folder = out or Path("runs") / (cell or f"grid_{protocol.value}")
+        raise typer.Exit(run_grid(settings, protocol.value, folder, full=full, cell=cell, fresh=not resume))
+
+
 @data_app.command("check")
 def data_check(
     dataroot: Annotated[Path, typer.Option(help="Folder of the nuScenes tables and maps.", metavar="DIR")],

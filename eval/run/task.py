@@ -96,7 +96,7 @@ def run_task(task: Task, progress: Callable[[float], None], *, config: RunConfig
     path.parent.mkdir(parents=True, exist_ok=True)
     trace.save(path)
     sync_file(path)
-    _save_geometry(recording, run_dir / "recordings" / f"{task.sample.name}.npz")
+    save_geometry_once(recording, run_dir / "recordings" / f"{task.sample.name}.npz")
 
     return {
         **task.key._asdict(),
@@ -142,7 +142,8 @@ def _observer(recording: Recording, config: OracleConfig) -> Observer:
     return OraclePerception(recording.road, surface, config).observe
 
 
-def _save_geometry(recording: Recording, path: Path) -> None:
+def save_geometry_once(recording: Recording, path: Path) -> None:
+    """Write what a report draws around a drive, unless it is there."""
     from eval.report.geometry import save_geometry
 
     if not path.exists():  # written through a name of this process: several may reach the same scenario at once

@@ -1,0 +1,108 @@
+"""`dualdrive grid`: regulation and rating grids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table as RichTable
+
+from eval.commands.console import EXIT_FAILED, console
+from eval.config import RunConfig
+from eval.report import write_report
+from eval.run.store import SUMMARY, write_atomic
+from eval.studies.grids import PROTOCOLS, drive_cell, grid_tasks, summarise, violates
+from eval.studies.page import Cell, Table, write_page
+from eval.studies.study import completed, open_study
+from eval.typed_config import ConfigError
+
+MODELS = ("CC", "Reg157", "RSS", "FSM")
+
+
+def grid(config: RunConfig, protocol: str, run_dir: Path, *, full: bool, cell: str, fresh: bool) -> int:
+    """Drive a grid, print and write its tables. Returns the exit code: 1 where a cell breaks the gate or fails."""
+    try:
+        tasks = grid_tasks(protocol, full=full, cell=cell)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    settings = {"protocol": protocol, "full": full, "cell": cell}
+    with open_study("grid", run_dir, config, drive_cell, settings, fresh=fresh) as study:
+        lines = study.run(tasks)
+        facts = completed(lines)
+        rows = summarise(protocol, facts)
+        failed = [line["scenario"] for line in lines if line["status"] == "failed"]
+        summary = {"schema": 1, "command": "grid", "protocol": PROTOCOLS[protocol], "full": full, "rows": rows}
+        write_atomic(run_dir / SUMMARY, json.dumps({**summary, "failed": failed}, indent=2) + "\n")
+    _print(protocol, rows, facts, run_dir, failed)
+    if facts and config.execution.report:
+        write_report(run_dir)
+        path = write_page(run_dir / "grid.html", f"{protocol} grid", _lead(protocol), _pages(protocol, facts))
+        console.print(f"Page:    [bold]{path}[/]", highlight=False, soft_wrap=True)
+    return EXIT_FAILED if failed or rows[-1]["violations"] else 0
+
+
+def _print(
+    protocol: str, rows: list[dict[str, Any]], facts: list[dict[str, Any]], run_dir: Path, failed: list[str]
+) -> None:
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("family", "cells", "ours avoid", "95 %", *MODELS, "no braking helps", "worst impact", "gate broken"):
+        table.add_column(name, justify="left" if name == "family" else "right")
+    for row in rows:
+        low, high = row["interval"]
+        models = ["-" if row[name] is None else f"{row[name]}/{row['defined']}" for name in MODELS]
+        table.add_row(
+            row["family"], str(row["cells"]), str(row["avoided"]), f"{low:.0%}-{high:.0%}", *models,
+            str(row["unavoidable"]), f"{row['worst_impact_kmh']:.0f} km/h", str(len(row["violations"])),
+        )  # fmt: skip
+    console.print()
+    console.print(table)
+    console.print(*_lead(protocol), sep="\n", style="dim", highlight=False, soft_wrap=True)
+    for name in [f["name"] for f in facts if f["collided"]]:
+        console.print(f"Hit:     dualdrive explain {run_dir} {name}", highlight=False, soft_wrap=True)
+    for name in failed:
+        console.print(f"[bold red]Failed:[/] {name}", highlight=False, soft_wrap=True)
+
+
+def _lead(protocol: str) -> list[str]:
+    gate = (
+        "Gate: no collision where CC or FSM avoids one."
+        if protocol == "r157"
+        else "Gate: avoided, or hit with at most 10 km/h, or not avoidable by braking."
+    )
+    return [
+        f"{PROTOCOLS[protocol]}. {gate}",
+        "CC, Reg157, RSS, FSM: published careful drivers, on the same motions of the others; they only brake. "
+        "Crossing pedestrians and cyclists are outside what they were published for.",
+        "no braking helps: full braking from the first moment at which the hazard shows still ends in contact.",
+    ]
+
+
+def _pages(protocol: str, facts: list[dict[str, Any]]) -> list[Table]:
+    """One heat map per family: the last parameter across, the others down."""
+    tables = []
+    groups = dict.fromkeys((f["family"], tuple(f["parameters"])) for f in facts)
+    for family, names in groups:
+        mine = [f for f in facts if (f["family"], tuple(f["parameters"])) == (family, names)]
+        across = sorted({f["parameters"][names[-1]] for f in mine})
+        down = sorted({tuple(f["parameters"][n] for n in names[:-1]) for f in mine})
+        by_place = {tuple(f["parameters"].values()): f for f in mine}
+        table = Table(family, [" / ".join(names[:-1]) or "", *(f"{names[-1]} {value:g}" for value in across)])
+        for label in down:
+            row: list[Cell | str] = [" / ".join(f"{value:g}" for value in label)]
+            row += [_heat(protocol, by_place.get((*label, value))) for value in across]
+            table.rows.append(row)
+        tables.append(table)
+    return tables
+
+
+def _heat(protocol: str, f: dict[str, Any] | None) -> Cell:
+    if f is None:
+        return Cell("", tone="none")
+    avoid = [name for name, good in f.get("avoided_by", {}).items() if good]
+    note = f"avoided by {', '.join(avoid) or 'nobody'}" if "avoided_by" in f else ""
+    note += "; no braking helps" if f["unavoidable_by_braking"] else ""
+    text = f"hit, {3.6 * f['impact_speed']:.0f} km/h" if f["collided"] else f"{f['smallest_gap']:.1f} m"
+    tone = "good" if not f["collided"] else "bad" if violates(protocol, f) else "warn"
+    return Cell(text, note, tone, f["key"], f"dualdrive grid {protocol} --cell {f['name']}")
