@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from planner.arrays import ARRAYS, library
+from planner import compiled
+from planner.arrays import library
+from planner.compiled.stage import apply, workers
 from planner.lateral import LateralState
 from planner.longitudinal import LongitudinalMotion
 from planner.reference_path import ReferencePath
@@ -19,136 +21,79 @@ from planner.scene import Trajectory
 REST_SPEED = 0.04
 """m/s: the numerical remains of a stop."""
 
-X, Y, YAW, SPEED, ACCELERATION, CURVATURE = range(6)
-
 
 def integrate(
-    motion: LongitudinalMotion, kappa: Float[Tensor, "R 2 F"], start: Float[Tensor, "R 6"], step: float
+    motion: LongitudinalMotion,
+    kappa: Float[Tensor, "R 2 F"],
+    start: Float[Tensor, "R 6"],
+    step: float,
+    threads: int = 1,
 ) -> Trajectory:
     """Kinematic bicycle along given profiles; start = (x, y, yaw, v, a, curvature) per candidate.
 
     Jerk and curvature rate are constant within a step. Simpson's rule for the heading is exact (the integrand v kappa
     is cubic in time); for the position its error is of fifth order in the step. Returns ``[R, 2, F + 1]``.
+    threads: of the compiled version, for many candidates.
     """
     inputs = (motion.v, motion.a, motion.jerk, kappa, start)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        states = _Integrate.apply(step, *inputs)
-    else:
-        states = torch.from_numpy(_forward(step, *(x.detach().numpy() for x in inputs))[0])
-    return Trajectory(_times(motion.v.shape[-1], step).expand(states.shape[1:]), *states.unbind(0))
+    states = integrate_plain(step, *inputs) if _FORWARD is None else apply(_Integrate(step, threads), *inputs)
+    return Trajectory(_times(motion.v.shape[-1], step).expand(states[0].shape), *states)
 
 
-class _Integrate(torch.autograd.Function):
-    """Written by hand, forward and backward: many steps that each reuse a few common factors."""
-
-    @staticmethod
-    def forward(ctx: Any, step: float, *inputs: Tensor) -> Tensor:
-        ctx.step = step
-        ctx.save_for_backward(*inputs)
-        states, ctx.parts = _forward(step, *(x.detach().numpy() for x in inputs))
-        return torch.from_numpy(states)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        arrays = [x.detach().numpy() for x in ctx.saved_tensors]
-        return (None, *map(torch.from_numpy, _backward(ctx.step, arrays, ctx.parts, grad.numpy())))
-
-
-def _forward(
-    h: float, v: np.ndarray, a: np.ndarray, jerk: np.ndarray, kappa: np.ndarray, start: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """The states ``[6, R, 2, F + 1]``, and what `_backward` needs again."""
-    states = np.empty((6, *v.shape[:2], v.shape[2] + 1))
-    states[..., 0] = start.T[:, :, None]
-    x, y, yaw, speed, accel, curve = states
+def integrate_plain(
+    h: float, v: Tensor, a: Tensor, jerk: Tensor, kappa: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The six states ``[R, 2, F + 1]``: what the compiled version computes."""
+    x0, y0, yaw0, v_start, a_start, k_start = start[:, None, :, None].expand(-1, 2, -1, -1).unbind(2)
     # From the moment on from which it never again exceeds walking a snail's pace, the tail is at rest.
-    np.maximum(v, 0.0, out=speed[..., 1:])
-    later = np.maximum.accumulate(speed[:, 1, :0:-1], -1)[:, ::-1]
-    parked = np.zeros(v.shape, dtype=bool)
-    np.less(later, REST_SPEED, out=parked[:, 1])
-    speed[..., 1:][parked] = 0.0
-    resting = parked | ((speed[..., 1:] < 1e-3) & (v <= 1e-2))
-    curve[..., 1:] = kappa
-    accel[..., 1:] = np.where(resting, 0.0, a)
-    v0, v1, k0 = speed[..., :-1], speed[..., 1:], curve[..., :-1]
-    middle_speed = np.where(resting, v0 / 2, np.maximum(v1 - a * (h / 2) + jerk * (h**2 / 8), 0.0))
+    later = v.detach()[:, 1].clamp(min=0).flip(-1).cummax(-1).values.flip(-1)
+    parked = torch.stack([torch.zeros_like(later), (later < REST_SPEED).double()], 1) > 0
+    v1 = torch.where(parked, 0.0, v.clamp(min=0))
+    resting = parked | ((v1 < 1e-3) & (v <= 1e-2))
+    speed, curve = torch.cat([v_start, v1], -1), torch.cat([k_start, kappa], -1)
+    accel = torch.cat([a_start, torch.where(resting, 0.0, a)], -1)
+    v0, k0 = speed[..., :-1], curve[..., :-1]
+    middle_speed = torch.where(resting, v0 / 2, (v1 - a * (h / 2) + jerk * (h**2 / 8)).clamp(min=0))
     # Half-step heading: Simpson over the half with its own midpoint, at a quarter of the step.
-    quarter_speed = np.maximum((3 * v0 + 6 * middle_speed - v1) / 8, 0.0)
-    quarter = quarter_speed * (3 * k0 + kappa)
-    bend = speed * curve
-    middle = middle_speed * (k0 + kappa)
-    before = bend[..., :-1]
-    yaw[..., 1:] = (before + 2 * middle + bend[..., 1:]) * (h / 6)
-    _accumulate(yaw)
-    half_yaw = yaw[..., :-1] + (before + quarter + middle / 2) * (h / 12)
-    (cos, sin), (half_cos, half_sin) = ARRAYS.cos_sin(yaw), ARRAYS.cos_sin(half_yaw)
-    for out, ends, half in ((x, cos * speed, half_cos), (y, sin * speed, half_sin)):
-        out[..., 1:] = (ends[..., :-1] + 4 * (half * middle_speed) + ends[..., 1:]) * (h / 6)
-        _accumulate(out)
-    return states, (states, parked, resting, middle_speed, quarter_speed, cos, sin, half_cos, half_sin)
+    quarter = ((3 * v0 + 6 * middle_speed - v1) / 8).clamp(min=0) * (3 * k0 + kappa)
+    bend, middle = speed * curve, middle_speed * (k0 + kappa)
+    yaw = _summed(yaw0, (bend[..., :-1] + 2 * middle + bend[..., 1:]) * (h / 6))
+    half_yaw = yaw[..., :-1] + (bend[..., :-1] + quarter + middle / 2) * (h / 12)
+
+    def along(begin: Tensor, ends: Tensor, half: Tensor) -> Tensor:
+        return _summed(begin, (ends[..., :-1] + 4 * (half * middle_speed) + ends[..., 1:]) * (h / 6))
+
+    x, y = (along(b, f(yaw) * speed, f(half_yaw)) for b, f in ((x0, torch.cos), (y0, torch.sin)))
+    return x, y, yaw, speed, accel, curve
 
 
-def _backward(h: float, inputs: list[np.ndarray], parts: tuple[np.ndarray, ...], g: np.ndarray) -> list[np.ndarray]:
-    """Gradients of v, a, jerk, kappa and start from those of the states."""
-    v, kappa = inputs[0], inputs[3]
-    (states, parked, resting, middle_speed, quarter_speed, cos, sin, half_cos, half_sin) = parts
-    _, _, _, speed, _, curve = states
-    k0 = curve[..., :-1]
-    g_start = np.empty((6, v.shape[0]))
-    dx, dy = _remaining(g[X]), _remaining(g[Y])
-    g_start[X], g_start[Y] = dx[..., 0].sum(1), dy[..., 0].sum(1)
-    dx, dy = dx[..., 1:] * (h / 6), dy[..., 1:] * (h / 6)
-    dx_ends, dy_ends = _both_ends(dx), _both_ends(dy)
-    d_speed = g[SPEED] + dx_ends * cos + dy_ends * sin
-    d_yaw = g[YAW] + (dy_ends * cos - dx_ends * sin) * speed
-    d_middle_speed = 4 * (dx * half_cos + dy * half_sin)
-    d_half_yaw = 4 * middle_speed * (dy * half_cos - dx * half_sin)
-    d_yaw[..., :-1] += d_half_yaw
-    d_half_yaw *= h / 12
-    d_yaw = _remaining(d_yaw)
-    g_start[YAW] = d_yaw[..., 0].sum(1)
-    d_turn = d_yaw[..., 1:] * (h / 6)
-    d_bend = _both_ends(d_turn)
-    d_bend[..., :-1] += d_half_yaw
-    d_speed += d_bend * curve
-    d_curve = g[CURVATURE] + d_bend * speed
-    d_middle = 2 * d_turn + d_half_yaw / 2
-    d_middle_speed += d_middle * (k0 + kappa)
-    d_sum = d_middle * middle_speed
-    d_quarter = d_half_yaw * quarter_speed
-    d_curve[..., :-1] += d_sum + 3 * d_quarter
-    d_curve[..., 1:] += d_sum + d_quarter
-    d_quarter_speed = np.where(quarter_speed > 0, d_half_yaw * (3 * k0 + kappa), 0.0)
-    d_speed[..., :-1] += d_quarter_speed * 0.375
-    d_speed[..., 1:] -= d_quarter_speed * 0.125
-    d_middle_speed += d_quarter_speed * 0.75
-    d_speed[..., :-1] += np.where(resting, d_middle_speed / 2, 0.0)
-    d_free = np.where(resting | (middle_speed <= 0), 0.0, d_middle_speed)
-    d_speed[..., 1:] += d_free
-    g_start[SPEED], g_start[CURVATURE] = d_speed[..., 0].sum(1), d_curve[..., 0].sum(1)
-    g_start[ACCELERATION] = g[ACCELERATION][..., 0].sum(1)
-    d_v = np.where(parked | (v < 0), 0.0, d_speed[..., 1:])
-    d_a = np.where(resting, 0.0, g[ACCELERATION][..., 1:]) - d_free * (h / 2)
-    return [d_v, d_a, d_free * (h**2 / 8), d_curve[..., 1:], g_start.T]
+def _summed(begin: Tensor, steps: Tensor) -> Tensor:
+    return torch.cat([begin, steps], -1).cumsum(-1)
 
 
-def _accumulate(values: np.ndarray) -> None:
-    """Running sums along the last axis, in place."""
-    flat = torch.from_numpy(values)
-    torch.cumsum(flat, -1, out=flat)
+_FORWARD = compiled.kernel("dds_integrate", "ff TTTTT R nnn")
+_BACKWARD = compiled.kernel("dds_integrate_adjoint", "ff TTTTT TTTTTT RRRRR nnn")
 
 
-def _remaining(values: np.ndarray) -> np.ndarray:
-    """Sums from each entry of the last axis to its end."""
-    return values[..., ::-1].cumsum(-1)[..., ::-1]
+class _Integrate:
+    """`integrate_plain`, compiled; a `planner.compiled.stage.Stage`."""
 
+    def __init__(self, step: float, threads: int) -> None:
+        self.step, self.threads = step, threads
 
-def _both_ends(steps: np.ndarray) -> np.ndarray:
-    """What F steps bring to the F + 1 points between which they lie."""
-    out = np.zeros((*steps.shape[:-1], steps.shape[-1] + 1))
-    out[..., :-1] = steps
-    out[..., 1:] += steps
-    return out
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        rows, _, fine = inputs[0].shape
+        states = torch.empty(6, rows, 2, fine + 1, dtype=torch.float64)
+        assert _FORWARD is not None
+        _FORWARD(self.step, REST_SPEED, *inputs, states, rows, fine, workers(rows, self.threads, 2.0))
+        return states.unbind(0)
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> tuple[Tensor, ...]:
+        rows, _, fine = inputs[0].shape
+        found = tuple(torch.empty(x.shape, dtype=torch.float64) for x in inputs)
+        assert _BACKWARD is not None
+        _BACKWARD(self.step, REST_SPEED, *inputs, *gradients, *found, rows, fine, workers(rows, self.threads, 5.0))
+        return found
 
 
 @lru_cache(maxsize=8)

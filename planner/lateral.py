@@ -17,19 +17,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from planner.arrays import Constants, library
+from planner import compiled
+from planner.compiled.stage import Tensors, apply, workers
 from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
-from planner.lateral_dynamics import roll_out, stage_dynamics
+from planner.lateral_dynamics import SHARPEST, fine_steps, roll_out, whole_stages
 from planner.longitudinal import LongitudinalMotion
 from planner.qp.problem import StageProgram
 from planner.scene import VehicleParameters
 from planner.surface import Start
-from planner.tracking import TrackingReference, per_node, tensors
+from planner.tracking import TrackingReference, per_node
 
 CIRCLES = 5
 LATERAL_JERK = 6.0
 """m/s^3: what changing the curvature may cause at speed."""
+SLOWEST_RATE = 0.01
+"""1/(m s): no limit on the curvature rate is below."""
 LIMIT_RULES = ("", "heading", "curvature", "curvature rate", *("corridor",) * CIRCLES)
 """Rules by limit: bounds on d (none), psi, kappa and the curvature rate, then one corridor row per circle."""
 D, PSI, KAPPA, RATE = range(4)
@@ -66,12 +69,13 @@ class LateralState:
 class LateralProgram:
     """The programs and what leads from their solution to the fine times.
 
-    steps: fine steps of `planner.lateral_dynamics.stage_dynamics`.
+    steps: of `planner.lateral_dynamics.fine_steps`. threads: for the way back to the fine times.
     """
 
     problem: StageProgram
-    steps: Float[Tensor, "2 5 2 F R"]
+    steps: Float[Tensor, "R 2 5 2 F"]
     grid: Grid
+    threads: int = 1
 
 
 def circle_offsets(vehicle: VehicleParameters) -> Float[Tensor, " C"]:
@@ -101,19 +105,20 @@ def build_lateral(
     count, n = motion.v.shape[0], grid.stages
     zero = fixed.zero.expand(motion.v.shape)
     linearised = (zero, zero) if about is None else (about.d, about.psi)
-    driven = (motion.v, motion.a, motion.jerk)
-    stages, steps = stage_dynamics(driven, path_curvature, linearised, (start.d, start.psi), grid)
-    A, B, c = stages.split([3, 1, 1], -1)
-
-    xp = library(motion.v, path_curvature, bounds.lower, bounds.d_ref, start.psi, weights, *tensors(reference))
-    nodes = _at_nodes(xp, motion, path_curvature, grid, fixed.of(xp))
-    H, g = _cost(xp, nodes, bounds, weights, reference, grid, fixed.of(xp))
-    z_lower, z_upper = _limits(xp, nodes, start, config, vehicle, fixed.of(xp))
-    lower, upper = _corridor_limits(xp, nodes, bounds, grid, fixed.of(xp))
+    own = weights.expand(count, -1)[:, 4:8]
+    proposal: Tensors = (None,) * 4
+    if reference is not None:
+        weight = (per_node(x, reference.d) for x in (reference.weight_d, reference.weight_psi))
+        proposal = (reference.d, reference.psi, *weight)
+    stage = _Program(config, vehicle, 1.0 if reference is None else reference.comfort)
+    build = stage.plain if _BUILD is None else lambda *inputs: apply(stage, *inputs)
+    x0, A, B, c, H, g, z_lower, z_upper, lower, upper, steps = build(
+        motion.v, motion.a, motion.jerk, path_curvature, *linearised, start.d, start.psi, start.kappa,
+        bounds.lower, bounds.upper, bounds.d_ref, bounds.slope_ref, own, *proposal,
+    )  # fmt: skip
     C, hard = (fixed.rows.expand(count, n, CIRCLES, 4), fixed.zero.expand(count, n, CIRCLES))
-    x0 = torch.stack([start.d, start.psi, start.kappa], -1)
-    problem = StageProgram(grid.parent, x0, A, B, c[..., 0], H, g, z_lower, z_upper, C, lower, upper, hard)
-    return LateralProgram(problem, steps, grid)
+    problem = StageProgram(grid.parent, x0, A, B, c, H, g, z_lower, z_upper, C, lower, upper, hard)
+    return LateralProgram(problem, steps, grid, config.solver.threads)
 
 
 def limit_ids(bounds: LateralBounds, grid: Grid) -> tuple[Int[Tensor, "R n L"], Int[Tensor, "R n L"]]:
@@ -127,132 +132,165 @@ def limit_ids(bounds: LateralBounds, grid: Grid) -> tuple[Int[Tensor, "R n L"], 
 
 def lateral_state(z: Float[Tensor, "R n 4"], program: LateralProgram) -> LateralState:
     """States at the fine times of a solution: from the begin of each interval through its fine steps."""
+    if _STATE is None:
+        return _state_plain(z, program)
+    x0, steps = program.problem.x0, program.steps
+    return LateralState(*apply(_State(program.grid, program.threads), z, x0, steps))
+
+
+def _state_plain(z: Tensor, program: LateralProgram) -> LateralState:
     grid = program.grid
-    x0 = program.problem.x0
-    xp = library(z, x0, program.steps)
-    begins = xp.concat([xp.of(x0)[:, None], xp.of(z)[..., :3]], 1)
-    interval = xp.of(grid.interval_before), xp.of(grid.interval_stage)
-    d, psi, kappa = (xp.pick(begins[..., i], interval[0]) for i in (D, PSI, KAPPA))
-    rate = xp.pick(xp.of(z)[..., RATE], interval[1])
-    begin = [xp.tensor(x) for x in (d, psi, kappa, rate)]
-    d, psi = roll_out(program.steps, begin[0], begin[1], begin[2], begin[3], grid).unbind(0)
-    fine = xp.of(grid.interval_of_fine)
-    bent = kappa[..., fine] + rate[..., fine] * xp.of(grid.since)
-    return LateralState(d, psi, xp.tensor(bent))
+    begins = torch.cat([program.problem.x0[:, None], z[..., :3]], 1)[:, grid.interval_before]
+    rate = z[..., RATE][:, grid.interval_stage]
+    d, psi = roll_out(program.steps, begins[..., D], begins[..., PSI], begins[..., KAPPA], rate, grid)
+    fine = grid.interval_of_fine
+    return LateralState(d, psi, begins[..., KAPPA][..., fine] + rate[..., fine] * grid.since)
 
 
-@dataclass
-class _Nodes:
-    """v (m/s, >= 0), a (m/s^2) and the path's curvature (1/m) at the stages' nodes ``[R, n]``.
+class _Program:
+    """The data of the programs: `plain` is the definition, `forward` and `backward` are compiled.
 
-    v_first: v after the first fine step of every stage. grow, grow_first: what curvature and its rate cost at these
-    speeds, relative to standstill.
+    A `planner.compiled.stage.Stage`. comfort: `TrackingReference.comfort`.
     """
 
-    v: Any
-    a: Any
-    bend: Any
-    v_first: Any
-    grow: Any
-    grow_first: Any
+    def __init__(self, config: PlannerConfig, vehicle: VehicleParameters, comfort: float) -> None:
+        self.config, self.vehicle, self.comfort = config, vehicle, comfort
+        self.grid, self.fixed = make_grid(config.horizon), _constants(config, vehicle)
+
+    def plain(
+        self, v: Tensor, a: Tensor, jerk: Tensor, bend: Tensor, about_d: Tensor, about_psi: Tensor,
+        d0: Tensor, psi0: Tensor, kappa0: Tensor, lower: Tensor, upper: Tensor, d_ref: Tensor, slope_ref: Tensor,
+        weights: Tensor, *proposal: Any,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """x0, A, B, c, H, g, z_lower, z_upper, lower, upper of a `StageProgram`, and the fine steps.
+
+        weights ``[R, 4]``. proposal: d, psi ``[R, N]`` and their weights, or None.
+        """
+        grid, fixed, limits = self.grid, self.fixed, self.config.limits
+        steps = fine_steps((v, a, jerk), bend, (about_d, about_psi), (d0, psi0), grid)
+        A, B, c = whole_stages(steps, grid).split([3, 1, 1], -1)
+        speed, speed_first = (v.flatten(1)[:, i].clamp(min=0) for i in (grid.stage_last, grid.stage_first))
+        a, bend = (x.flatten(1)[:, grid.stage_last] for x in (a, bend))
+
+        # Curvature and its rate cost what the passengers feel: lateral acceleration and jerk, plus a floor at low
+        # speed.
+        own = weights[:, :, None] * fixed.scale
+        felt, felt_first = speed**4 / 256 + 1, speed_first**4 / 256 + 1
+        diagonal = [own[:, 0], own[:, 1], own[:, 2] * felt * 0.02, own[:, 3] * felt_first]
+        aim = [grid.at_stages(d_ref), grid.at_stages(slope_ref), bend, torch.zeros_like(bend)]
+        if proposal[0] is not None:
+            nodes = len(grid.node)
+            for i in (0, 1):
+                wish, weight = proposal[i], proposal[2 + i]
+                diagonal[i] = torch.cat([weight * grid.node_dt, diagonal[i][:, nodes:]], 1)
+                aim[i] = torch.cat([wish, aim[i][:, nodes:]], 1)
+            factor = grid.by_branch(self.comfort, 1.0)
+            diagonal[2:] = [x * factor for x in diagonal[2:]]
+        H, g = torch.diag_embed(torch.stack(diagonal, -1)), -torch.stack(diagonal, -1) * torch.stack(aim, -1)
+
+        # Bounds on (d, psi, kappa, rate). A start outside may come back, the curvature at three quarters of the rate.
+        braking = torch.minimum(torch.maximum(a, -fixed.grip), fixed.grip)
+        slow = 1 / speed.clamp(min=0.5)
+        most = torch.minimum((fixed.grip**2 - (braking / 2) ** 2).sqrt() * slow * slow, limits.yaw_rate_max * slow)
+        back = kappa0.abs()[:, None] - 0.75 * self._rate_limit(speed) * grid.stage_time
+        curvature = torch.maximum(most.clamp(max=0.95 * self.vehicle.curvature_max), back)
+        heading = psi0.abs()[:, None] + fixed.heading
+        none = torch.full_like(a, torch.inf)
+        z_upper = torch.stack([none, heading, curvature, self._rate_limit(speed_first)], -1)
+
+        # Of d + offset * psi at every circle, whose place bows off the path's tangent; none where rows are not hard.
+        bow, soft = bend[..., None] * fixed.half_square, fixed.soft[:, None]
+        lower, upper = grid.at_stages(lower) + bow - soft, grid.at_stages(upper) + bow + soft
+        x0 = torch.stack([d0, psi0, kappa0], -1)
+        return x0, A, B, c[..., 0], H, g, -z_upper, z_upper, lower, upper, steps
+
+    def _rate_limit(self, v: Tensor) -> Tensor:
+        """Largest curvature rate, 1/(m s): steering actuator at low speed, yaw acceleration and lateral jerk above."""
+        slow = 1 / v.clamp(min=0.5)
+        soft = torch.minimum(self.config.limits.yaw_acceleration_max * slow, LATERAL_JERK * slow * slow)
+        return soft.clamp(max=0.9 * self.vehicle.curvature_rate_max).clamp(min=SLOWEST_RATE)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        count, n, fine = len(inputs[0]), self.grid.stages, len(self.grid.time)
+        shapes = ((3,), (n, 3, 3), (n, 3, 1), (n, 3), (n, 4, 4), (n, 4), (n, 4), (n, 4), (n, CIRCLES), (n, CIRCLES),
+                  (2, 5, 2, fine))  # fmt: skip
+        outputs = tuple(torch.empty(count, *shape, dtype=torch.float64) for shape in shapes)
+        assert _BUILD is not None
+        _BUILD(*self._constants(), *inputs, *outputs, *self._sizes(count, 4.0))
+        return outputs
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> Tensors:
+        found = tuple(None if x is None else torch.zeros(x.shape, dtype=torch.float64) for x in inputs)
+        assert _BUILD_ADJOINT is not None
+        _BUILD_ADJOINT(*self._constants(), *inputs, outputs[-1], *gradients, *found, *self._sizes(len(inputs[0]), 8.0))
+        return found
+
+    def _constants(self) -> tuple[Tensor, ...]:
+        limits, vehicle, fixed = self.config.limits, self.vehicle, self.fixed
+        settings = torch.tensor(
+            [
+                self.grid.step, SHARPEST, limits.yaw_rate_max, 0.95 * vehicle.curvature_max,
+                limits.yaw_acceleration_max, LATERAL_JERK, 0.9 * vehicle.curvature_rate_max, SLOWEST_RATE, self.comfort,
+            ],
+            dtype=torch.float64,
+        )  # fmt: skip
+        return self.grid.fine_per_interval, settings, fixed.at_stage, fixed.half_square
+
+    def _sizes(self, count: int, microseconds: float) -> tuple[int, ...]:
+        threads = workers(count, self.config.solver.threads, microseconds)
+        return count, len(self.grid.node), self.grid.stages, len(self.grid.time), CIRCLES, threads
 
 
-def _at_nodes(xp: Any, motion: LongitudinalMotion, path_curvature: Tensor, grid: Grid, fixed: Any) -> _Nodes:
-    last, n = fixed.last, grid.stages
-    v = xp.at_least(xp.pick(xp.of(motion.v), fixed.last_and_first), 0.0)
-    # Curvature and its rate cost what the passengers feel: lateral acceleration and jerk, plus a floor at low speed.
-    square = v * v
-    grow = square * square * (1 / 256.0) + 1.0
-    a, bend = xp.pick(xp.of(motion.a), last), xp.pick(xp.of(path_curvature), last)
-    return _Nodes(v[:, :n], a, bend, v[:, n:], grow[:, :n], grow[:, n:])
+class _State:
+    """`_state_plain`, compiled; a `planner.compiled.stage.Stage`."""
+
+    def __init__(self, grid: Grid, threads: int) -> None:
+        self.grid, self.threads = grid, threads
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        count, fine = len(inputs[0]), len(self.grid.time)
+        outputs = tuple(torch.empty(3, count, 2, fine, dtype=torch.float64).unbind(0))
+        assert _STATE is not None
+        _STATE(self.grid.step, self.grid.fine_per_interval, *inputs, *outputs, *self._sizes(count))
+        return outputs
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> Tensors:
+        z, x0, steps = inputs
+        found = torch.zeros_like(z), torch.zeros_like(x0), torch.empty_like(steps)
+        assert _STATE_ADJOINT is not None
+        _STATE_ADJOINT(
+            self.grid.step, self.grid.fine_per_interval, *inputs, *outputs[:2], *gradients, *found, *self._sizes(len(z))
+        )
+        return found
+
+    def _sizes(self, count: int) -> tuple[int, ...]:
+        grid = self.grid
+        return count, len(grid.node), grid.stages, len(grid.time), workers(count, self.threads, 1.0)
 
 
-def _at_stages(xp: Any, values: Any, grid: Grid) -> Any:
-    """`Grid.at_stages` for arrays too."""
-    return xp.concat([values[:, 0], values[:, 1, values.shape[2] - grid.stages :]], 1)
-
-
-def _cost(
-    xp: Any,
-    nodes: _Nodes,
-    bounds: LateralBounds,
-    weights: Tensor,
-    reference: TrackingReference | None,
-    grid: Grid,
-    fixed: Any,
-) -> tuple[Float[Tensor, "R n 4 4"], Float[Tensor, "R n 4"]]:
-    w = xp.of(weights)
-    w_d, w_psi, w_kappa, w_rate = ((w[None] if w.ndim == 1 else w)[:, i : i + 1] * fixed.scale for i in range(4, 8))
-    d_ref, psi_ref = (_at_stages(xp, xp.of(bounds.d_ref), grid), _at_stages(xp, xp.of(bounds.slope_ref), grid))
-    if reference is not None:
-        dt = fixed.node_dt
-        first = len(dt)
-        track_d, track_psi = (per_node(x, reference.d) for x in (reference.weight_d, reference.weight_psi))
-        w_d = xp.concat([xp.of(track_d) * dt, (w_d + 0 * d_ref)[:, first:]], 1)
-        w_psi = xp.concat([xp.of(track_psi) * dt, (w_psi + 0 * d_ref)[:, first:]], 1)
-        d_ref = xp.concat([xp.of(reference.d), d_ref[:, first:]], 1)
-        psi_ref = xp.concat([xp.of(reference.psi), psi_ref[:, first:]], 1)
-        factor = fixed.tail + (1 - fixed.tail) * reference.comfort
-        w_kappa, w_rate = w_kappa * factor, w_rate * factor
-    shape = d_ref.shape
-    diagonal = xp.columns(shape, [w_d, w_psi, w_kappa * nodes.grow * 0.02, w_rate * nodes.grow_first])
-    g = diagonal * xp.columns(shape, [-d_ref, -psi_ref, -nodes.bend, 0.0])
-    return xp.tensor(xp.diagonal(diagonal)), xp.tensor(g)
-
-
-def _limits(
-    xp: Any, nodes: _Nodes, start: Start, config: PlannerConfig, vehicle: VehicleParameters, fixed: Any
-) -> tuple[Float[Tensor, "R n 4"], Float[Tensor, "R n 4"]]:
-    """Bounds on (d, psi, kappa, rate). A start outside may come back, the curvature at three quarters of the rate."""
-    limits = config.limits
-    heading = xp.abs(xp.of(start.psi))[:, None] + fixed.heading
-    a = xp.minimum(xp.maximum(nodes.a, -fixed.grip), fixed.grip)
-    across = xp.sqrt(fixed.grip**2 - (a * 0.5) ** 2)
-    slow = 1 / xp.at_least(nodes.v, 0.5)
-    most = xp.minimum(across * slow * slow, limits.yaw_rate_max * slow)
-    most = xp.at_most(most, 0.95 * vehicle.curvature_max)
-    back = xp.abs(xp.of(start.kappa))[:, None] - 0.75 * _rate_limit(xp, nodes.v, config, vehicle) * fixed.time
-    rate = _rate_limit(xp, nodes.v_first, config, vehicle)
-    upper = xp.columns(a.shape, [torch.inf, heading, xp.maximum(most, back), rate])
-    return xp.tensor(-upper), xp.tensor(upper)
-
-
-def _corridor_limits(
-    xp: Any, nodes: _Nodes, bounds: LateralBounds, grid: Grid, fixed: Any
-) -> tuple[Float[Tensor, "R n C"], Float[Tensor, "R n C"]]:
-    """Of d + offset * psi at every circle, whose place bows off the path's tangent; none where rows are not hard."""
-    bow = nodes.bend[..., None] * fixed.half_square
-    lower = _at_stages(xp, xp.of(bounds.lower), grid) + bow - fixed.soft
-    upper = _at_stages(xp, xp.of(bounds.upper), grid) + bow + fixed.soft
-    return xp.tensor(lower), xp.tensor(upper)
-
-
-def _rate_limit(xp: Any, v: Any, config: PlannerConfig, vehicle: VehicleParameters) -> Any:
-    """Largest curvature rate, 1/(m s): steering actuator at low speed, yaw acceleration and lateral jerk above."""
-    slow = 1 / xp.at_least(v, 0.5)
-    soft = xp.minimum(config.limits.yaw_acceleration_max * slow, LATERAL_JERK * slow * slow)
-    return xp.at_least(xp.at_most(soft, 0.9 * vehicle.curvature_rate_max), 0.01)
+_BUILD = compiled.kernel("dds_lateral_program", "ITTT TTTTTT TTT TT TT T TTTT RRRRRRRRRRR nnnnnn")
+_BUILD_ADJOINT = compiled.kernel(
+    "dds_lateral_program_adjoint", "ITTT TTTTTT TTT TT TT T TTTT T TTTTTTTTTTT RRRRRR RRR RR RR R RRRR nnnnnn"
+)
+_STATE = compiled.kernel("dds_lateral_state", "f I TTT RRR nnnnn")
+_STATE_ADJOINT = compiled.kernel("dds_lateral_state_adjoint", "f I TTT TT TTT RRR nnnnn")
 
 
 @dataclass(frozen=True)
-class _Constants(Constants):
-    """By stage ``[n]`` (``[n, 1]`` where rows follow).
+class _Constants:
+    """By stage ``[n]``.
 
-    last, last_and_first: fine indices of the nodes, then of the first fine steps. scale: durations times the branch's
-    weight; tail: 1 in the tail. heading (rad): limit up to `lateral_hard`, then infinite. grip m/s^2.
-    half_square ``[C]`` m^2: of the circles' offsets, halved. soft: 0 where corridor rows are hard, else infinite.
+    scale: durations times the branch's weight. heading (rad): limit up to `lateral_hard`, then infinite. grip m/s^2.
+    soft: 0 where corridor rows are hard, else infinite. at_stage ``[n, 7]``: these for the compiled version.
+    half_square ``[C]`` m^2: of the circles' offsets, halved. rows ``[C, 4]``.
     """
 
-    last: Tensor
-    last_and_first: Tensor
     scale: Tensor
-    tail: Tensor
-    time: Tensor
-    node_dt: Tensor
     heading: Tensor
     grip: Tensor
-    half_square: Tensor
     soft: Tensor
+    at_stage: Tensor
+    half_square: Tensor
     rows: Tensor
     zero: Tensor
 
@@ -265,17 +303,9 @@ def _constants(config: PlannerConfig, vehicle: VehicleParameters) -> _Constants:
     rows = torch.zeros(CIRCLES, 4, dtype=torch.float64)
     rows[:, D], rows[:, PSI] = 1.0, offsets
     inf = torch.tensor(torch.inf, dtype=torch.float64)
-    return _Constants(
-        last=grid.stage_last,
-        last_and_first=torch.cat([grid.stage_last, grid.stage_first]),
-        scale=grid.stage_dt * grid.by_branch(1.0, 0.1),
-        tail=grid.stage_tail.double(),
-        time=grid.stage_time,
-        node_dt=grid.node_dt,
-        heading=torch.where(hard, limits.heading_error_max, inf),
-        grip=grid.by_branch(limits.lateral_acceleration_max, limits.tail_lateral_acceleration_max),
-        half_square=offsets**2 / 2,
-        soft=torch.where(hard, 0.0, inf)[:, None],
-        rows=rows,
-        zero=torch.zeros(1, dtype=torch.float64),
-    )
+    scale, soft = grid.stage_dt * grid.by_branch(1.0, 0.1), torch.where(hard, 0.0, inf)
+    heading = torch.where(hard, limits.heading_error_max, inf)
+    grip = grid.by_branch(limits.lateral_acceleration_max, limits.tail_lateral_acceleration_max)
+    columns = [scale, grid.stage_tail.double(), grid.stage_dt, grid.stage_time, heading, grip, soft]
+    zero = torch.zeros(1, dtype=torch.float64)
+    return _Constants(scale, heading, grip, soft, torch.stack(columns, 1), offsets**2 / 2, rows, zero)

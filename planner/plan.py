@@ -233,7 +233,7 @@ def solve_candidates(
         aside = follow and beside_own_offset(follow, weights.expand(len(scene), -1), bounds)
         across = lateral.build_lateral(bounds, motion, bend, about, here, weights, config, vehicle, aside)
         state = lateral.lateral_state(solve(across.problem), across)
-        driven = integrate(motion, state.kappa, ego, grid.step)
+        driven = integrate(motion, state.kappa, ego, grid.step, config.solver.threads)
         if number < config.solver.passes - 1:
             _, seen, rho = frenet_view(driven, rows, motion.s)
             about = lateral.LateralState(seen.d.clamp(-6, 6), seen.psi.clamp(-1, 1), seen.kappa)

@@ -13,7 +13,6 @@ from planner.config import CostWeights, Horizon, PlannerConfig
 from planner.grid import make_grid
 from planner.kinematics import integrate
 from planner.lateral import LateralBounds, LateralState, build_lateral, lateral_state
-from planner.lateral_dynamics import roll_out, stage_dynamics
 from planner.longitudinal import (
     LIMIT_RULES,
     LongitudinalBounds,
@@ -277,25 +276,6 @@ def test_about_its_own_solution_the_linear_model_is_the_differential_equation() 
         about = lateral_state(rolled(across.problem, torch.full((1, n, 1), rate, dtype=F64)), across)
     found = torch.stack([about.d, about.psi, about.kappa])[:, 0, 0, :20]
     assert found.numpy() == pytest.approx(exact, abs=2e-4)
-
-
-SMALL = make_grid(Horizon(nominal=((0.2, 2), (0.3, 2)), tail=((0.2, 2), (0.3, 2)), shared=0.2))
-
-
-def test_the_hand_written_derivatives_of_the_lateral_motion_are_right() -> None:
-    f, rows = len(SMALL.time), 2
-    leaf = lambda seed, scale, *shape: random(*shape, seed=seed, scale=scale).requires_grad_(True)  # noqa: E731
-    v = (10 * torch.rand(rows, 2, f, dtype=F64)).requires_grad_(True)
-    fine = [leaf(i, scale, rows, 2, f) for i, scale in enumerate((1.0, 1.0, 0.1, 1.0, 0.3))]
-    now = [leaf(9, 1.0, rows), leaf(10, 0.2, rows)]
-
-    def dynamics(v, a, jerk, bend, d, psi, d0, psi0):  # type: ignore[no-untyped-def]
-        return stage_dynamics((v, a, jerk), bend, (d, psi), (d0, psi0), SMALL)
-
-    assert torch.autograd.gradcheck(dynamics, (v, *fine, *now), atol=1e-7)
-    steps = dynamics(v, *fine, *now)[1].detach().requires_grad_(True)
-    begins = [leaf(20 + i, 1.0, rows, 2, 4) for i in range(4)]
-    assert torch.autograd.gradcheck(lambda s, *x: roll_out(s, *x, SMALL), (steps, *begins), atol=1e-7)
 
 
 def test_the_hand_written_derivatives_of_the_trajectory_are_right() -> None:
