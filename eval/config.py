@@ -18,6 +18,7 @@ from eval.simulation.simulation_config import SimulationConfig
 from eval.typed_config import ConfigError, from_mapping, parse_yaml, replaced, to_mapping, with_override
 from perception.oracle import OracleConfig
 from planner.config import PlannerConfig
+from planner.deployed import ProcessConfig
 from planner.supervise import SupervisorConfig
 
 PLANNERS = ("dualdrive", "expert", "constant_velocity", "idm", "pdm_style")
@@ -87,11 +88,15 @@ class DriverConfig:
     picture: keep candidates, active rows and verdicts of every step for the report.
     layers: the safety layers that are on, from checker, tail, second_channel, monitors; each needs those before it, and
     none at all drives the planner's plans unchecked. For studies of what a layer is worth.
+    deployed: run the planner in a process of its own, as on a vehicle; without enforce_deadline the drives are the same
+    ones, bit by bit, as long as the process neither dies nor hangs. process: settings of that process.
     """
 
     enforce_deadline: bool = False
     picture: bool = True
     layers: tuple[str, ...] = LAYERS
+    deployed: bool = False
+    process: ProcessConfig = field(default_factory=ProcessConfig)
 
     def __post_init__(self) -> None:
         if self.layers != LAYERS[: len(self.layers)]:

@@ -11,13 +11,14 @@ Each layer needs those before it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from planner import fallback
 from planner.checker import CheckReport, check_prepared, prepare
 from planner.kept_tail import KeptTail
 from planner.result import PlanResult, PlanStatus
-from planner.scene import EgoState, Trajectory, VectorScene, VehicleParameters
+from planner.scene import EgoState, RawObstacles, Trajectory, VectorScene, VehicleParameters
 from planner.supervise import SupervisedPlan, Supervisor, SupervisorConfig
 
 LAYERS = ("checker", "tail", "second_channel", "monitors")
@@ -29,7 +30,16 @@ class Supervising(Protocol):
     def planning_scene(self, scene: VectorScene) -> VectorScene: ...
 
     def supervise(
-        self, scene: VectorScene, plan: PlanResult | None, *, elapsed: float, failure: str = ""
+        self,
+        scene: VectorScene,
+        plan: PlanResult | None,
+        *,
+        elapsed: float,
+        failure: str = "",
+        raw: RawObstacles | None = None,
+        health: Iterable[Any] = (),
+        widening: float = 1.0,
+        probation: str = "",
     ) -> SupervisedPlan: ...
 
 

@@ -13,10 +13,34 @@ from eval.simulation.drivers import DriveOutput
 from eval.simulation.injection import Injection
 from perception.recording import Recording
 from planner.config import PlannerConfig
+from planner.deployed import PlannerProcess
 from planner.plan import ConvexPlanner
 from planner.result import PlanResult
-from planner.scene import VectorScene
+from planner.scene import VectorScene, VehicleParameters
 from planner.supervise import SupervisorConfig
+
+
+class PlannerHere:
+    """The planner in this process: simple, but it can take the supervisor down with it."""
+
+    probation = ""
+
+    def __init__(self, config: PlannerConfig, vehicle: VehicleParameters) -> None:
+        self._planner = ConvexPlanner(config, vehicle)
+
+    def reset(self) -> None:
+        """A new drive begins."""
+        self._planner.reset()
+
+    def plan(self, scene: VectorScene, deadline: float | None) -> tuple[PlanResult | None, str]:
+        """The plan, or why there is none."""
+        try:
+            return self._planner.plan(scene, deadline), ""
+        except Exception as error:  # a dead planner must not be a dead vehicle
+            return None, f"planner raised {type(error).__name__}: {error}"
+
+    def judged(self, accepted: bool) -> None:
+        """Nothing to watch here."""
 
 
 class DualDrive:
@@ -39,10 +63,11 @@ class DualDrive:
         self.supervisor_config = supervisor or SupervisorConfig()
         self.config = config or DriverConfig()
         self.injection = injection or Injection()
+        self._process: PlannerProcess | None = None
 
     def reset(self, recording: Recording) -> None:
         """A new planner and a new supervisor for the recording's vehicle; nothing is carried over."""
-        self._planner = ConvexPlanner(self.planner_config, recording.vehicle)
+        self._planner = self._make_planner(recording.vehicle)
         supervisor = self.supervisor_config
         if not self.config.enforce_deadline:  # no decision may depend on how fast the machine is
             supervisor = replace(supervisor, check_budget=math.inf)
@@ -52,12 +77,16 @@ class DualDrive:
     def drive(self, scene: VectorScene) -> DriveOutput:
         """One cycle. Always returns something to drive."""
         started = perf_counter()
-        plan, failure = self.injection.plan(*self._plan(scene))
+        shown = self._supervisor.planning_scene(scene)
+        plan, failure = self.injection.plan(*self._planner.plan(shown, self._time_to_plan()))
         elapsed = self.injection.elapsed(perf_counter() - started if self.config.enforce_deadline else 0.0)
 
         checking = perf_counter()
-        driven = self._supervisor.supervise(scene, plan, elapsed=elapsed, failure=failure)
+        driven = self._supervisor.supervise(
+            scene, plan, elapsed=elapsed, failure=failure, probation=self._planner.probation
+        )
         check_ms = 1e3 * (perf_counter() - checking)
+        self._planner.judged(driven.plan_accepted)
 
         picture = step_picture(scene, plan, driven, with_reference=self._first) if self.config.picture else {}
         self._first = False
@@ -76,8 +105,18 @@ class DualDrive:
         config = self.supervisor_config
         return config.deadline - config.check_budget if self.config.enforce_deadline else None
 
-    def _plan(self, scene: VectorScene) -> tuple[PlanResult | None, str]:
-        try:
-            return self._planner.plan(self._supervisor.planning_scene(scene), self._time_to_plan()), ""
-        except Exception as error:  # a dead planner must not be a dead vehicle
-            return None, f"planner raised {type(error).__name__}: {error}"
+    def _make_planner(self, vehicle: VehicleParameters) -> PlannerHere | PlannerProcess:
+        if not self.config.deployed:
+            return PlannerHere(self.planner_config, vehicle)
+        if self._process is None or self._process.vehicle != vehicle:
+            self.close()
+            self._process = PlannerProcess(self.planner_config, vehicle, self.config.process)
+        self._process.reset()
+        self._process.wait_until_ready()
+        return self._process
+
+    def close(self) -> None:
+        """End the planner's process, if there is one; it also ends with this one."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None

@@ -62,6 +62,7 @@ class SupervisedPlan:
     state: of the supervisor, after this cycle. candidate_index: into PlanResult.candidates. report: on what is driven,
     None if it could not be checked. tail_accepted: what is driven carries a tail that passes the checker.
     rejected: (decision, report) of every candidate that was refused, and of refused fallbacks.
+    plan_accepted: a candidate passed, driven or not.
     transitions: changes of state in this cycle. secured: ego stands and must stay so (brake held, hazard lights).
     certificate: of the tail that is kept now; None if none is.
     """
@@ -75,6 +76,7 @@ class SupervisedPlan:
     report: CheckReport | None
     tail_accepted: bool
     rejected: tuple[tuple[str, CheckReport], ...] = ()
+    plan_accepted: bool = False
     transitions: tuple[Transition, ...] = ()
     secured: bool = False
     certificate: Certificate | None = None
@@ -309,7 +311,7 @@ class Supervisor:
             self.watchdog.serve(driven.report)
         return SupervisedPlan(
             driven.trajectory, driven.tail, driven.source, reason, self.state, driven.index, driven.report,
-            driven.report.accepted, tuple(now.rejected), tuple(now.transitions),
+            driven.report.accepted, tuple(now.rejected), outcome is Outcome.ACCEPTED, tuple(now.transitions),
             secured=self._states.latched and now.at_rest,
             certificate=None if self._kept is None else self._kept.certificate,
         )  # fmt: skip
