@@ -100,7 +100,7 @@ def test_a_sound_process_is_driven(loop) -> None:
         ("broken", "malformed plan"),
         ("truncated", "malformed plan"),
         ("replay", "did not answer in time"),
-        ("stale", "did not answer in time"),
+        ("stale", "did not answer in time (stale: sent 10"),
         ("slow", "did not answer in time"),
         ("exit", "planner process died: ended with status 3"),
     ],
@@ -140,7 +140,7 @@ def test_a_silent_process_is_replaced_and_in_the_end_given_up(loop) -> None:
     it = loop(hang_after=0.1, restarts=2)
     it.cycle()
     it.mode("silent")
-    seen, by = set(), time.monotonic() + 20
+    seen, by = {it.planner.pid}, time.monotonic() + 20
     while it.planner.status is not Status.DOWN and time.monotonic() < by:
         it.cycle()
         seen.add(it.planner.pid)

@@ -47,7 +47,7 @@ class Status(StrEnum):
 class _Incarnation:
     """One process with its blocks and pipes; a new one shares nothing with the one before."""
 
-    def __init__(self, settings: WorkerSettings, capacity: int) -> None:
+    def __init__(self, settings: WorkerSettings, capacity: int, age_max: float) -> None:
         streams = secrets.randbits(63), secrets.randbits(63)
         scene_fd, plan_fd = shared_block.create(capacity), shared_block.create(capacity)
         wake_read, self.wake_fd = os.pipe()
@@ -61,7 +61,7 @@ class _Incarnation:
             command, pass_fds=given, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.errors,
             env=environment,
         )  # fmt: skip
-        self.scenes, self.plans = Writer(scene_fd, streams[0]), Reader(plan_fd, streams[1])
+        self.scenes, self.plans = Writer(scene_fd, streams[0]), Reader(plan_fd, streams[1], age_max)
         for fd in (*given, scene_fd):
             os.close(fd)
         stored = pickle.dumps(settings)
@@ -212,7 +212,7 @@ class PlannerProcess:
         self.look_after()
 
     def _begin(self) -> None:
-        self._now = _Incarnation(self._settings, self.config.block * _MIB)
+        self._now = _Incarnation(self._settings, self.config.block * _MIB, self.config.hang_after)
         self.status, self._accepted, self._memory, self._answered = Status.STARTING, 0, 0, 0
         self._waiting_since: float | None = None
         self._reset_wanted = True

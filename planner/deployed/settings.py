@@ -13,8 +13,9 @@ class ProcessConfig:
     """The planner's own process.
 
     patience (s): how long an answer is waited for where no deadline is enforced. hang_after (s): a process that has
-    left a scene unanswered for so long is killed. start_timeout (s): for the first start. restarts: how often a process
-    is replaced within a drive. probation: accepted plans in a row before a replacement's plans are driven.
+    left a scene unanswered for so long is killed, and an answer that was sent longer ago is refused. start_timeout (s):
+    for the first start. restarts: how often a process is replaced within a drive. probation: accepted plans in a row
+    before a replacement's plans are driven.
     memory_max (MiB): the operating system refuses the process more data than this; growth_max: it is replaced when its
     resident memory has grown by this share since its first answers. block (MiB): room for one message.
     """
