@@ -12,6 +12,23 @@ from conftest import REPOSITORY
 
 OURS = ("planner", "perception", "eval")
 
+# The second perception channel: neither the first one nor anything learned.
+RAW = (
+    "planner.scene",
+    "perception.sensor_frame",
+    *(f"perception.{path.stem}" for path in sorted((REPOSITORY / "perception").glob("raw_obstacles*.py"))),
+)
+LEARNING = (
+    "torch.nn",
+    "torch.optim",
+    "torch.autograd",
+    "torch.jit",
+    "torchvision",
+    "onnxruntime",
+    "safetensors",
+    "sklearn",
+)
+
 # A module may import: itself and its own package listed here, by prefix. The longest matching rule counts.
 ALLOWED = {
     "planner.scene": ("planner.scene",),
@@ -20,6 +37,7 @@ ALLOWED = {
     "planner.limiter": ("planner.scene", "planner.limiter"),
     "planner": ("planner",),
     "perception": ("perception", "planner.scene"),
+    **{name: RAW for name in RAW if name.startswith("perception.raw")},
     "perception.train": ("perception", "planner"),
     "perception.track": ("perception", "planner.scene", "planner.qp"),
     "eval": ("eval", "perception", "planner"),
@@ -65,6 +83,11 @@ def within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
+def learned(name: str, imported: set[str]) -> list[str]:
+    """Sentences about imports of learned code where there must be none."""
+    return sorted(f"{name} imports {i}" for i in imported if any(within(i, package) for package in LEARNING))
+
+
 def violations(name: str, imported: set[str]) -> list[str]:
     """Sentences about imports that the rules do not allow."""
     rule = max((r for r in ALLOWED if within(name, r)), key=len)
@@ -90,9 +113,20 @@ def test_every_module_keeps_to_the_import_rules() -> None:
     assert not bad, "\n".join(bad)
 
 
+def test_the_second_perception_channel_is_free_of_learned_code() -> None:
+    found = {name: path for name, path in modules().items() if name.startswith("perception.raw_obstacles")}
+    assert len(found) >= 5
+    bad = [s for name, path in found.items() for s in learned(name, imports(name, path.read_text()))]
+    assert not bad, "\n".join(bad)
+    assert learned("perception.raw_obstacles", imports("perception.raw_obstacles", "from torch import nn"))
+
+
 @pytest.mark.parametrize(
     ("name", "source"),
     [
+        ("perception.raw_obstacles", "from perception.oracle import OraclePerception"),
+        ("perception.raw_obstacles_tracks", "import perception.forecast"),
+        ("perception.raw_obstacles", "from planner.checker import check"),
         ("planner.scene.ego", "import planner.result"),
         ("planner.scene.ego", "from perception import road_map"),
         ("planner.checker.check", "from planner.qp.solver import solve"),
