@@ -11,6 +11,18 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from eval.cli_options import (
+    ConfigOption,
+    Dataroot,
+    Overrides,
+    Report,
+    Resume,
+    Scenes,
+    Version,
+    Workers,
+    given,
+)
+from eval.cli_studies import studies_app
 from eval.commands.console import EXIT_INTERRUPTED, console, error_console, user_errors
 
 app = typer.Typer(
@@ -23,6 +35,7 @@ app = typer.Typer(
 )
 evaluate_app = typer.Typer(no_args_is_help=True, help="Evaluations without simulation.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app.add_typer(studies_app)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")
 
@@ -50,25 +63,6 @@ class Traffic(StrEnum):
     log_replay = "log_replay"
     idm = "idm"
     both = "both"
-
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as planner.horizon=8; see docs/configuration.md."),
-]
-ConfigOption = Annotated[
-    str | None,
-    typer.Option("--config", "-c", metavar="YAML", help="A YAML file, or a shipped one: demo, nuscenes, families."),
-]
-Dataroot = Annotated[str | None, typer.Option(help="Folder of the nuScenes tables and maps.", metavar="DIR")]
-Version = Annotated[str | None, typer.Option(help="nuScenes table set, such as v1.0-mini.")]
-Scenes = Annotated[list[str] | None, typer.Option("--scene", help="Only this nuScenes scene (repeatable).")]
-Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Processes side by side; 0: one per CPU.")]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume/--fresh", help="Keep finished results of the same run, or throw them away and start again."),
-]
-Report = Annotated[bool | None, typer.Option("--report/--no-report", help="Write the HTML report at the end.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -142,7 +136,7 @@ def drive(
             "traffic": traffic and (["log_replay", "idm"] if traffic is Traffic.both else [traffic.value]),
             "execution": {"workers": workers, "report": report},
         }
-        settings = updated(load_config(config, overrides or ()), _given(chosen))
+        settings = updated(load_config(config, overrides or ()), given(chosen))
         raise typer.Exit(run_drive(settings, out, fresh=not resume))
 
 
@@ -158,7 +152,7 @@ def demo(
         from eval.commands.drive import drive as run_drive
         from eval.config import load_config, updated
 
-        settings = updated(load_config("demo", overrides or ()), _given({"execution": {"workers": workers}}))
+        settings = updated(load_config("demo", overrides or ()), given({"execution": {"workers": workers}}))
         raise typer.Exit(run_drive(settings, out, fresh=not resume))
 
 
@@ -180,40 +174,8 @@ def open_loop(
         from eval.config import load_config, updated
 
         data = {"dataset": "nuscenes", "dataroot": dataroot, "version": version, "scenes": scene or None}
-        settings = updated(load_config(config, overrides or ()), _given({"data": data}))
+        settings = updated(load_config(config, overrides or ()), given({"data": data}))
         raise typer.Exit(evaluate_open_loop(settings, out))
-
-
-class Protocol(StrEnum):
-    """Regulation and rating protocols."""
-
-    r157 = "r157"
-    ncap = "ncap"
-
-
-@app.command()
-def grid(
-    protocol: Annotated[Protocol, typer.Argument(help="r157: UN R157; ncap: Euro NCAP 2026.")],
-    overrides: Overrides = None,
-    config: ConfigOption = None,
-    full: Annotated[
-        bool, typer.Option("--full/--coarse", help="All values of the protocol, or a few (minutes).")
-    ] = False,
-    cell: Annotated[str, typer.Option(help="Only this cell, by its name.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = None,
-    workers: Workers = None,
-    resume: Resume = True,
-    report: Report = None,
-) -> None:
-    """Regulation and rating grids: every cell driven, and set beside four published careful drivers."""
-    with user_errors():
-        from eval.commands.grid import grid as run_grid
-        from eval.config import load_config, updated
-
-        chosen = {"execution": {"workers": workers, "report": report}}
-        settings = updated(load_config(config, overrides or ()), _given(chosen))
-        folder = out or Path("runs") / (cell or f"grid_{protocol.value}")
-        raise typer.Exit(run_grid(settings, protocol.value, folder, full=full, cell=cell, fresh=not resume))
 
 
 @data_app.command("check")
@@ -261,12 +223,6 @@ def doctor() -> None:
     from eval.doctor import run_doctor
 
     raise typer.Exit(run_doctor(console))
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what was not given on the command line."""
-    nested = {key: _given(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return {key: value for key, value in nested.items() if value is not None and value != {}}
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -15,6 +15,7 @@ GLOBAL_MAX = 1e8  # m, of ego in the map's frame
 SPEED_MAX = 120.0  # m/s, of anything
 ACCELERATION_MAX = 100.0  # m/s^2
 CURVATURE_MAX = 2.0  # 1/m
+YAW_RATE_MAX = 20.0  # rad/s
 SIZE_MAX = 100.0  # m, of an object
 VARIANCE_MAX = 1e8  # m^2
 HORIZON_MAX = 120.0  # s
@@ -83,7 +84,8 @@ def _absurd(scene: VectorScene) -> str:
         (
             ("ego.x", ego.x, 1e-3), ("ego.y", ego.y, 1e-3), ("ego.yaw", ego.yaw, 1e-3),
             ("ego.v", ego.v, SPEED_MAX), ("ego.a", ego.a, ACCELERATION_MAX),
-            ("ego.curvature", ego.curvature, CURVATURE_MAX), ("ego.time_us", ego.time_us, 2.0**53),
+            ("ego.curvature", ego.curvature, CURVATURE_MAX), ("ego.yaw_rate", ego.yaw_rate, YAW_RATE_MAX),
+            ("ego.time_us", ego.time_us, 2.0**53),
             ("global_from_ego", scene.global_from_ego, GLOBAL_MAX),
             ("agents.box", agents.box[real][:, :3], DISTANCE_MAX), ("agents.box", agents.box[real][:, 3:], SIZE_MAX),
             ("agents.velocity", agents.velocity[real], SPEED_MAX),

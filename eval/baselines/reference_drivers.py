@@ -130,7 +130,7 @@ def published_cut_ins(
     dt, length, width, beside = 0.1, 4.3, 1.9, 3.5
     v, u = np.asarray(ego_kmh) / 3.6, np.asarray(other_kmh) / 3.6
     lateral = np.asarray(lateral, float)
-    lead = np.maximum(np.ceil(lateral / 0.15 - 1e-9), 0).astype(int)  # steps of the build-up, different per encounter
+    lead = np.maximum(np.ceil(lateral / 0.15), 0).astype(int)  # steps of the build-up, different per encounter
     longest = int(lead.max(initial=0))
     count = len(v)
     total = steps + longest + 1

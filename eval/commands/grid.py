@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table as RichTable
-
 from eval.commands.console import EXIT_FAILED, console
+from eval.commands.tables import study_table
 from eval.config import RunConfig
 from eval.report import write_report
 from eval.run.store import SUMMARY, write_atomic
@@ -46,9 +44,9 @@ def grid(config: RunConfig, protocol: str, run_dir: Path, *, full: bool, cell: s
 def _print(
     protocol: str, rows: list[dict[str, Any]], facts: list[dict[str, Any]], run_dir: Path, failed: list[str]
 ) -> None:
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("family", "cells", "ours avoid", "95 %", *MODELS, "no braking helps", "worst impact", "gate broken"):
-        table.add_column(name, justify="left" if name == "family" else "right")
+    table = study_table(
+        "family", "cells", "ours avoid", "95 %", *MODELS, "no braking helps", "worst impact", "gate broken"
+    )
     for row in rows:
         low, high = row["interval"]
         models = ["-" if row[name] is None else f"{row[name]}/{row['defined']}" for name in MODELS]

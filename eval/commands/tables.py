@@ -64,3 +64,11 @@ def _score(value: float | None, valid: bool) -> str:
 
 def _bad(count: int) -> str:
     return f"[red]{count}[/]" if count else "0"
+
+
+def study_table(*columns: str) -> Table:
+    """A table of a study: words to the left, numbers to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("family", "fault", "layers", "adversary") else "right")
+    return table

@@ -1,0 +1,212 @@
+"""What became of a drive with a fault: common criteria, row-specific criteria, detection. Compared with its twin, the
+same drive without the fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from eval.metrics.collision import find_collisions
+from eval.metrics.drive import Drive
+from eval.simulation.trace import Trace
+from eval.studies.fault_base import Fault
+from perception.recording import Recording
+
+DESIGN_BIAS = 0.2  # m: position errors up to this are inside the tube the planner is designed for
+LATE_BUDGET = 0.1  # s: the supervisor's deadline
+_HELD = ("MINIMAL_RISK", "EMERGENCY")
+
+
+@dataclass
+class Judged:
+    """A drive beside its twin. k: first step of the fault."""
+
+    fault: Fault
+    recording: Recording
+    trace: Trace
+    twin: Trace
+
+    @property
+    def k(self) -> int:
+        return min(int(np.ceil(self.fault.onset / self.trace.dt - 1e-6)), len(self.trace.time) - 1)
+
+    @cached_property
+    def contacts(self) -> list[Any]:
+        return [c for c in find_collisions(Drive(self.trace, self.recording)) if c.at_fault]
+
+    @cached_property
+    def flagged(self) -> np.ndarray:
+        """``[T]`` bool: something other than a normally accepted plan is driven, or the state is not NORMAL."""
+        return flags(self.trace)
+
+    @cached_property
+    def states(self) -> list[str]:
+        return [str(step.get("state", "")) for step in self.trace.steps]
+
+    def detected(self, wanted: np.ndarray | None = None) -> float | None:
+        """s from the onset to the first step that is flagged and is not so in the twin; None if there is none."""
+        flagged = self.flagged if wanted is None else wanted
+        new = np.flatnonzero(flagged[self.k :] & ~flags(self.twin)[self.k : len(flagged)])
+        return float(new[0] * self.trace.dt) if len(new) else None
+
+    def held(self) -> float | None:
+        """s from the onset to MINIMAL_RISK or EMERGENCY."""
+        return self.detected(np.array([state in _HELD for state in self.states]))
+
+    def braking(self, trace: Trace) -> float:
+        """Hardest braking (m/s^2) from the onset on."""
+        return float(-trace.a[self.k :].min(initial=0.0))
+
+    def off_line(self, trace: Trace) -> float:
+        """Largest distance (m) of the rear axle from the route's centreline from the onset on."""
+        import shapely
+
+        line = shapely.LineString(self.recording.route_xy)
+        return float(shapely.distance(line, shapely.points(trace.pose[self.k :, :2])).max())
+
+
+def flags(trace: Trace) -> np.ndarray:
+    """``[T]`` bool: not a normally accepted plan, or a state other than NORMAL."""
+    quiet = ("NORMAL", "UNSUPERVISED", "CHECKED", "")
+    state = np.array([str(step.get("state", "")) not in quiet for step in trace.steps])
+    return state | np.array([source != "candidate" for source in trace.source])
+
+
+Criterion = Callable[[Judged], tuple[bool, str]]
+
+
+def _no_collision(d: Judged) -> tuple[bool, str]:
+    return not d.contacts, "no collision at fault"
+
+
+def _missed(d: Judged) -> tuple[bool, str]:
+    if d.fault.size > 0.5:
+        return _no_collision(d)
+    hardest, allowed = d.braking(d.trace), max(4.0, d.braking(d.twin))
+    return hardest <= allowed + 0.05, f"braking {hardest:.1f} of {allowed:.1f} m/s2"
+
+
+def _ghost(d: Judged) -> tuple[bool, str]:
+    if d.fault.size > 0.15:
+        return _no_collision(d)
+    hardest, allowed = d.braking(d.trace), max(2.0, d.braking(d.twin))
+    return hardest <= allowed + 0.05, f"braking {hardest:.1f} of {allowed:.1f} m/s2"
+
+
+def _bias(d: Judged) -> tuple[bool, str]:
+    if abs(d.fault.size) <= DESIGN_BIAS or d.fault.kind != "position_bias":
+        return _no_collision(d)
+    return _within(d.detected(), 0.5, "flag")
+
+
+def _frozen(d: Judged) -> tuple[bool, str]:
+    found, held = d.detected(), d.held()
+    ok = found is not None and found <= 0.2 and (d.fault.size < 0.5 or (held is not None and held <= 0.5))
+    return ok, f"found {_s(found)} (0.2 s), held {_s(held)} (0.5 s)"
+
+
+def _late(d: Judged) -> tuple[bool, str]:
+    if d.fault.size <= LATE_BUDGET:
+        return _no_collision(d)
+    return _within(d.detected(), d.trace.dt, "tail")
+
+
+def _refused(d: Judged) -> tuple[bool, str]:
+    """Every broken message is answered by something other than a plan made from it; what is driven is finite."""
+    finite = bool(np.isfinite(d.trace.pose).all() and np.isfinite(d.trace.a).all())
+    return finite and not d.contacts, "finite, no collision at fault"
+
+
+def _within(time: float | None, limit: float, what: str) -> tuple[bool, str]:
+    return time is not None and time <= limit + 1e-9, f"{what} {_s(time)} ({limit:g} s)"
+
+
+def _map(d: Judged) -> tuple[bool, str]:
+    if d.fault.kind == "map_shift" and abs(d.fault.size) > 0.5:
+        return _within(d.detected(), 1.0, "flag")
+    return _no_collision(d)
+
+
+def _localisation(d: Judged) -> tuple[bool, str]:
+    return _within(d.held(), 1.0, "held")
+
+
+def _stopped(d: Judged) -> tuple[bool, str]:
+    """The kept tail is driven in the same cycle; a planner that stays away is followed by a stop."""
+    found = d.detected()
+    left = float(d.trace.time[-1]) - d.fault.onset
+    rests = d.fault.size < left or left < 4.0 or bool(d.trace.v[-1] < 0.3)
+    return found is not None and found <= 1e-9 and rests, f"tail {_s(found)} (same cycle)" + (
+        "" if rests else ", moves on"
+    )
+
+
+def _checked(d: Judged) -> tuple[bool, str]:
+    """Whatever the solver claims, every plan that is driven as a plan carries a tail that the checker accepted."""
+    plans = np.array([source == "candidate" for source in d.trace.source])
+    bad = int((plans & ~d.trace.tail_accepted)[d.k :].sum())
+    return bad == 0, f"{bad} plans driven unaccepted"
+
+
+def _blackout(d: Judged) -> tuple[bool, str]:
+    found, off = d.held(), d.off_line(d.trace) - d.off_line(d.twin)
+    ok = found is not None and found <= 0.3 and off <= 0.3
+    return ok, f"held {_s(found)} (0.3 s), {off:.2f} m off its way (0.3)"
+
+
+CRITERIA: dict[str, Criterion] = {
+    "missed": _missed, "ghost": _ghost, "position_bias": _bias, "speed_bias": _bias, "yaw_bias": _bias,
+    "frozen": _frozen, "late": _late, "corrupt": _refused, "bad_command": _refused, "map_shift": _map,
+    "jump": _localisation, "wrong_success": _checked, "no_solution": _stopped, "dead": _stopped,
+    "total_blackout": _blackout,
+}  # fmt: skip
+
+
+def judge_fault(judged: Judged) -> dict[str, Any]:
+    """The facts of one drive; plain values.
+
+    survived: nobody hit by ego's fault, the vehicle's envelope kept, every number finite. passed: the row's own
+    criterion. margin (m): the smallest gap from the onset on, minus the impact's speed (m/s) where there was contact.
+    """
+    trace, twin = judged.trace, judged.twin
+    hit = judged.contacts[0] if judged.contacts else None
+    passed, why = CRITERIA.get(judged.fault.kind, _no_collision)(judged)
+    gap = float(trace.min_gap[judged.k :].min())
+    return {
+        "at_fault": len(judged.contacts),
+        "twin_at_fault": sum(c.at_fault for c in find_collisions(Drive(twin, judged.recording))),
+        "impact_speed": hit.ego_speed if hit else 0.0,
+        "margin": gap - (hit.ego_speed if hit else 0.0),
+        "detection": judged.detected(),
+        "without_tail": int((~trace.tail_accepted)[judged.k :].sum()),
+        "unlogged": int(sum(s != "candidate" and not r for s, r in zip(trace.source, trace.reason))),
+        "envelope": envelope_kept(trace, judged.recording),
+        "survived": hit is None and envelope_kept(trace, judged.recording),
+        "passed": passed,
+        "criterion": why,
+        "braking": judged.braking(trace),
+    }
+
+
+def envelope_kept(trace: Trace, recording: Recording) -> bool:
+    """Acceleration, jerk and curvature that were driven, and all numbers, are inside the vehicle's limits."""
+    v = recording.vehicle
+    numbers = (trace.pose, trace.v, trace.a, trace.curvature)
+    if not all(np.isfinite(n).all() for n in numbers):
+        return False
+    # Coming to rest ends the braking at once; that is no command.
+    moving = trace.v[1:] > 1e-3
+    jerk = np.abs(np.diff(trace.a))[moving] / trace.dt
+    turn = np.abs(np.diff(trace.curvature)) / trace.dt
+    return bool(
+        (-trace.a <= v.braking_max + 1e-6).all() and (trace.a <= v.acceleration_max + 1e-6).all()
+        and (jerk <= v.jerk_max + 1e-6).all() and (turn <= v.curvature_rate_max + 1e-6).all()
+    )  # fmt: skip
+
+
+def _s(time: float | None) -> str:
+    return "never" if time is None else f"{time:.1f} s"
