@@ -12,7 +12,7 @@ NATIVE := planner/qp/native planner/compiled
 COMPILED := $(VENV)/.compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format docs browser doctor clean
+.PHONY: help install demo test test-slow mutation lint format docs browser doctor clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ test: install browser  ## run the test suite (under 10 minutes on two cores)
 
 test-slow: install browser  ## run the long tests
 	$(BIN)/python -m pytest -m slow
+
+mutation: install  ## do the tests of limiter and checker notice changed lines? (hours; TARGET=limiter: minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mutation]"
+	for target in $(or $(TARGET),limiter checker); do $(BIN)/python -m benchmarks.mutation $$target --workers 2 || exit 1; done
 
 # The report's tests drive a real browser; where it cannot be installed they are skipped with a reason.
 browser:

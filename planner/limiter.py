@@ -1,8 +1,10 @@
 """The last and smallest module: no command leaves the envelope of the vehicle, whoever asked for it.
 
-Stateless; knows nothing of scene, plan or checker. Order matters and is the order of the code: a command
-that is not a number becomes maximum braking, then the acceleration and the curvature rate are clamped.
-Standing still has the last word on acceleration, so a limited command never drives backwards.
+Knows nothing of scene, plan or checker. `limit` is stateless; order matters and is the order of the code: a command
+that is not a number becomes maximum braking, then the acceleration and the curvature rate are clamped. Standing still
+has the last word on acceleration, so a limited command never drives backwards.
+`Gate` stands before it at the actuators: orders must be new, fresh and in order. When they stop coming, it drives the
+stop that came with the last one, from its own memory; when no check is passed any more, ego may only get slower.
 """
 
 from __future__ import annotations
@@ -17,12 +19,31 @@ LATERAL_JERK_MAX = 20.0
 """m/s^3: v^2 times curvature rate. A full swerve of 5 m/s^2 builds up in a quarter of a second."""
 
 
+_ROUNDING = 1e-6  # s, of clocks
+WATCHDOG_BRAKING = 2.0
+"""m/s^2: at least this much is braked while the watchdog has expired."""
+
+
 @dataclass(frozen=True)
 class Command:
     """What the actuators are asked for during one period: acceleration (m/s^2), curvature_rate (1/(m s))."""
 
     acceleration: float
     curvature_rate: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """A command with what protects it. counter: 1, 2, ...; time (s): when it was given, by the actuators' clock.
+
+    stop: commands of `stop_step` s each from `time` on, which bring ego to rest if no further order comes.
+    """
+
+    counter: int
+    time: float
+    command: Command
+    stop: tuple[Command, ...] = ()
+    stop_step: float = 0.1
 
 
 class MovingState(Protocol):
@@ -34,6 +55,74 @@ class MovingState(Protocol):
     def a(self) -> Any: ...
     @property
     def curvature(self) -> Any: ...
+
+
+class Gate:
+    """The actuators' side: one per vehicle. age_max (s): an order older than this is not obeyed."""
+
+    def __init__(self, vehicle: VehicleParameters | None = None, age_max: float = 0.2) -> None:
+        self.vehicle, self.age_max = vehicle or VehicleParameters(), age_max
+        self._last: Order | None = None
+
+    def command(
+        self, order: object, now: float, state: MovingState, dt: float, served: bool = True
+    ) -> tuple[Command, tuple[str, ...]]:
+        """What the actuators do for the next `dt` s, and why it is not simply what was ordered.
+
+        order: None between orders. now (s): by the actuators' clock. served: the watchdog has not expired. Never raises
+        for anything in `order`; ValueError as `limit`.
+        """
+        reasons = []
+        if order is not None:
+            judged = self._judge(order, now)
+            if isinstance(judged, str):
+                reasons.append(judged)
+            else:
+                self._last = judged
+        if self._last is None:
+            reasons.append("nothing ordered yet")
+            command = self._hardest
+        elif self._fresh(self._last, now):
+            command = self._last.command
+        else:
+            reasons.append("orders have stopped")
+            command = self._stop(self._last, now)
+        if not served:
+            reasons.append("watchdog")
+            command = Command(min(command.acceleration, -WATCHDOG_BRAKING), command.curvature_rate)
+        limited, changed = limit(command, state, dt, self.vehicle)
+        return limited, (*reasons, *changed)
+
+    def _judge(self, order: object, now: float) -> Order | str:
+        """The order, or why it is not obeyed."""
+        if not isinstance(order, Order):
+            return "order is malformed"
+        try:
+            numbers = [order.time, order.stop_step]
+            for command in (order.command, *order.stop):
+                numbers += [command.acceleration, command.curvature_rate]
+            finite = all(math.isfinite(number) for number in numbers)
+            behind = self._last is not None and int(order.counter) <= self._last.counter
+        except (TypeError, ValueError, AttributeError, OverflowError):
+            return "order is malformed"
+        if not finite or order.stop_step <= 0.0:
+            return "order is not finite"
+        if behind:
+            return "order is out of order"
+        return order if self._fresh(order, now) else "order is stale"
+
+    def _fresh(self, order: Order, now: float) -> bool:
+        """Neither too old nor from the future; rounding of the clock is forgiven."""
+        return -_ROUNDING <= now - order.time <= self.age_max + _ROUNDING
+
+    def _stop(self, order: Order, now: float) -> Command:
+        """The order's stop at this moment; its end, or its lack, is full braking."""
+        passed = (now - order.time + _ROUNDING) / order.stop_step
+        return order.stop[int(passed)] if 0.0 <= passed < len(order.stop) else self._hardest
+
+    @property
+    def _hardest(self) -> Command:
+        return Command(-self.vehicle.braking_max, 0.0)
 
 
 def limit(
