@@ -22,7 +22,7 @@ from eval.studies.adversary import (
 )
 from perception.recording import Recording
 
-CELLS = {
+CELLS: dict[str, tuple[str, dict[str, float]]] = {
     "car": ("r157_cut_in", {"ego_kmh": 60, "relative_kmh": -30, "gap": 20, "lateral": 2.0}),
     "pedestrian": ("CPNA", {"ego_kmh": 40, "impact": 50}),
 }
