@@ -16,7 +16,7 @@ from planner.config import PlannerConfig
 from planner.deployed import PlannerProcess
 from planner.plan import ConvexPlanner
 from planner.result import PlanResult
-from planner.scene import VectorScene, VehicleParameters
+from planner.scene import RawObstacles, VectorScene, VehicleParameters
 from planner.supervise import SupervisorConfig
 
 
@@ -64,6 +64,7 @@ class DualDrive:
         self.config = config or DriverConfig()
         self.injection = injection or Injection()
         self._process: PlannerProcess | None = None
+        self._raw: RawObstacles | None = None
 
     def reset(self, recording: Recording) -> None:
         """A new planner and a new supervisor for the recording's vehicle; nothing is carried over."""
@@ -72,7 +73,11 @@ class DualDrive:
         if not self.config.enforce_deadline:  # no decision may depend on how fast the machine is
             supervisor = replace(supervisor, check_budget=math.inf)
         self._supervisor: Supervising = make_supervisor(self.config.layers, recording.vehicle, supervisor)
-        self._first = True
+        self._first, self._raw = True, None
+
+    def hear(self, raw: RawObstacles) -> None:
+        """What the second perception channel says; for the next `drive`."""
+        self._raw = raw if "second_channel" in self.config.layers else None
 
     def drive(self, scene: VectorScene) -> DriveOutput:
         """One cycle. Always returns something to drive."""
@@ -83,7 +88,7 @@ class DualDrive:
 
         checking = perf_counter()
         driven = self._supervisor.supervise(
-            scene, plan, elapsed=elapsed, failure=failure, probation=self._planner.probation
+            scene, plan, elapsed=elapsed, failure=failure, raw=self._raw, probation=self._planner.probation
         )
         check_ms = 1e3 * (perf_counter() - checking)
         self._planner.judged(driven.plan_accepted)

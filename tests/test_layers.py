@@ -14,11 +14,12 @@ from eval.pipeline import DualDrive
 from eval.simulation.generate.protocols import protocol_scene
 from eval.simulation.injection import Injection
 from eval.simulation.rollout import oracle_observer, rollout
+from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.world import World
 from eval.typed_config import ConfigError
 from perception.recording import ObjectStates
 from planner.limiter import Command
-from planner.scene import EgoState, VehicleParameters
+from planner.scene import EgoState, RawObstacles, RawStatus, VehicleParameters
 from planner.supervise import Supervisor, SupervisorConfig
 
 VEHICLE = VehicleParameters()
@@ -106,3 +107,35 @@ def test_reduced_drivers_survive_a_dead_planner_and_a_broken_scene(layers: tuple
     assert "dead" in second.reason
     broken = scene.replace(agents=scene.agents.replace(box=scene.agents.box * float("nan")))
     assert driver.drive(broken).trajectory.x.isfinite().all()
+
+
+def test_the_second_channel_is_heard_and_can_be_broken_on_its_way() -> None:
+    """The sensor sees everybody in the world; a lost sweep arrives as a channel that says so, an old one as frozen."""
+    from eval.simulation.raw_sensor import RawSensor
+    from eval.studies.fault_base import Fault
+    from eval.studies.fault_models import make_injection
+
+    class Listener(Cruise):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard: list[RawObstacles] = []
+
+        def hear(self, raw: RawObstacles) -> None:
+            self.heard.append(raw)
+
+    scene_recording = protocol_scene("CCRs", {"ego_kmh": 30})
+    for kind, status in (("", RawStatus.OK), ("total_blackout", RawStatus.STALE), ("frozen_sweep", RawStatus.FROZEN)):
+        listener = Listener()
+        faults = (Fault(kind, 0.3, 5.0),) if kind else ()
+        injection = make_injection(faults) if faults else None
+        config = SimulationConfig(duration=0.8)
+        rollout(
+            scene_recording, listener, "log_replay", config, observe=observe, injection=injection,
+            sensor=RawSensor(scene_recording),
+        )  # fmt: skip
+        statuses = [raw.status for raw in listener.heard]
+        assert statuses[:3] == [RawStatus.OK] * 3
+        assert statuses[-1] == status
+        target = scene_recording.agents.pose[0, 0, 0] - scene_recording.ego.pose[3, 0]
+        near = listener.heard[2].centre[:, 0] - target
+        assert bool(((near.abs() < 5.0) & (listener.heard[2].centre[:, 1].abs() < 1.5)).any())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from perception.recording import Recording
-from planner.scene import Trajectory, VectorScene
+from planner.scene import RawObstacles, Trajectory, VectorScene
 
 
 @dataclass
@@ -49,6 +49,13 @@ class Driver(Protocol):
     def drive(self, scene: VectorScene) -> DriveOutput:
         """Decide on one scene. Called every simulation step, in order of time."""
         ...
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A driver that has a use for the second perception channel: told before each `drive`, beside the scene."""
+
+    def hear(self, raw: RawObstacles) -> None: ...
 
 
 def replays_log(driver: Driver) -> bool:

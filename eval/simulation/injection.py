@@ -7,10 +7,10 @@ only `vehicle`; everything else changes what is told, asked or done about it.
 from __future__ import annotations
 
 from perception.recording import ObjectStates, Recording
+from perception.sensor_frame import LidarSweep
 from planner.limiter import Command
 from planner.result import PlanResult
 from planner.scene import EgoState, VectorScene, VehicleParameters
-from planner.scene.raw_obstacles import RawObstacles
 
 
 class Injection:
@@ -37,9 +37,9 @@ class Injection:
         """The scene as it reaches the driver."""
         return scene
 
-    def raw(self, raw: RawObstacles | None) -> RawObstacles | None:
-        """The second perception channel's report."""
-        return raw
+    def sweep(self, sweep: LidarSweep) -> LidarSweep | None:
+        """The sweep of the second perception channel's LiDAR; None: none arrived."""
+        return sweep
 
     def plan(self, plan: PlanResult | None, failure: str) -> tuple[PlanResult | None, str]:
         """The planner's answer, and its error, on the way to the supervisor."""

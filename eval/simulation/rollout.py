@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import shapely
 
-from eval.simulation.drivers import DriveOutput, Driver, replays_log
+from eval.simulation.drivers import DriveOutput, Driver, Listening, replays_log
 from eval.simulation.injection import Injection
+from eval.simulation.raw_sensor import RawSensor
 from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.trace import Trace
 from eval.simulation.tracker import PlannedMotion, Tracker, tracking_error
@@ -34,12 +35,13 @@ def rollout(
     progress: Callable[[int, int], None] | None = None,
     observe: Observer | None = None,
     injection: Injection | None = None,
+    sensor: RawSensor | None = None,
 ) -> Trace:
     """Drive a recording from its first to its last moment (or `config.duration`), replanning at every step.
 
-    traffic: "log_replay" or "idm". progress: called with (steps done, steps). observe: perception; by default the
-    oracle on the recording's map. injection: a study's faults; hand the same object to the driver, if it takes one.
-    What the driver or perception raises, leaves this function as it is.
+        traffic: "log_replay" or "idm". progress: called with (steps done, steps). observe: perception; by default the
+    X
+        What the driver or perception raises, leaves this function as it is.
     """
     config = SimulationConfig() if config is None else config
     observe = oracle_observer(recording) if observe is None else observe
@@ -63,6 +65,8 @@ def rollout(
         scene = injection.scene(
             observe(injection.localised(truth), injection.objects(world.seen(), truth), recording.name)
         )
+        if sensor is not None and isinstance(driver, Listening):
+            driver.hear(sensor(truth, world.objects(), injection.sweep))
         observed = perf_counter()
 
         # 2. drive: the driver decides on a trajectory

@@ -16,6 +16,7 @@ from eval.run.samples import Sample, load_sample
 from eval.run.store import Key, sync_file
 from eval.run.task import recording_hash, save_geometry_once, trace_path
 from eval.simulation.injection import Injection
+from eval.simulation.raw_sensor import RawSensor
 from eval.simulation.rollout import rollout
 from eval.simulation.trace import Trace
 from perception.oracle import OraclePerception
@@ -103,6 +104,7 @@ def drive_task(
     trace = rollout(
         recording, driver, task.traffic, replace(config.simulation, duration=task.seconds),
         progress=lambda done, steps: progress(done / steps), observe=perception.observe, injection=injection,
+        sensor=RawSensor(recording) if "second_channel" in task.layers else None,
     )  # fmt: skip
     trace.scenario, trace.planner = task.name, task.key.planner
     return recording, trace

@@ -43,6 +43,7 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(3, "yaw_bias", "degrees", (-20.0, 20.0), (-20.0, -5.0, 5.0, 20.0), (-20.0, 20.0), "objects"),
     Entry(4, "frame_drop", "share of cycles", (0.5, 0.9), (0.1, 0.5, 0.9), (0.1, 0.9), "clock"),
     Entry(4, "frozen", "s frozen", (0.5, 5.0), (0.1, 0.2, 0.5, 1.0, 2.0, 5.0), (0.1, 5.0), "clock"),
+    Entry(4, "frozen_sweep", "s of LiDAR frozen", (5.0,), (0.2, 1.0, 5.0), (0.1, 5.0), "clock"),
     Entry(5, "latency", "s old", (0.2, 1.0), (0.1, 0.2, 0.5, 1.0), (0.05, 1.0), "clock"),
     Entry(5, "out_of_order", "share of cycles", (0.5,), (0.1, 0.5, 0.9), (0.1, 0.9), "clock"),
     Entry(5, "late", "s of planning", (0.05, 1.0), (0.05, 0.15, 0.5, 1.0), (0.05, 1.0), "planner"),

@@ -10,10 +10,10 @@ from eval.studies import perception_faults as seen
 from eval.studies import system_faults as done
 from eval.studies.fault_base import Fault, Faulty
 from perception.recording import ObjectStates, Recording
+from perception.sensor_frame import LidarSweep
 from planner.limiter import Command
 from planner.result import PlanResult
 from planner.scene import EgoState, VectorScene, VehicleParameters
-from planner.scene.raw_obstacles import RawObstacles
 
 
 class Together(Injection):
@@ -52,10 +52,11 @@ class Together(Injection):
             scene = part.scene(scene)
         return scene
 
-    def raw(self, raw: RawObstacles | None) -> RawObstacles | None:
+    def sweep(self, sweep: LidarSweep) -> LidarSweep | None:
+        arrived: LidarSweep | None = sweep
         for part in self.parts:
-            raw = part.raw(raw)
-        return raw
+            arrived = None if arrived is None else part.sweep(arrived)
+        return arrived
 
     def plan(self, plan: PlanResult | None, failure: str) -> tuple[PlanResult | None, str]:
         for part in self.parts:
@@ -79,6 +80,7 @@ MODELS: dict[str, type[Faulty]] = {
     "yaw_bias": seen.YawBias,
     "frame_drop": seen.FrameDrop,
     "frozen": seen.Frozen,
+    "frozen_sweep": seen.FrozenSweep,
     "latency": seen.Latency,
     "out_of_order": seen.OutOfOrder,
     "corrupt": done.Corrupt,

@@ -23,8 +23,8 @@ from eval.studies.fault_base import (
     turned,
 )
 from perception.recording import ObjectStates, Recording
+from perception.sensor_frame import LidarSweep
 from planner.scene import AgentClass, EgoState, VectorScene
-from planner.scene.raw_obstacles import RawObstacles, RawStatus
 
 GHOST_ID = 990_001
 
@@ -184,6 +184,20 @@ class Blackout(Faulty):
         return kept_objects(objects, np.abs(np.arctan2(away[:, 1], away[:, 0])) > self.half_angle)
 
 
+class FrozenSweep(Faulty):
+    """Row 4: for `size` seconds the LiDAR's old sweep comes under new stamps; the first channel is as it was."""
+
+    def reset(self, recording: Recording) -> None:
+        super().reset(recording)
+        self.content: LidarSweep | None = None
+
+    def sweep(self, sweep: LidarSweep) -> LidarSweep | None:
+        if not self.active or self.since >= self.size - 1e-9:
+            return sweep
+        self.content = self.content or sweep
+        return replace(self.content, time_us=sweep.time_us)
+
+
 class TotalBlackout(Faulty):
     """Row 16: for `size` seconds neither channel reports anything."""
 
@@ -191,7 +205,5 @@ class TotalBlackout(Faulty):
         lost = self.active and self.since < self.size - 1e-9
         return kept_objects(objects, np.zeros(len(objects), bool)) if lost else objects
 
-    def raw(self, raw: RawObstacles | None) -> RawObstacles | None:
-        if raw is None or not self.active or self.since >= self.size - 1e-9:
-            return raw
-        return RawObstacles.nothing(int(raw.time_us), RawStatus.ABSENT, "injected: sensor lost", raw.sectors)
+    def sweep(self, sweep: LidarSweep) -> LidarSweep | None:
+        return None if self.active and self.since < self.size - 1e-9 else sweep
