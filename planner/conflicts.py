@@ -10,7 +10,7 @@ An agent can be
 - theirs: behind us or beside us, waiting to enter or to turn across our way. Recorded, not a row.
 
 Which of these it is, `planner.right_of_way` decides on plain arrays. Here the bounds follow, with gradients, for the
-few agents that matter at all.
+few agents that matter at all. `plain_bounds` is the definition; compiled/conflicts.cpp is the same, many times faster.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from planner.compiled.conflicts import conflict_rows
 from planner.config import PlannerConfig
 from planner.forecasts import array, flat_pieces
 from planner.manoeuvres import Manoeuvres
@@ -84,6 +85,27 @@ def conflict_bounds(
 
     obstacles: on node times with 0 first; the returned N axis leaves that first node out.
     """
+    found = conflict_rows(obstacles, manoeuvres, surface, start, vehicle, config)
+    if found is None:
+        return plain_bounds(obstacles, manoeuvres, surface, start, vehicle, config)
+    rows, (yield_front, worst_front, pass_rear, caution) = found
+    scene, manoeuvre, agent = rows.who.numpy()
+    conflict, passable, theirs = rows.flags.numpy()
+    return Longitudinal(
+        scene, manoeuvre, agent, yield_front, worst_front, caution, pass_rear,
+        rows.moving.numpy(), conflict, passable, theirs, rows.first_time.numpy(),
+    )  # fmt: skip
+
+
+def plain_bounds(
+    obstacles: Obstacles,
+    manoeuvres: Manoeuvres,
+    surface: Surface,
+    start: Start,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> Longitudinal:
+    """`conflict_bounds` without anything compiled."""
     met = encounters(obstacles, manoeuvres, surface, start, vehicle, config)
     asks = met.asks.nonzero()[0]
     blocks, nearest = Blocks.of(obstacles, met, asks), Nearest.of(obstacles, met, start, vehicle, config)

@@ -146,7 +146,7 @@ def _near(
 ) -> Bool[np.ndarray, "S V A M"]:
     """Forecasts that the band about a profile may meet, by what both take up as a whole."""
     profile = array(manoeuvres.profile)
-    reach = _half(vehicle, config) + np.where(walks, WALKING_STRAY, config.worst_case.lateral)[..., None]
+    reach = band_half(vehicle, config) + np.where(walks, WALKING_STRAY, config.worst_case.lateral)[..., None]
     low = array(obstacles.d_lo.detach().amin(-1).amin(-1)) - reach
     high = array(obstacles.d_hi.detach().amax(-1).amax(-1)) + reach
     bottom, top = profile.min(-1)[..., None, None], profile.max(-1)[..., None, None]
@@ -165,7 +165,7 @@ def _in_band(
     config: PlannerConfig,
 ) -> tuple[Bool[np.ndarray, "P L N"], Bool[np.ndarray, "P L N"]]:
     """Is a piece in the band of a manoeuvre that does not pass its agent beside, and could it stray there?"""
-    profile, half = array(manoeuvres.profile), _half(vehicle, config)
+    profile, half = array(manoeuvres.profile), band_half(vehicle, config)
     cell = each.s_lo + each.s_hi
     cell /= 2
     cell -= array(surface.s)[each.scene, :1]
@@ -190,7 +190,7 @@ def _in_band(
     return touch, inside
 
 
-def _half(vehicle: VehicleParameters, config: PlannerConfig) -> float:
+def band_half(vehicle: VehicleParameters, config: PlannerConfig) -> float:
     """Half the width (m) of the band that ego keeps free for itself."""
     return vehicle.width / 2 + config.margins.side - 0.02
 

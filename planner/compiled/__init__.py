@@ -25,6 +25,7 @@ VERSION = 1
 _DTYPES = {"T": torch.float64, "I": torch.int64, "B": torch.bool, "R": torch.float64, "J": torch.int64, "C": torch.bool}
 _READ = "TIB"
 _C = {"f": ctypes.c_double, "n": ctypes.c_int64}
+_RECORD = "S"
 
 
 @functools.cache
@@ -58,8 +59,8 @@ def kernel(symbol: str, signature: str) -> Callable[..., None] | None:
 
     signature: a letter per argument, spaces are free. Tensors on the CPU: T float64, I int64, B bool are read (made
     contiguous if need be, None is a null pointer); R, J, C of the same types are written and must be contiguous.
-    f: a float, n: an int. Sizes are the caller's affair. Raises TypeError for another dtype or a scattered output,
-    MemoryError if the function says so.
+    f: a float, n: an int, S: a struct made by `record`. Sizes are the caller's affair. Raises TypeError for another
+    dtype or a scattered output, MemoryError if the function says so.
     """
     library, _ = _library()
     if library is None:
@@ -72,11 +73,38 @@ def kernel(symbol: str, signature: str) -> Callable[..., None] | None:
         if len(arguments) != len(letters):
             raise TypeError(f"{symbol}: expected {len(letters)} arguments, got {len(arguments)}")
         kept: list[Tensor] = []
-        values = [_pointer(symbol, x, c, kept) if c in _DTYPES else x for x, c in zip(arguments, letters)]
+        values = [_value(symbol, x, c, kept) for x, c in zip(arguments, letters)]
         if function(*values) != 0:
             raise MemoryError(f"{symbol} found no memory")
 
     return call
+
+
+def record(name: str, signature: str) -> Callable[..., ctypes.Structure]:
+    """Maker of a C struct with these fields, letters as in `kernel`, for functions that share what they read.
+
+    Called with a value per field. The struct keeps its tensors alive, and copies of those that are not contiguous.
+    Raises TypeError as the functions that `kernel` returns.
+    """
+    letters = signature.replace(" ", "")
+    fields = [(f"field{i}", _C.get(letter, ctypes.c_void_p)) for i, letter in enumerate(letters)]
+    struct: Any = type(name, (ctypes.Structure,), {"_fields_": fields})
+
+    def make(*values: Any) -> ctypes.Structure:
+        if len(values) != len(letters):
+            raise TypeError(f"{name}: expected {len(letters)} values, got {len(values)}")
+        kept: list[Tensor] = []
+        out = struct(*[_value(name, x, c, kept) for x, c in zip(values, letters)])
+        out.kept = (values, kept)
+        return out  # type: ignore[no-any-return]
+
+    return make
+
+
+def _value(name: str, x: Any, letter: str, kept: list[Tensor]) -> Any:
+    if letter in _DTYPES:
+        return _pointer(name, x, letter, kept)
+    return ctypes.byref(x) if letter == _RECORD else x
 
 
 def _pointer(symbol: str, x: Tensor | None, letter: str, kept: list[Tensor]) -> int | None:

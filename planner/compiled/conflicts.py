@@ -1,0 +1,84 @@
+"""`planner.conflicts` compiled: one call for the bounds of all rows, one for their derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from planner import compiled
+from planner.compiled.records import obstacles_record, rules_record, start_record, stored, ways_record
+from planner.compiled.stage import apply, workers
+from planner.config import PlannerConfig
+from planner.manoeuvres import Manoeuvres
+from planner.obstacles import Obstacles
+from planner.scene import VehicleParameters
+from planner.surface import Start, Surface
+
+_forward = compiled.kernel("dds_conflicts", "SSSS J R R C C J n")
+_backward = compiled.kernel("dds_conflicts_back", "SSSS I TTTT RRRRR n")
+
+
+class ConflictRows:
+    """C rows of `planner.conflicts.Longitudinal`: a `planner.compiled.stage.Stage`, and then what has no gradient.
+
+    who ``[3, C]``: scene, manoeuvre, agent. flags ``[3, C]``: conflict, passable, theirs. moving ``[C, N]``;
+    first_time ``[C]`` s; count ``[S]``: rows of each scene.
+    """
+
+    def __init__(
+        self,
+        obstacles: Obstacles,
+        manoeuvres: Manoeuvres,
+        surface: Surface,
+        start: Start,
+        vehicle: VehicleParameters,
+        config: PlannerConfig,
+    ) -> None:
+        self._records = (
+            obstacles_record(obstacles),
+            ways_record(manoeuvres, surface),
+            start_record(start),
+            rules_record(vehicle, config),
+        )
+        self.scenes, self.agents, _, self.nodes, _ = obstacles.s_lo.shape
+        self._room = self.agents * manoeuvres.profile.shape[1]
+        self._threads = config.solver.threads
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """From the obstacles' s_lo, s_hi, sigma_s, weight, speed_s: yield, worst, pass ``[C, N]``, caution ``[C]``."""
+        room, nodes = self.scenes * self._room, self.nodes - 1
+        who = torch.empty(3, room, dtype=torch.int64)
+        fronts, numbers = torch.empty(3, room, nodes, dtype=torch.float64), torch.empty(2, room, dtype=torch.float64)
+        moving, flags = torch.empty(room, nodes, dtype=torch.bool), torch.empty(3, room, dtype=torch.bool)
+        self.count = torch.empty(self.scenes, dtype=torch.int64)
+        assert _forward is not None
+        threads = workers(self.scenes * self.agents, self._threads, 8.0)
+        _forward(*self._records, who, fronts, numbers, moving, flags, self.count, threads)
+        rows = int(self.count.sum())
+        self.who, self.flags, self.moving = who[:, :rows], flags[:, :rows], moving[:rows]
+        self.first_time = numbers[1, :rows]
+        return *fronts[:, :rows].unbind(0), numbers[0, :rows]
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> tuple[Tensor, ...]:
+        found = [torch.zeros(stored(x).shape if x.ndim == 5 else x.shape, dtype=torch.float64) for x in inputs]
+        assert _backward is not None
+        threads = workers(self.scenes * self.agents, self._threads, 16.0)
+        _backward(*self._records, self.count, *gradients, *found, threads)
+        return found[0].movedim(2, -1), found[1].movedim(2, -1), *found[2:]
+
+
+def conflict_rows(
+    obstacles: Obstacles,
+    manoeuvres: Manoeuvres,
+    surface: Surface,
+    start: Start,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> tuple[ConflictRows, tuple[Tensor, ...]] | None:
+    """The rows and, with history, their bounds: yield, worst, pass ``[C, N]``, caution ``[C]``. None: not compiled."""
+    if _forward is None:
+        return None
+    rows, o = ConflictRows(obstacles, manoeuvres, surface, start, vehicle, config), obstacles
+    return rows, apply(rows, o.s_lo, o.s_hi, o.sigma_s, o.weight, o.speed_s)

@@ -1,0 +1,186 @@
+"""Compiled decisions held to their plain twins: values and gradients, on crowded, golden, padded and empty scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+from planner_scenes import F64, SCENES, WALKER, Other, make_scene
+from torch import Tensor
+from twins import assert_twins, by_kernel, needs_library
+
+from benchmarks.crowded import crowded_scene
+from planner.compiled import conflicts as compiled_conflicts
+from planner.config import PlannerConfig
+from planner.conflicts import Longitudinal, conflict_bounds, plain_bounds
+from planner.grid import make_grid
+from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
+from planner.obstacles import Obstacles, project_obstacles
+from planner.reference_path import ReferencePath, build_reference_path
+from planner.scene import AgentClass, VectorScene, VehicleParameters
+from planner.surface import Start, Surface, start_state, usable_surface
+
+CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()
+WITH_GRADIENT = ("s_lo", "s_hi", "sigma_s", "weight", "speed_s")
+CONFLICTS = ((compiled_conflicts, "_forward"), (compiled_conflicts, "_backward"))
+
+WALKERS = tuple(
+    Other(18.0 + 4.0 * i, 3.0 - 0.4 * i, -1.6, 1.2, WALKER, track_id=i + 1, modes=((0.5, 1.2), (0.3, 0.6), (0.2, 0.0)))
+    for i in range(4)
+)
+TRAFFIC = (
+    Other(26.0, -1.9, track_id=1),
+    Other(18.0, 0.0, v=4.0, track_id=2, modes=((0.6, 4.0), (0.3, 2.0), (0.06, 6.0), (0.04, 0.0)), existence=0.97),
+    Other(40.0, 3.5, 3.14159, 6.0, track_id=3),
+    Other(30.0, -3.4, 1.2, 1.0, track_id=4),
+    Other(-8.0, 0.1, v=9.0, track_id=5),
+    Other(34.0, 0.3, kind=AgentClass.STATIC, track_id=6),
+)
+CASES: dict[str, list[VectorScene]] = {
+    "crowded": [crowded_scene(3)],
+    "crowded batch": [crowded_scene(seed, agents=agents) for seed, agents in ((1, 20), (2, 1), (4, 7), (5, 12))],
+    "golden": [SCENES[name] for name in sorted(SCENES)],
+    "nobody": [SCENES["free road"]],
+    "at a standstill": [make_scene(0.0, TRAFFIC, left=4.0), make_scene(0.0, WALKERS, a=-1.0)],
+    "traffic": [make_scene(8.0, TRAFFIC, left=4.0, bend=0.01), make_scene(6.5, WALKERS, left=3.0, right=3.0)],
+    "walkers": [make_scene(5.0, WALKERS, left=3.0, right=3.0)],
+}
+
+
+class FrontEnd(NamedTuple):
+    """What the decisions of a batch are made from."""
+
+    path: ReferencePath
+    start: Start
+    obstacles: Obstacles
+    surface: Surface
+    manoeuvres: Manoeuvres
+
+
+def front_end(scenes: Sequence[VectorScene], config: PlannerConfig = CONFIG) -> FrontEnd:
+    batch = VectorScene.stack(list(scenes)).double()
+    path, grid = build_reference_path(batch.route), make_grid(config.horizon)
+    start = start_state(batch, path)
+    obstacles = project_obstacles(batch, path, grid.node_time_from_now, config)
+    surface = usable_surface(path, start, VEHICLE, config)
+    stood = [{1: 10.0} for _ in scenes]
+    manoeuvres = enumerate_manoeuvres(path, obstacles, surface, start, stood, VEHICLE, config)
+    return FrontEnd(path, start, obstacles, surface, manoeuvres)
+
+
+FRONTS = {name: front_end(scenes) for name, scenes in CASES.items()}
+
+
+def with_leaves(obstacles: Obstacles, names: Sequence[str] = WITH_GRADIENT) -> tuple[Obstacles, dict[str, Tensor]]:
+    leaves = {name: getattr(obstacles, name).detach().clone().requires_grad_(True) for name in names}
+    return replace(obstacles, **leaves), leaves
+
+
+def pulled(values: Sequence[Tensor], leaves: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
+    """Gradients of a random combination of the finite values."""
+    draw, total = torch.Generator().manual_seed(seed), torch.zeros((), dtype=F64, requires_grad=True)
+    for x in values:
+        weight = torch.randn(x.shape, dtype=F64, generator=draw)
+        total = total + (torch.where(torch.isfinite(x), x, 0.0) * weight).sum()
+    return list(torch.autograd.grad(total, list(leaves), allow_unused=True, materialize_grads=True))
+
+
+# --- conflicts ---
+
+
+def bounds_of(found: Longitudinal) -> list[Tensor]:
+    return [found.yield_front, found.worst_front, found.pass_rear, found.caution_front]
+
+
+def discrete_of(found: Longitudinal) -> list[Tensor]:
+    plain = (found.scene, found.manoeuvre, found.agent, found.moving, found.conflict, found.passable, found.theirs)
+    return [torch.from_numpy(x.copy()) for x in (*plain, found.first_time)]
+
+
+def conflicts_of(front: FrontEnd, config: PlannerConfig = CONFIG) -> list[Tensor]:
+    """All values and gradients."""
+    obstacles, leaves = with_leaves(front.obstacles)
+    found = conflict_bounds(obstacles, front.manoeuvres, front.surface, front.start, VEHICLE, config)
+    return [*discrete_of(found), *bounds_of(found), *pulled(bounds_of(found), list(leaves.values()))]
+
+
+@needs_library
+@pytest.mark.parametrize("name", list(CASES))
+def test_conflicts_are_those_of_the_definition(name: str) -> None:
+    kernels = CONFLICTS if name != "nobody" else CONFLICTS[:1]  # without rows there is nothing to pull
+    assert_twins(lambda: conflicts_of(FRONTS[name]), *kernels)
+
+
+@needs_library
+def test_conflicts_follow_every_limit_of_the_configuration() -> None:
+    config = replace(
+        CONFIG,
+        risk=replace(CONFIG.risk, hit_probability=0.12, longitudinal_max=0.4),
+        margins=replace(CONFIG.margins, zone_time=1.3, zone_time_walking=2.7, ahead=1.5, behind=3.0, side=0.5),
+        limits=replace(CONFIG.limits, braking_max=3.0, tail_braking_max=5.0, tail_jerk_max=7.0, acceleration_max=1.2),
+        worst_case=replace(CONFIG.worst_case, lateral=0.9, probability=0.1, vehicle_braking=3.0),
+    )
+    for name in ("crowded", "traffic"):
+        assert_twins(lambda: conflicts_of(FRONTS[name], config), *CONFLICTS)  # noqa: B023
+
+
+def test_the_cases_ask_for_everything() -> None:
+    """Leaders and zones, walkers and cautious tails, whom to pass and whose duty it is: nothing is compared empty."""
+    found = [plain_bounds(f.obstacles, f.manoeuvres, f.surface, f.start, VEHICLE, CONFIG) for f in FRONTS.values()]
+    for field in ("moving", "conflict", "passable", "theirs"):
+        assert sum(int(getattr(x, field).sum()) for x in found) >= 5, field
+    for field in ("yield_front", "worst_front", "pass_rear", "caution_front"):
+        assert sum(int(torch.isfinite(getattr(x, field)).sum()) for x in found) > 10, field
+    assert not len(found[list(FRONTS).index("nobody")])
+
+
+@needs_library
+def test_a_scene_has_the_same_conflicts_alone_and_in_a_batch_on_any_number_of_threads() -> None:
+    scenes = [crowded_scene(seed, agents=6 + 3 * (seed % 4)) for seed in range(12)]
+
+    def bounds(scenes: Sequence[VectorScene], threads: int) -> Longitudinal:
+        front = front_end(scenes)
+        config = replace(CONFIG, solver=replace(CONFIG.solver, threads=threads))
+        work = lambda: conflict_bounds(  # noqa: E731
+            front.obstacles, front.manoeuvres, front.surface, front.start, VEHICLE, config
+        )
+        return by_kernel(work, CONFLICTS[0])
+
+    one, two = bounds(scenes, 1), bounds(scenes, 2)
+    for x, y in zip(bounds_of(one), bounds_of(two)):
+        assert torch.equal(x, y)
+    for k, scene in enumerate(scenes):
+        alone, mine = bounds([scene], 1), one.scene == k
+        assert (alone.agent == one.agent[mine]).all()
+        for x, y in zip(bounds_of(alone), bounds_of(one)):
+            assert torch.allclose(x, y[torch.from_numpy(mine)], rtol=1e-12, atol=1e-9)
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["traffic", "walkers", "crowded"])
+def test_bounds_have_the_gradients_that_differences_measure(name: str) -> None:
+    front = FRONTS[name]
+    shake = torch.Generator().manual_seed(2)
+    base = {n: getattr(front.obstacles, n) for n in WITH_GRADIENT}
+    # Off the kinks: no two pieces begin at the same place, nobody is quite certain.
+    base = {n: x * (0.98 if n == "weight" else 1.0) + 1e-3 * torch.rand(x.shape, dtype=F64, generator=shake)
+            for n, x in base.items()}  # fmt: skip
+
+    def bounds(values: dict[str, Tensor]) -> Tensor:
+        o = replace(front.obstacles, **values)
+        found = bounds_of(conflict_bounds(o, front.manoeuvres, front.surface, front.start, VEHICLE, CONFIG))
+        draw = torch.Generator().manual_seed(3)
+        weights = [torch.randn(x.shape, dtype=F64, generator=draw) for x in found]
+        return torch.stack([(torch.where(torch.isfinite(x), x, 0.0) * w).sum() for x, w in zip(found, weights)]).sum()
+
+    leaves = {n: x.clone().requires_grad_(True) for n, x in base.items()}
+    grads = by_kernel(lambda: torch.autograd.grad(bounds(leaves), list(leaves.values())), *CONFLICTS)
+    for (n, x), g in zip(base.items(), grads):
+        direction = torch.randn(x.shape, dtype=F64, generator=shake)
+        h = 1e-7
+        with torch.no_grad():
+            above, below = (bounds({**base, n: x + sign * h * direction}) for sign in (1, -1))
+        assert float((g * direction).sum()) == pytest.approx(float(above - below) / (2 * h), rel=1e-5, abs=1e-5), n
