@@ -16,7 +16,7 @@ SPEED_MAX = 120.0  # m/s, of anything
 ACCELERATION_MAX = 100.0  # m/s^2
 CURVATURE_MAX = 2.0  # 1/m
 YAW_RATE_MAX = 20.0  # rad/s
-SIZE_MAX = 100.0  # m, of an object
+SIZE_MIN, SIZE_MAX = 0.01, 100.0  # m, of an object
 VARIANCE_MAX = 1e8  # m^2
 HORIZON_MAX = 120.0  # s
 ENTRIES_MAX = 2000  # of a trajectory: more would cost the deadline
@@ -79,6 +79,9 @@ def _absurd(scene: VectorScene) -> str:
     ego, agents, futures, route = scene.ego, scene.agents, scene.futures, scene.route
     # What is masked out is padding and may hold anything finite.
     real, spoken = agents.valid, futures.valid
+    size = agents.box[real][:, 3:]
+    if size.numel() and (smallest := float(size.amin())) < SIZE_MIN:
+        return f"scene.agents.box: expected sizes of at least {SIZE_MIN:g} m, got {smallest:g}"
     return _beyond(
         "scene",
         (
@@ -87,7 +90,7 @@ def _absurd(scene: VectorScene) -> str:
             ("ego.curvature", ego.curvature, CURVATURE_MAX), ("ego.yaw_rate", ego.yaw_rate, YAW_RATE_MAX),
             ("ego.time_us", ego.time_us, 2.0**53),
             ("global_from_ego", scene.global_from_ego, GLOBAL_MAX),
-            ("agents.box", agents.box[real][:, :3], DISTANCE_MAX), ("agents.box", agents.box[real][:, 3:], SIZE_MAX),
+            ("agents.box", agents.box[real][:, :3], DISTANCE_MAX), ("agents.box", size, SIZE_MAX),
             ("agents.velocity", agents.velocity[real], SPEED_MAX),
             ("agents.position_covariance", agents.position_covariance[real], VARIANCE_MAX),
             ("futures.time", futures.time, HORIZON_MAX), ("futures.mean", futures.mean[spoken], DISTANCE_MAX),

@@ -67,6 +67,11 @@ def test_each_bound_just_inside_and_just_outside(path: str, index: tuple, bound:
         assert f"scene.{path}" in SceneDoor().problem(changed(path, -bound * (1 + 1e-9), index))
 
 
+def test_objects_have_a_size() -> None:
+    assert SceneDoor().problem(changed("agents.box", door.SIZE_MIN, (0, 3))) == ""
+    assert "sizes of at least" in SceneDoor().problem(changed("agents.box", door.SIZE_MIN * (1 - 1e-9), (0, 3)))
+
+
 def test_padding_may_hold_anything_finite() -> None:
     padded = scene()
     valid = padded.agents.valid.clone()
