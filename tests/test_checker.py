@@ -309,10 +309,10 @@ def test_clearance_to_a_standing_object_just_inside_and_outside() -> None:
         assert ok or {v.track_id for v in report.violations} == {3}
 
 
-def test_a_leader_too_close_to_stop_behind_is_found_by_the_tail_only() -> None:
-    """The forecast says it drives on; the set says it may brake with 5 m/s^2."""
+def test_a_leader_too_close_to_stop_behind_is_found_by_the_worst_case_only() -> None:
+    """The forecast says it drives on; the set and RSS say it may brake with 5 m/s^2."""
     close = judged(make_scene(10.0, (agent(9.0, 0, v=10.0),)), drive(10.0))
-    assert rules(close) == {"tail_object"}
+    assert rules(close) == {"tail_object", "rss_same"}
     assert judged(make_scene(10.0, (agent(17.0, 0, v=10.0),)), drive(10.0), 5.0).accepted
 
 

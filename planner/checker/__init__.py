@@ -3,17 +3,20 @@
 Imports `planner.scene` only. Shares no code with the planner.
 """
 
+from planner.checker.assumptions import DEFAULT_BOUNDS, Assumptions, ClassBounds, EgoBounds, PhantomBounds
 from planner.checker.check import check, check_prepared
-from planner.checker.config import DEFAULT_BOUNDS, CheckerConfig, ClassBounds, OccupancyAssumptions
+from planner.checker.config import CheckerConfig
 from planner.checker.report import CheckReport, Violation
 from planner.checker.scene_sets import SceneSets, prepare
 
 __all__ = [
     "DEFAULT_BOUNDS",
+    "Assumptions",
     "CheckReport",
     "CheckerConfig",
     "ClassBounds",
-    "OccupancyAssumptions",
+    "EgoBounds",
+    "PhantomBounds",
     "SceneSets",
     "Violation",
     "check",

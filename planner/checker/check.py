@@ -13,7 +13,7 @@ import numpy as np
 from planner.checker.config import CheckerConfig
 from planner.checker.motion import Motion, grid
 from planner.checker.report import CheckReport, Violation
-from planner.checker.rules import kinematics, objects, road
+from planner.checker.rules import danger, kinematics, objects, rest, road, unseen
 from planner.checker.rules.finding import Finding
 from planner.checker.scene_sets import SceneSets, prepare
 from planner.scene import Trajectory, VectorScene, VehicleParameters
@@ -89,13 +89,22 @@ def _judge(
     if not same:
         found.add(road.speed_limit(sets, intended, config))
     found.add(road.wrong_way(sets, intended, config))
+    found.add(danger.rss_response(sets, planned, vehicle, config))
+    found.add(unseen.phantom_walkers(sets, intended, vehicle, config))
 
-    rest = stopping.rest_time(config.rest_speed)
-    halting = stopping.at(grid(min(rest, float(stopping.time[-1]), config.tail_horizon), config))
+    until = stopping.rest_time(config.rest_speed)
+    halting = stopping.at(grid(min(until, float(stopping.time[-1]), config.tail_horizon), config))
     sweeps = halting.sweeps(vehicle)
     found.add(objects.tail_objects(sets, halting, sweeps, config))
     found.add(road.boundary(sets, halting, sweeps, vehicle, config, "tail_boundary"))
     found.add(road.stop_line(sets, halting, sweeps, config, "tail_stop_line"))
+    found.add(unseen.tail_sight(sets, halting, vehicle, config))
+    found.add(unseen.phantom_drivers(sets, halting, vehicle, config))
+    place = rest.resting_place(sets, halting, vehicle, config)
+    if same or kept:
+        # A stop of last resort, or one accepted earlier: better there than nowhere.
+        place.records, place.violations = place.records + place.violations, []
+    found.add(place)
     return found
 
 

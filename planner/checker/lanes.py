@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.checker.config import OccupancyAssumptions
+from planner.checker.assumptions import Assumptions
 
 
 class LaneGraph:
@@ -63,7 +63,7 @@ class LaneGraph:
         return found
 
     def paths(
-        self, xy: np.ndarray, heading: float, samples: int, station: float, table: OccupancyAssumptions
+        self, xy: np.ndarray, heading: float, samples: int, station: float, table: Assumptions
     ) -> list[np.ndarray]:
         """Ways ``[samples, 3]`` (x, y, heading) an object may take along lanes, parallel to the centreline.
 
@@ -76,6 +76,38 @@ class LaneGraph:
             if len(ways) >= table.paths_max:
                 break
         return ways
+
+    def crossings(self, route: np.ndarray, station: np.ndarray, up: float) -> list[tuple[float, float, np.ndarray]]:
+        """Where lanes cross a line ``[n, 2]`` with stations ``[n]`` (m) at more than 0.5 rad: the station, the sine of
+        the angle, and the way up the lane from there, ``[m, 3]``: x, y, distance (m, at most `up`), every metre."""
+        a, b = route[:-1, None], np.diff(route, axis=0)[:, None]
+        to = self._start[None] - a
+        cross = b[..., 0] * self._along[None, :, 1] - b[..., 1] * self._along[None, :, 0]
+        safe = np.where(np.abs(cross) < 1e-9, np.inf, cross)
+        u = (to[..., 0] * self._along[None, :, 1] - to[..., 1] * self._along[None, :, 0]) / safe
+        w = (to[..., 0] * b[..., 1] - to[..., 1] * b[..., 0]) / safe
+        sine = np.abs(cross) / np.maximum(np.hypot(b[..., 0], b[..., 1]) * self._size[None], 1e-9)
+        i, j = np.nonzero((u >= 0) & (u < 1) & (w >= 0) & (w < 1) & (sine > 0.48))
+        found = []
+        for i_, j_ in zip(i, j):
+            at = station[i_] + u[i_, j_] * (station[i_ + 1] - station[i_])
+            line, arc = int(self._line_of[j_]), float(self._station[j_] + w[i_, j_] * self._size[j_])
+            found.append((float(at), float(sine[i_, j_]), self._upstream(line, arc, up)))
+        return found
+
+    def _upstream(self, line: int, arc: float, up: float, done: float = 0.0, seen: tuple[int, ...] = ()) -> np.ndarray:
+        """The ways up a lane from an arc length, through every lane that leads into it, nearest places first."""
+        distance = np.arange(0.0, min(arc, up - done) + 1e-9, 1.0)
+        stop = int(self._count[line])
+        xy = [np.interp(arc - distance, self._arc[line, :stop], self._xy[line, :stop, c]) for c in (0, 1)]
+        points = [np.stack([*xy, done + distance], 1)]
+        if done + arc < up:
+            for before in np.flatnonzero(self._joined[:, line]):
+                if before not in seen:
+                    length = float(self._length[before])
+                    points.append(self._upstream(int(before), length, up, done + arc, (*seen, line)))
+        ways = np.concatenate(points)
+        return ways[ways[:, 2].argsort(kind="stable")]
 
     def _chains(self, chain: list[int], remaining: float, room: int) -> list[list[int]]:
         remaining -= self._length[chain[-1]]

@@ -10,32 +10,15 @@ every motion within the bounds; a property test draws such motions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from planner.checker.config import OccupancyAssumptions
+from planner.checker.assumptions import RAW, Assumptions
 from planner.checker.footprint import Boxes
 from planner.checker.lanes import LaneGraph
+from planner.checker.objects import Objects
 from planner.scene import AgentClass
 
 STATION = 1.0  # m between samples of a path
-
-
-@dataclass(frozen=True)
-class Objects:
-    """The scene's objects as arrays: pose ``[A, 3]`` m, m, rad; size ``[A, 2]`` m; velocity ``[A, 2]`` m/s;
-    kind ``[A]`` AgentClass values; track_id ``[A]``; turn_rate ``[A]`` rad/s at present."""
-
-    pose: np.ndarray
-    size: np.ndarray
-    velocity: np.ndarray
-    kind: np.ndarray
-    track_id: np.ndarray
-    turn_rate: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.pose)
 
 
 def distance_bounds(
@@ -59,31 +42,34 @@ class Occupancy:
 
     objects: those that matter. assumptions: the table. lanes: the scene's centrelines.
     step (s): length of the intervals. reach (m): how far from the origin anything is of interest.
-    yielding ``[A]``: vehicles that do not turn off their way (see `OccupancyAssumptions.priority_angle`);
-    waiting ``[A]``: vehicles that wait to enter ego's way (see `OccupancyAssumptions.waiting_speed`).
+    yielding ``[A]``: vehicles that do not turn off their way (see `Assumptions.priority_angle`);
+    waiting ``[A]``: vehicles that wait to enter ego's way (see `Assumptions.waiting_speed`).
+    widening: factor on every acceleration and deviation, 1 for the table as it stands.
     """
 
     def __init__(
         self,
         objects: Objects,
-        assumptions: OccupancyAssumptions,
+        assumptions: Assumptions,
         lanes: LaneGraph,
         step: float,
         reach: float,
         yielding: np.ndarray | None = None,
         waiting: np.ndarray | None = None,
+        widening: float = 1.0,
     ) -> None:
         self._yielding = np.zeros(len(objects), bool) if yielding is None else yielding
         self._objects, self._table, self._step = objects, assumptions, step
-        bounds = [assumptions.bounds[AgentClass(int(k))] for k in objects.kind]
-        get = lambda name: np.array([getattr(b, name) for b in bounds], dtype=np.float64)  # noqa: E731
-        self._speed = np.hypot(objects.velocity[:, 0], objects.velocity[:, 1])
-        self._braking, self._acceleration = get("braking"), get("acceleration")
+        bounds = [assumptions.of(int(k)) for k in objects.kind]
+        get = lambda name, by=1.0: by * np.array([getattr(b, name) for b in bounds], dtype=np.float64)  # noqa: E731
+        self._speed = objects.speed
+        self._braking, self._acceleration = get("braking", widening), get("acceleration", widening)
         if waiting is not None:
-            self._acceleration = np.where(waiting, assumptions.waiting_acceleration, self._acceleration)
+            self._acceleration = np.where(waiting, widening * assumptions.waiting_acceleration, self._acceleration)
         self._speed_max = get("speed_max")
-        self._side = (get("lateral_acceleration"), get("lateral_deviation"))
-        self._creep = (get("standing_acceleration"), get("standing_deviation"))
+        self._side = (get("lateral_acceleration", widening), get("lateral_deviation", widening))
+        self._creep = (get("standing_acceleration", widening), get("standing_deviation", widening))
+        self._curvature_max = get("curvature_max")
         self._standing = np.flatnonzero(self._speed < get("standing_speed"))
         self._walking = objects.kind == int(AgentClass.PEDESTRIAN)
         moving = np.flatnonzero(self._speed >= get("standing_speed"))
@@ -103,6 +89,16 @@ class Occupancy:
         boxes = Boxes(join("center"), join("axis"), join("half"), join("disc"))
         self._built.append((count, boxes))
         return boxes
+
+    def ways(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where moving objects are going: owner ``[n]`` and path ``[n, J, 3]`` (x, y, heading) every STATION metres.
+
+        Along every lane they are on; along the arc of their motion if on none.
+        """
+        arcs = len(self._owner) - len(self._arrival)
+        follows = np.isin(self._owner, self._owner[arcs:])
+        chosen = np.where(np.arange(len(self._owner)) < arcs, ~follows, True)
+        return self._owner[chosen], self._path[chosen]
 
     def _standing_boxes(self, count: int) -> Boxes:
         i, o = self._standing, self._objects
@@ -184,9 +180,7 @@ class Occupancy:
         samples = int(np.ceil(reach / STATION)) + 2
         owner, path = list(moving), [self._arcs(moving, samples)]
         arrival: list[np.ndarray] = []
-        for i in moving:
-            if not AgentClass(int(o.kind[i])).is_vehicle:
-                continue
+        for i in moving[(o.drives | (o.kind == RAW))[moving]]:
             heading = float(np.arctan2(o.velocity[i, 1], o.velocity[i, 0]))
             for lane in lanes.paths(o.pose[i, :2], heading, samples, STATION, table):
                 turn = np.abs(lane[:, 2] - lane[0, 2]).max()
@@ -223,8 +217,8 @@ class Occupancy:
         o, table = self._objects, self._table
         speed = self._speed[moving]
         heading = np.arctan2(o.velocity[moving, 1], o.velocity[moving, 0])
-        vehicle = np.isin(o.kind[moving], [int(c) for c in AgentClass if c.is_vehicle])
-        bend = np.where(vehicle, np.clip(o.turn_rate[moving] / np.maximum(speed, 1.0), -0.2, 0.2), 0.0)
+        sharpest = self._curvature_max[moving]
+        bend = np.clip(o.turn_rate[moving] / np.maximum(speed, 1.0), -sharpest, sharpest)
         s = STATION * (np.arange(samples - 1) + 0.5)
         fade = np.clip(1.0 - (s / speed[:, None] - table.turn_hold) / table.turn_fade, 0.0, 1.0)
         turn = np.concatenate([np.zeros((len(moving), 1)), np.cumsum(bend[:, None] * fade * STATION, 1)], 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from planner.checker.config import CheckerConfig
+from planner.checker.edges import beyond_boundary
 from planner.checker.footprint import Sweeps, settle, sweep_segment_distance, sweep_segment_separation
 from planner.checker.motion import Motion
 from planner.checker.report import Violation
 from planner.checker.rules.finding import Finding
-from planner.checker.scene_sets import SceneSets, beyond_boundary
+from planner.checker.scene_sets import SceneSets
 from planner.scene import VehicleParameters
 
 _LOOK = 1.0  # m: boundary margins are reported up to here
@@ -59,19 +60,40 @@ def speed_limit(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Findi
 
 
 def wrong_way(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Finding:
-    """A record (never a violation) when the intended motion ends on a centreline of the opposite direction."""
+    """Never turned against the route, and never onto a lane of the opposite direction beyond the surface that the
+    route may use; on that surface it is a record. What ego does already at the start must not be undone at once.
+    """
     found = Finding()
-    end = motion.pose[-1]
-    heading = np.array([np.cos(end[2]), np.sin(end[2])])
-    if not len(sets.lane):
+    moving = np.abs(motion.v) > config.rest_speed
+    if not len(sets.route_xy) or not moving.any():
         return found
-    along = sets.lane[:, 1] - sets.lane[:, 0]
-    gap = np.hypot(*(0.5 * (sets.lane[:, 0] + sets.lane[:, 1]) - end[:2]).T)
-    i = int(gap.argmin())
-    nearest, facing = float(gap[i]), float(along[i] @ heading) / max(float(np.hypot(*along[i])), 1e-9)
-    if nearest < 1.5 and facing < -0.5:
-        found.records.append(Violation("wrong_way", -1, float(motion.time[-1]), facing, "on an oncoming lane"))
+    _, offset, heading = sets.relations.frame.project(motion.pose[:, :2])
+    turned = np.abs(np.angle(np.exp(1j * (motion.pose[:, 2] - heading))))
+    allowed = np.maximum(config.wrong_way_angle, turned[0] + 0.05)
+    found.limit("wrong_way", motion.time[moving], (allowed - turned)[moving], "drives against its route")
+    oncoming = _on_oncoming_lane(sets, motion)
+    if not oncoming[-1]:
+        return found
+    near = np.hypot(*(sets.route_xy - motion.pose[-1, :2]).T).argmin()
+    outside = max(offset[-1] - sets.route_left[near], -offset[-1] - sets.route_right[near])
+    about = Violation("wrong_way", -1, float(motion.time[-1]), -float(max(outside, 0.0)), "on an oncoming lane")
+    if outside > 0 and not oncoming[0]:
+        found.violations.append(about)
+    else:
+        found.records.append(about)
     return found
+
+
+def _on_oncoming_lane(sets: SceneSets, motion: Motion) -> np.ndarray:
+    """First and last pose: the nearest centreline piece is within 1.5 m and heads the other way."""
+    if not len(sets.lane):
+        return np.zeros(2, bool)
+    ends = motion.pose[[0, -1]]
+    along = sets.lane[:, 1] - sets.lane[:, 0]
+    gap = np.hypot(*np.moveaxis(0.5 * (sets.lane[:, 0] + sets.lane[:, 1]) - ends[:, None, :2], -1, 0))
+    i = gap.argmin(1)
+    facing = along[i, 0] * np.cos(ends[:, 2]) + along[i, 1] * np.sin(ends[:, 2])
+    return (gap.min(1) < 1.5) & (facing < -0.5 * np.hypot(along[i, 0], along[i, 1]))  # type: ignore[no-any-return]
 
 
 def _segment_margin(segments: np.ndarray, sweeps: Sweeps, rows: np.ndarray, motion: Motion) -> tuple[float, float]:

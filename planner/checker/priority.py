@@ -1,0 +1,54 @@
+"""Who gives way to ego, judged from geometry alone: the two assumptions that shrink an object's set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.checker.assumptions import Assumptions
+from planner.checker.objects import Objects
+
+
+def goes_straight(ego: np.ndarray, route_xy: np.ndarray, table: Assumptions) -> bool:
+    """Whether ego's route goes straight on: whoever turns across it, or comes from the side, gives way."""
+    turn = _turn_ahead(ego, route_xy, table)
+    return len(turn) > 0 and float(np.abs(turn).max()) <= table.priority_turn
+
+
+def gives_way(ego: np.ndarray, route_xy: np.ndarray, objects: Objects, table: Assumptions) -> np.ndarray:
+    """``[A]``: oncoming vehicles that may not turn across ego's way, and do not do so yet."""
+    if not goes_straight(ego, route_xy, table):
+        return np.zeros(len(objects), bool)
+    step = np.diff(route_xy, axis=0)
+    here = int(np.hypot(*(route_xy[:-1] - ego[:2]).T).argmin())
+    heading = np.arctan2(step[here, 1], step[here, 0])
+    against = np.abs(np.angle(np.exp(1j * (objects.pose[:, 2] - heading)))) > table.priority_angle
+    return against & objects.drives & (np.abs(objects.turn_rate) < table.priority_rate)
+
+
+def _turn_ahead(ego: np.ndarray, route_xy: np.ndarray, table: Assumptions) -> np.ndarray:
+    """Heading (rad) of the route's pieces over `priority_ahead` relative to the one where ego is."""
+    step = np.diff(route_xy, axis=0)
+    if not len(step):
+        return np.zeros(0)
+    heading = np.unwrap(np.arctan2(step[:, 1], step[:, 0]))
+    here = int(np.hypot(*(route_xy[:-1] - ego[:2]).T).argmin())
+    ahead = np.cumsum(np.hypot(*step[here:].T)) < table.priority_ahead
+    return heading[here:][ahead] - heading[here]  # type: ignore[no-any-return]
+
+
+def waits(route_xy: np.ndarray, objects: Objects, table: Assumptions) -> np.ndarray:
+    """``[A]``: slow vehicles beside ego's route that point at it."""
+    if len(route_xy) < 2 or not len(objects):
+        return np.zeros(len(objects), bool)
+    gap = objects.pose[:, None, :2] - route_xy[None, :-1]
+    near = np.hypot(gap[..., 0], gap[..., 1]).argmin(1)
+    along = np.diff(route_xy, axis=0)[near]
+    heading = np.arctan2(along[:, 1], along[:, 0])
+    angle = np.angle(np.exp(1j * (objects.pose[:, 2] - heading)))
+    off = gap[np.arange(len(objects)), near]
+    aside = np.cos(heading) * off[:, 1] - np.sin(heading) * off[:, 0]
+    # Nearest corner, not centre: what already reaches into the way no longer waits.
+    reach = np.abs(np.sin(angle)) * objects.size[:, 0] / 2 + np.abs(np.cos(angle)) * objects.size[:, 1] / 2
+    slow = objects.speed < table.waiting_speed
+    points_at = (np.abs(np.sin(angle)) > np.sin(table.waiting_angle)) & (np.sin(angle) * aside < 0)
+    return objects.drives & slow & points_at & (np.abs(aside) - reach > table.waiting_offset)

@@ -1,0 +1,102 @@
+"""Where a tail may come to rest: not where others need the place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.checker.config import CheckerConfig
+from planner.checker.footprint import boxes_from_poses, sweep, sweep_segment_separation
+from planner.checker.motion import Motion
+from planner.checker.report import Violation
+from planner.checker.rules.finding import Finding
+from planner.checker.scene_sets import SceneSets
+from planner.scene import AgentClass, VehicleParameters
+
+_LANE = 1.5  # m: half of a lane's width, less what a car in it leaves free
+
+
+def resting_place(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, config: CheckerConfig) -> Finding:
+    """The rectangle at the tail's end is clear of the ways of cross traffic that comes, and of crosswalks in use.
+
+    Cross traffic: vehicles on the move whose way leads through the place within `claim_time`, across ego's heading
+    there. Left out: who gives way to ego, and what ego stands on already. A place on a lane across ego's way that
+    nobody comes to is recorded, not refused: who comes later finds ego there before deciding.
+    """
+    found = Finding()
+    end = tail.pose[-1:]
+    rest = boxes_from_poses(end, vehicle.length, vehicle.width, vehicle.rear_axle_to_center)
+    now = boxes_from_poses(sets.ego[None, :3], vehicle.length, vehicle.width, vehicle.rear_axle_to_center)
+    time = float(tail.time[-1])
+    owner, way = sets.occupancy.ways()
+    table = config.assumptions
+    for n in np.flatnonzero((sets.objects.drives & ~sets.waits)[owner]):
+        i = int(owner[n])
+        length = int(sets.objects.speed[i] * table.claim_time) + 1
+        path = way[n, : max(length, 2)]
+        across = np.abs(np.angle(np.exp(1j * (path[:, 2] - end[0, 2])))) > table.claim_angle
+        half = sets.objects.size[i, 1] / 2 + config.clearance
+        gap = _distance(rest.center[0], rest.axis[0], rest.half[0], path[:, :2]) - half
+        claimed = across & (gap < 0)
+        if claimed.any() and not (_distance(now.center[0], now.axis[0], now.half[0], path[:, :2]) < half).any():
+            track = int(sets.objects.track_id[i])
+            detail = "comes to rest in the way of cross traffic"
+            found.violations.append(Violation("tail_rest", track, time, float(gap[claimed].min()), detail))
+    still, standing = (
+        sweep(np.repeat(rest.corners, 2, 0), np.zeros(1)),
+        sweep(np.repeat(now.corners, 2, 0), np.zeros(1)),
+    )
+    people = np.isin(sets.objects.kind, [int(AgentClass.PEDESTRIAN), int(AgentClass.BICYCLE)])
+    for outline in sets.crosswalks:
+        sides = np.stack([outline, np.roll(outline, -1, 0)], 1)
+        none = np.zeros(len(sides), np.int64)
+        depth = _on(still, none, sides, outline, rest.center[0])
+        if depth < 0 and _on(standing, none, sides, outline, now.center[0]) >= 0:
+            reach = sets.objects.speed * table.claim_time
+            users = people & (_outline_distance(outline, sets.objects.pose[:, :2]) <= np.minimum(reach, 5.0))
+            for i in np.flatnonzero(users):
+                track = int(sets.objects.track_id[i])
+                found.violations.append(
+                    Violation("tail_rest", track, time, depth, "comes to rest on a crosswalk in use")
+                )
+    if len(sets.lane):
+        along = sets.lane[:, 1] - sets.lane[:, 0]
+        heading = np.arctan2(along[:, 1], along[:, 0])
+        turn = np.abs(np.angle(np.exp(1j * (heading - end[0, 2]))))
+        crossing = (turn > table.claim_angle) & (turn < np.pi - table.claim_angle)
+        near = _distance(rest.center[0], rest.axis[0], rest.half[0], sets.lane.mean(1)) - _LANE
+        if crossing.any() and near[crossing].min() < 0:
+            margin = float(near[crossing].min())
+            found.records.append(Violation("tail_rest_on_crossing_lane", -1, time, margin, "a lane crosses here"))
+    return found
+
+
+def _distance(center: np.ndarray, axis: np.ndarray, half: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Distance ``[n]`` (m) of points from a rectangle; 0 inside."""
+    x, y = point[:, 0] - center[0], point[:, 1] - center[1]
+    along, across = np.abs(x * axis[0] + y * axis[1]) - half[0], np.abs(y * axis[0] - x * axis[1]) - half[1]
+    return np.hypot(np.maximum(along, 0.0), np.maximum(across, 0.0))  # type: ignore[no-any-return]
+
+
+def _on(still: object, none: np.ndarray, sides: np.ndarray, outline: np.ndarray, center: np.ndarray) -> float:
+    """How far (m, negative) a rectangle reaches into an outline; 0 outside."""
+    apart = float(sweep_segment_separation(still, none, sides).min())  # type: ignore[arg-type]
+    inside = bool(_inside(outline, center[None])[0])
+    return min(apart, 0.0) if not inside else min(apart, -float(_outline_distance(outline, center[None])[0]) - 1e-3)
+
+
+def _inside(outline: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """``[n]``: points within the outline, by the even-odd rule."""
+    a, b = outline, np.roll(outline, -1, 0)
+    x, y = point[:, 0:1], point[:, 1:2]
+    spans = (a[:, 1] > y) != (b[:, 1] > y)
+    level = np.where(a[:, 1] == b[:, 1], 1.0, b[:, 1] - a[:, 1])
+    return (spans & (x < a[:, 0] + (y - a[:, 1]) / level * (b[:, 0] - a[:, 0]))).sum(1) % 2 == 1  # type: ignore[no-any-return]
+
+
+def _outline_distance(outline: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Distance ``[n]`` (m) of points from an outline's area; 0 inside."""
+    a, along = outline, np.roll(outline, -1, 0) - outline
+    to = point[:, None] - a
+    u = np.clip((to * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-12), 0.0, 1.0)
+    gap = np.linalg.norm(to - u[..., None] * along, axis=-1).min(1)
+    return np.where(_inside(outline, point), 0.0, gap)  # type: ignore[no-any-return]

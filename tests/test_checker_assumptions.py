@@ -1,0 +1,139 @@
+"""One table of assumptions: complete, with provenance, and every entry decides something the checker says."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+from checker_scenes import F64, agent, drive, make_scene, with_tail
+
+from planner.checker import Assumptions, CheckerConfig, ClassBounds, EgoBounds, PhantomBounds, check_prepared, prepare
+from planner.scene import (
+    AgentClass,
+    PolylineType,
+    RawObstacles,
+    RawStatus,
+    Trajectory,
+    VectorScene,
+    VehicleParameters,
+)  # fmt: skip
+
+V, C = VehicleParameters(), CheckerConfig()
+TABLE = Assumptions()
+SIZES = {AgentClass.PEDESTRIAN: (0.6, 0.6), AgentClass.BICYCLE: (1.8, 0.7), AgentClass.MOTORCYCLE: (2.2, 0.8)}
+Case = tuple[VectorScene, Trajectory, Trajectory, RawObstacles | None]
+
+
+def line(points: list[tuple[float, float]], kind: PolylineType = PolylineType.CENTERLINE) -> tuple:
+    """A polyline with a point every metre or so."""
+    xy = np.array(points, dtype=float)
+    arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
+    s = np.linspace(0.0, arc[-1], max(2, int(arc[-1])))
+    return torch.from_numpy(np.stack([np.interp(s, arc, xy[:, c]) for c in (0, 1)], 1)), kind
+
+
+def random_case(seed: int, kind: AgentClass | None) -> Case:
+    """A random encounter with one road user of a class; None makes it an obstacle of the raw channel."""
+    rng = np.random.default_rng(seed)
+    pick = lambda *options: options[int(rng.integers(len(options)))]  # noqa: E731
+    size = SIZES.get(kind, (4.5, 1.9))
+    top = TABLE.bounds[kind].speed_max if kind is not None else TABLE.raw.speed_max
+    v, bend, braking = rng.uniform(3.0, 13.0), pick(0.0, 0.0, 0.01), rng.uniform(3.0, 7.0)
+    speed = max(pick(rng.uniform(0.0, 0.6), rng.uniform(0.6, 2.4), rng.uniform(1.0, 9.0), 0.95 * top), 0.0)
+    yaw = pick(0.0, np.pi, rng.uniform(-np.pi, np.pi), rng.uniform(-0.5, 0.5))
+    # Somewhere from where it can be near ego in a moment, or just beside it.
+    meet, time = np.array([rng.uniform(-4.0, 30.0), rng.uniform(-3.0, 4.5)]), pick(0.0, rng.uniform(0.0, 4.0))
+    x, y = meet - time * speed * np.array([np.cos(yaw), np.sin(yaw)])
+    agents = []
+    if kind is not None:
+        agents.append(agent(x, y, yaw, speed, kind, size, track_id=3))
+    lines = lanes_through(rng, x, y, yaw)
+    if pick(True, False):
+        at = rng.uniform(4.0, 16.0)
+        agents.append(
+            agent(at, -rng.uniform(2.2, 6.0), pick(0.0, np.pi / 2), kind=AgentClass.BUS, size=(8.0, 2.2), track_id=8)
+        )
+        lines += (line([(at + rng.uniform(0.0, 9.0), -40.0), (at + rng.uniform(3.0, 9.0), 40.0)]),)
+    scene = make_scene(v, tuple(agents), curvature=bend, lines=lines, half_width=60.0, right_edge=60.0)
+    f, rate = scene.futures, pick(0.0, rng.uniform(-0.2, 0.2), rng.uniform(-1.5, 1.5))
+    side, turn = pick(0.0, 0.0, -3.5), pick(0.0, 0.0, rng.uniform(0.1, 1.2))
+    xy = scene.route.xy + torch.tensor([0.0, side], dtype=F64)
+    beyond = xy[:, 0] > rng.uniform(8.0, 45.0)
+    xy[beyond, 1] += turn * (xy[beyond, 0] - float(xy[beyond, 0].min()))
+    scene = scene.replace(futures=f.replace(yaw=f.yaw + rate * f.time), route=scene.route.replace(xy=xy))
+    plan = drive(v, curvature=bend)
+    return scene, plan, with_tail(plan, braking), raw(x, y, yaw, speed) if kind is None else None
+
+
+def lanes_through(rng: np.random.Generator, x: float, y: float, yaw: float) -> tuple:
+    """Centrelines near a road user that bend towards ego's way, some in pieces with a gap at the joint."""
+    found = []
+    for _ in range(int(rng.integers(0, 7))):
+        beside, angle = rng.uniform(-2.2, 2.2), yaw + rng.uniform(-0.45, 0.45)
+        start = np.array([x, y]) + beside * np.array([-np.sin(angle), np.cos(angle)])
+        step = lambda a, s: s * np.array([np.cos(a), np.sin(a)])  # noqa: E731
+        turn, length = rng.uniform(-1.6, 1.6), rng.uniform(3.0, 15.0)
+        knee = start + step(angle, length)
+        gap = step(rng.uniform(-np.pi, np.pi), rng.choice([0.0, rng.uniform(0.3, 1.7)]))
+        middle = knee + step(angle + turn / 2, rng.uniform(4.0, 15.0))
+        found.append(line([start - step(angle, 20.0), knee]))
+        found.append(line([knee + gap, middle, middle + step(angle + turn, 60.0)]))
+    return tuple(found)
+
+
+def raw(x: float, y: float, yaw: float, v: float, size: tuple[float, float] = (4.5, 1.9)) -> RawObstacles:
+    one = lambda value: torch.tensor([value], dtype=F64)  # noqa: E731
+    yes, none = torch.tensor([True]), torch.zeros(0, dtype=F64)
+    return RawObstacles(
+        torch.tensor([[x, y]], dtype=F64), one(yaw), one(size[0]), one(size[1]),
+        torch.tensor([[v * np.cos(yaw), v * np.sin(yaw)]], dtype=F64), yes, torch.tensor([9]), yes, none,
+        none.bool(), torch.tensor(0), RawStatus.OK,
+    ).validate()  # fmt: skip
+
+
+def answer(it: Case, table: Assumptions) -> tuple:
+    """Everything the checker says, to the millimetre."""
+    scene, plan, tail, channel = it
+    config = replace(C, assumptions=table)
+    report = check_prepared(prepare(scene, V, config, channel), plan, tail, V, config)
+    about = [(x.rule, x.track_id, round(x.margin, 3), x.detail) for x in (*report.violations, *report.records)]
+    return report.accepted, round(report.worst_margin, 3), tuple(sorted(about))
+
+
+def numbers(cls: type) -> list[str]:
+    return [f.name for f in fields(cls) if f.type in ("float", "int")]
+
+
+def entries() -> dict[str, tuple[AgentClass | None, str, str]]:
+    """Every number of the table: its name to (class of the road user, part of the table, field)."""
+    found: dict[str, tuple[AgentClass | None, str, str]] = {}
+    for kind, row in TABLE.bounds.items():
+        found |= {f"{kind.name.lower()}.{n}": (kind, "bounds", n) for n in numbers(ClassBounds) if getattr(row, n) > 0}
+    found |= {f"raw.{n}": (None, "raw", n) for n in numbers(ClassBounds) if getattr(TABLE.raw, n) > 0}
+    found |= {f"ego.{n}": (AgentClass.CAR, "ego", n) for n in numbers(EgoBounds)}
+    found |= {f"phantom.{n}": (AgentClass.CAR, "phantom", n) for n in numbers(PhantomBounds)}
+    return found | {n: (AgentClass.CAR, "", n) for n in numbers(Assumptions)}
+
+
+def changed(name: str, factor: float) -> Assumptions:
+    """The table with one entry multiplied."""
+    kind, part, field = entries()[name]
+    owner = TABLE.bounds[kind] if part == "bounds" else getattr(TABLE, part) if part else TABLE  # type: ignore[index]
+    old = getattr(owner, field)
+    new = replace(owner, **{field: type(old)(factor * old)})
+    if part == "bounds":
+        return replace(TABLE, bounds={**TABLE.bounds, kind: new})
+    return replace(TABLE, **{part: new}) if part else new
+
+
+def decides(name: str, seed: int) -> bool:
+    """Whether half as much, or 60 % more, changes what the checker says about a random encounter."""
+    it = random_case(seed, entries()[name][0])
+    now = answer(it, TABLE)
+    return any(answer(it, changed(name, factor)) != now for factor in (0.5, 1.6))
+
+
+if __name__ == "__main__":  # python tests/test_checker_assumptions.py: finds an encounter for every entry
+    for entry in entries():
+        print(f'    "{entry}": {next((s for s in range(4000) if decides(entry, s)), None)},', flush=True)
