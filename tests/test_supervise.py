@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +47,11 @@ def cycle(s: Supervisor, scene: VectorScene, plan: PlanResult | None = None, **m
     return out
 
 
+def relaxed(**more) -> Supervisor:
+    """A supervisor whose search does not depend on how busy the machine is."""
+    return Supervisor(config=SupervisorConfig(check_budget=math.inf), **more)
+
+
 def later(scene_v: float, travelled: float, seconds: float, v: float | None = None, **more) -> VectorScene:
     """The scene after ego moved straight on; the world's x axis is turned and far away to exercise the frames."""
     pose = frames.compose(torch.tensor([500.0, -80.0, 2.0], dtype=F64), torch.tensor([travelled, 0.0, 0.0], dtype=F64))
@@ -57,7 +63,7 @@ def later(scene_v: float, travelled: float, seconds: float, v: float | None = No
 
 
 def test_the_preferred_candidate_is_driven_when_it_passes() -> None:
-    out = cycle(Supervisor(), make_scene(8.0), plan_of(good(), off_road()))
+    out = cycle(relaxed(), make_scene(8.0), plan_of(good(), off_road()))
     assert (out.source, out.candidate_index, out.state, out.reason) == ("candidate", 0, "NORMAL", "")
     assert out.tail_accepted
     assert out.report is not None
@@ -65,7 +71,7 @@ def test_the_preferred_candidate_is_driven_when_it_passes() -> None:
 
 
 def test_the_next_candidate_is_driven_when_the_first_does_not_pass() -> None:
-    out = cycle(Supervisor(), make_scene(8.0), plan_of(off_road(), candidate(None, None), good()))
+    out = cycle(relaxed(), make_scene(8.0), plan_of(off_road(), candidate(None, None), good()))
     assert (out.source, out.candidate_index) == ("candidate", 2)
     assert out.tail_accepted
     assert [name for name, _ in out.rejected] == ["off the road"]
@@ -73,7 +79,7 @@ def test_the_next_candidate_is_driven_when_the_first_does_not_pass() -> None:
 
 
 def test_no_more_candidates_than_allowed_are_checked() -> None:
-    config = SupervisorConfig(max_checked=2)
+    config = SupervisorConfig(max_checked=2, check_budget=math.inf)
     out = cycle(Supervisor(config=config), make_scene(8.0), plan_of(off_road(), off_road(), good()))
     assert out.source == "braking"
     assert config.max_checked == sum(name == "off the road" for name, _ in out.rejected)
@@ -101,7 +107,7 @@ def test_the_check_budget_ends_the_search_but_never_before_the_first() -> None:
     ],
 )
 def test_without_a_usable_plan_the_kept_tail_is_driven_in_the_same_cycle(plan, more: dict, reason: str) -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     out = cycle(s, later(8.0, 0.8, 0.1), None if plan is None else plan_of(plan()), **more)
     assert out.source == "tail"
@@ -112,11 +118,11 @@ def test_without_a_usable_plan_the_kept_tail_is_driven_in_the_same_cycle(plan, m
 
 
 def test_the_deadline_just_met_is_met() -> None:
-    assert cycle(Supervisor(), make_scene(8.0), plan_of(good()), elapsed=0.1).source == "candidate"
+    assert cycle(relaxed(), make_scene(8.0), plan_of(good()), elapsed=0.1).source == "candidate"
 
 
 def test_the_kept_tail_is_the_same_motion_seen_from_where_ego_is_now() -> None:
-    s = Supervisor()
+    s = relaxed()
     start = later(8.0, 0.0, 0.0)
     first = cycle(s, start, plan_of(good()))
     for step in (1, 2, 5):
@@ -130,7 +136,7 @@ def test_the_kept_tail_is_the_same_motion_seen_from_where_ego_is_now() -> None:
 
 
 def test_driving_the_kept_tail_ends_at_rest_and_stays_there() -> None:
-    s = Supervisor()
+    s = relaxed()
     tail = cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail
     states, secured = [], []
     for step in range(1, 60):
@@ -150,7 +156,7 @@ def test_driving_the_kept_tail_ends_at_rest_and_stays_there() -> None:
 
 
 def test_a_birth_in_the_kept_tails_way_means_braking_harder() -> None:
-    s = Supervisor()
+    s = relaxed()
     first = cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail
     end = float(first.x[-1]) + 3.442
     born = agent(end - 0.8 - 2.0, 0.0, track_id=77, size=(2.0, 2.0))
@@ -163,7 +169,7 @@ def test_a_birth_in_the_kept_tails_way_means_braking_harder() -> None:
 
 
 def test_when_nothing_passes_the_best_margin_is_driven_and_said() -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     wall = agent(5.5, 0.0, track_id=78, size=(1.0, 4.0))
     out = cycle(s, later(8.0, 0.8, 0.1, agents=(wall,)), plan_of(good()))
@@ -175,7 +181,7 @@ def test_when_nothing_passes_the_best_margin_is_driven_and_said() -> None:
 
 
 def test_nothing_kept_means_full_braking() -> None:
-    out = cycle(Supervisor(), make_scene(8.0), None)
+    out = cycle(relaxed(), make_scene(8.0), None)
     assert (out.source, out.state) == ("braking", State.EMERGENCY)
     assert out.tail_accepted
     assert "nothing kept" in out.reason
@@ -183,14 +189,14 @@ def test_nothing_kept_means_full_braking() -> None:
 
 
 def test_ego_standing_without_a_plan_stays_standing_with_an_accepted_tail() -> None:
-    out = cycle(Supervisor(), make_scene(0.0, (agent(4.0, 0.0), agent(-5.0, 0.0))), None)
+    out = cycle(relaxed(), make_scene(0.0, (agent(4.0, 0.0), agent(-5.0, 0.0))), None)
     assert out.tail_accepted
     assert out.state == State.DEGRADED
     assert float(out.trajectory.v.abs().max()) == 0.0
 
 
 def test_a_kept_tail_that_ego_has_left_is_not_trusted() -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     out = cycle(s, later(8.0, 2.8, 0.1), None)  # 2 m farther than it should be
     assert out.source == "braking"
@@ -218,7 +224,7 @@ def broken_scenes() -> list:
 
 @pytest.mark.parametrize("i", range(9))
 def test_a_broken_scene_is_rejected_and_the_kept_tail_driven_on(i: int) -> None:
-    s = Supervisor()
+    s = relaxed()
     tail = cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail
     for step in range(1, 30):
         out = cycle(s, broken_scenes()[i], plan_of(good()))
@@ -237,14 +243,14 @@ def test_a_broken_scene_is_rejected_and_the_kept_tail_driven_on(i: int) -> None:
 
 @pytest.mark.parametrize("i", range(9))
 def test_a_broken_scene_with_nothing_kept_is_a_stop(i: int) -> None:
-    out = cycle(Supervisor(), broken_scenes()[i], plan_of(good()))
+    out = cycle(relaxed(), broken_scenes()[i], plan_of(good()))
     assert out.source == "braking"
     assert out.state == State.EMERGENCY
     assert "nothing kept" in out.reason
 
 
 def test_dead_reckoning_goes_on_from_the_last_sound_scene() -> None:
-    s = Supervisor()
+    s = relaxed()
     tail = cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail
     at = lambda t, f: float(np.interp(t, tail.time, f))  # noqa: E731
     for t in (0.1, 0.2, 0.3):
@@ -253,7 +259,7 @@ def test_dead_reckoning_goes_on_from_the_last_sound_scene() -> None:
 
 
 def test_malformed_plans_are_rejected_plans() -> None:
-    s = Supervisor()
+    s = relaxed()
     short = drive(8.0).apply(lambda t: t[:1])
     uneven = drive(8.0).replace(x=drive(8.0).x[:-1])
     nan = drive(8.0).replace(x=drive(8.0).x * torch.nan)
@@ -265,7 +271,7 @@ def test_malformed_plans_are_rejected_plans() -> None:
 
 @pytest.mark.parametrize("bad", ["plan", 3, {"candidates": []}, PlanResult(PlanStatus.SOLVED, None, None, 0, 0)])
 def test_what_is_no_plan_at_all_is_a_fault(bad: object) -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     out = cycle(s, later(8.0, 0.8, 0.1), bad)
     assert (out.source, out.state) == ("tail", State.DEGRADED)
@@ -277,7 +283,7 @@ def test_a_candidate_that_raises_when_it_is_read_is_a_rejected_one() -> None:
         raise ArithmeticError("lost")
 
     broken = Candidate("lazy", "lazy", {}, PlanStatus.SOLVED, 1.0, boom, boom)
-    out = cycle(Supervisor(), make_scene(8.0), plan_of(broken, good()))
+    out = cycle(relaxed(), make_scene(8.0), plan_of(broken, good()))
     assert (out.source, out.candidate_index) == ("candidate", 1)
     assert "ArithmeticError: lost" in out.rejected[0][0]
 
@@ -299,7 +305,7 @@ def verdict(level: str) -> SimpleNamespace:
 
 
 def test_minimal_risk_drives_the_tail_to_rest_and_stays_secured_until_the_health_check() -> None:
-    s = Supervisor()
+    s = relaxed()
     tail = cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail
     rest = float(tail.time[int((tail.v > 1e-6).nonzero()[-1]) + 1])
     log, stopped = [], None
@@ -326,7 +332,7 @@ def test_minimal_risk_drives_the_tail_to_rest_and_stays_secured_until_the_health
 
 
 def test_a_plan_in_a_latched_state_whose_tail_is_lost_gives_its_tail_not_its_way() -> None:
-    s = Supervisor()
+    s = relaxed()
     tail = cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail
     for step in range(1, 7):
         x, v, a = along(tail, 0.1 * step)
@@ -344,7 +350,7 @@ def test_a_plan_in_a_latched_state_whose_tail_is_lost_gives_its_tail_not_its_way
 
 
 def test_an_emergency_of_the_world_ends_when_plans_are_accepted_again() -> None:
-    s = Supervisor()
+    s = relaxed()
     first = cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail
     born = agent(float(first.x[-1]) + 3.442 - 0.8 - 2.0, 0.0, track_id=77, size=(2.0, 2.0))
     out = cycle(s, later(8.0, 0.8, 0.1, agents=(born,)), None)
@@ -367,7 +373,7 @@ def test_an_emergency_of_the_world_ends_when_plans_are_accepted_again() -> None:
      ("EMERGENCY", State.EMERGENCY), ("nonsense", State.EMERGENCY)],
 )  # fmt: skip
 def test_a_monitors_verdict_acts_in_the_same_cycle(level: str, state: State) -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     out = cycle(s, later(8.0, 0.8, 0.1), plan_of(good()), health=(verdict("OK"), verdict(level)))
     assert out.state == state
@@ -382,7 +388,7 @@ def test_a_monitors_verdict_acts_in_the_same_cycle(level: str, state: State) -> 
 
 
 def test_an_emergency_of_our_own_lasts_until_rest_then_the_health_check() -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     stop = cycle(s, later(8.0, 0.8, 0.1), plan_of(good()), health=(verdict("EMERGENCY"),)).tail
     states = []
@@ -399,7 +405,7 @@ def test_an_emergency_of_our_own_lasts_until_rest_then_the_health_check() -> Non
 
 
 def test_verdicts_that_cannot_be_read_are_the_worst() -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     out = cycle(s, later(8.0, 0.8, 0.1), plan_of(good()), health=(3,))
     assert out.state == State.EMERGENCY
@@ -414,14 +420,14 @@ def degrade(s: Supervisor, cycles: int) -> None:
 
 
 def test_degraded_lowers_the_speed_that_is_planned_and_accepted() -> None:
-    s = Supervisor()
+    s = relaxed()
     degrade(s, 40)
     t, x = 4.1, 0.8 * 41
     scene = later(8.0, x, t, limit=8.0)
     shown = s.planning_scene(scene)
     np.testing.assert_allclose(shown.route.speed_limit, 0.7 * 8.0)
     # 8 m/s where 8 are allowed passes in NORMAL; in DEGRADED only 1.1 * 0.7 * 8 + 0.5 = 6.66.
-    assert cycle(Supervisor(), scene, plan_of(good())).source == "candidate"
+    assert cycle(relaxed(), scene, plan_of(good())).source == "candidate"
     assert cycle(s, scene, plan_of(good())).rejected[0][1].violations[0].rule == "degraded_speed"
     faster = drive(8.0, duration=1.0, a=0.5)
     scene = later(8.0, x + 0.8, t + 0.1, a=0.5, limit=8.0)
@@ -432,7 +438,7 @@ def test_degraded_lowers_the_speed_that_is_planned_and_accepted() -> None:
 
 
 def test_degraded_speed_comes_down_gradually() -> None:
-    s = Supervisor()
+    s = relaxed()
     scene = later(8.0, 0.0, 0.0)
     assert s.planning_scene(scene) is scene
     factors = []
@@ -449,12 +455,12 @@ def test_degraded_speed_comes_down_gradually() -> None:
 @pytest.mark.parametrize(("gap", "passes"), [(0.28, False), (0.30, True)])
 def test_degraded_widens_the_margins_that_are_planned_and_accepted(gap: float, passes: bool) -> None:
     """0.05 m clearance and 0.03 s times 8 m/s: 0.29 m."""
-    s = Supervisor()
+    s = relaxed()
     degrade(s, 2)
     beside = agent(15.0, -(1.85 / 2 + gap + 0.25), kind=AgentClass.STATIC, size=(0.5, 0.5), track_id=5)
     scene = later(8.0, 2.4, 0.3, agents=(beside,))
     assert float(s.planning_scene(scene).agents.box[0, 4]) == pytest.approx(0.5 + 2 * 0.24)
-    assert cycle(Supervisor(), scene, plan_of(good())).source == "candidate"
+    assert cycle(relaxed(), scene, plan_of(good())).source == "candidate"
     out = cycle(s, scene, plan_of(good()))
     assert (out.source == "candidate") == passes
     if not passes:
@@ -463,7 +469,7 @@ def test_degraded_widens_the_margins_that_are_planned_and_accepted(gap: float, p
 
 
 def test_degraded_is_left_after_a_steady_healthy_run() -> None:
-    s = Supervisor()
+    s = relaxed()
     degrade(s, 1)
     states = [cycle(s, later(8.0, 0.8 * k, 0.1 * k), plan_of(good())).state for k in range(2, 30)]
     patience = s.config.states.recover_after
@@ -471,7 +477,7 @@ def test_degraded_is_left_after_a_steady_healthy_run() -> None:
 
 
 def test_probation_counts_accepted_plans_and_drives_none() -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     out = cycle(s, later(8.0, 0.8, 0.1), plan_of(good()), probation="planner restarted, 1 of 5 plans")
     assert (out.source, out.state) == ("tail", State.NORMAL)
@@ -485,7 +491,7 @@ def test_probation_counts_accepted_plans_and_drives_none() -> None:
 def test_only_a_passed_check_serves_the_watchdog() -> None:
     clock = iter(np.arange(0.0, 100.0, 1.0))
     dog = Watchdog(limit=0.5, clock=lambda: float(next(clock)))
-    s = Supervisor(watchdog=dog)
+    s = relaxed(watchdog=dog)
     assert dog.expired
     served = lambda: dog._served  # noqa: E731
     assert cycle(s, later(8.0, 0.0, 0.0), plan_of(good())).tail_accepted
@@ -502,7 +508,7 @@ def test_only_a_passed_check_serves_the_watchdog() -> None:
 
 
 def test_the_kept_tail_carries_its_certificate_and_is_dropped_when_changed_in_memory() -> None:
-    s = Supervisor()
+    s = relaxed()
     out = cycle(s, later(8.0, 0.0, 0.0), plan_of(good()))
     assert out.certificate is not None
     assert out.certificate.accepted
@@ -515,7 +521,7 @@ def test_the_kept_tail_carries_its_certificate_and_is_dropped_when_changed_in_me
 
 
 def test_reset_forgets_everything() -> None:
-    s = Supervisor()
+    s = relaxed()
     cycle(s, make_scene(8.0), plan_of(good()))
     cycle(s, make_scene(8.0, time_us=100_000), None)
     s.reset()
