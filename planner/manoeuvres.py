@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from planner.config import PlannerConfig
+from planner.neighbour_lanes import SIDES, NeighbourLanes, lane_profile
 from planner.obstacles import Obstacles
 from planner.offset_profile import WALKING, WALKING_BERTH, Attempt, Wish, base_profile, shape_profiles
 from planner.reference_path import ReferencePath
@@ -29,7 +30,8 @@ class Manoeuvres:
 
     kind: "keep", "left", "right" or "oncoming", of each scene's own ones. profile ``[S, V, G]`` m over the surface's
     grid: offset to aim for. side ``[S, V, A]``: +1 if ego passes on the agent's left, -1 on its right, 0 if the
-    manoeuvre does not say. oncoming ``[S, V]``: uses the oncoming surface. valid ``[S, V]``: exists.
+    manoeuvre does not say. oncoming ``[S, V]``: uses the oncoming surface. valid ``[S, V]``: exists. lane ``[S, V]``:
+    +1 changes to the lane on the left, -1 to the one on the right.
     """
 
     kind: list[list[str]]
@@ -37,6 +39,7 @@ class Manoeuvres:
     side: Int[Tensor, "S V A"]
     oncoming: Bool[Tensor, "S V"]
     valid: Bool[Tensor, "S V"]
+    lane: Int[Tensor, "S V"]
 
 
 def enumerate_manoeuvres(
@@ -47,11 +50,12 @@ def enumerate_manoeuvres(
     standing_time: list[dict[int, float]],
     vehicle: VehicleParameters,
     config: PlannerConfig,
+    lanes: NeighbourLanes | None = None,
 ) -> Manoeuvres:
-    """Keep first, then the ways round what stands or crawls in the way.
+    """Keep first, then the ways round what stands or crawls in the way, then the neighbouring lanes.
 
     Which sides are tried is discrete; the profiles follow surface and boxes with gradients. standing_time: of each
-    scene, seconds each track has stood.
+    scene, seconds each track has stood. lanes: those that may be entered.
     """
     base = base_profile(surface, start)
     view = _View(path, obstacles, surface, base, start)
@@ -59,7 +63,7 @@ def enumerate_manoeuvres(
     attempts = [t for k in range(scenes) for t in _attempts(view, k, standing_time[k], vehicle, config)]
     profiles, taken = shape_profiles(attempts, view.extent_rows, surface, base, start, vehicle, config)
     kinds, index = [["keep"] for _ in range(scenes)], [[k] for k in range(scenes)]
-    sides = [[[0] * agents] for _ in range(scenes)]
+    sides, lane = [[[0] * agents] for _ in range(scenes)], [[0] for _ in range(scenes)]
     for number, (attempt, which) in enumerate(zip(attempts, taken)):
         side = [0] * agents
         for wish, w in zip(attempt.wishes, which):
@@ -70,17 +74,28 @@ def enumerate_manoeuvres(
         kinds[k].append("oncoming" if attempt.oncoming else ("left" if first > 0 else "right"))
         index[k].append(scenes + number)
         sides[k].append(side)
+        lane[k].append(0)
+    changes: list[Tensor] = []
+    if lanes is not None:
+        for k, i in np.argwhere(lanes.open).tolist():
+            index[k].append(scenes + len(attempts) + len(changes))
+            changes.append(lane_profile(base, lanes, surface, start, k, i))
+            kinds[k].append("left" if SIDES[i] > 0 else "right")
+            sides[k].append([0] * agents)
+            lane[k].append(SIDES[i])
     most = max(map(len, kinds))
-    for own, side_lists in zip(index, sides):
+    for own, side_lists, own_lane in zip(index, sides, lane):
         side_lists += side_lists[:1] * (most - len(own))
+        own_lane += [0] * (most - len(own))
         own += own[:1] * (most - len(own))
     padded = [kind + [""] * (most - len(kind)) for kind in kinds]
     return Manoeuvres(
         kinds,
-        torch.cat([base, profiles])[torch.tensor(index)] if most > 1 else base[:, None],
+        torch.cat([base, profiles, *(c[None] for c in changes)])[torch.tensor(index)] if most > 1 else base[:, None],
         torch.from_numpy(np.array(sides)),
         torch.tensor([[kind == "oncoming" for kind in row] for row in padded]),
         torch.tensor([[kind != "" for kind in row] for row in padded]),
+        torch.tensor(lane),
     )
 
 

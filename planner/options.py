@@ -62,6 +62,7 @@ class Options:
         for s, v, a in zip(*(x.tolist() for x in side.nonzero())):
             self._beside.setdefault((s, v), []).append((int(names[s, a]), "left" if side[s, v, a] > 0 else "right"))
         self._opposed: set[tuple[int, int]] = set()
+        self._lane = manoeuvres.lane.tolist()
         oncoming = array(manoeuvres.oncoming)
         if oncoming.any():
             comes = opposed(obstacles)[scene, agent] & longitudinal.conflict & oncoming[scene, manoeuvre]
@@ -111,7 +112,8 @@ class Options:
                 who.setdefault(side, []).append(name)
         passed = choice.passed
         yields = [self._name[r] for r in self.rows(scene, choice.manoeuvre) if self._conflict[r] and r not in passed]
-        parts = []
+        lane = self.changes_lane(scene, choice)
+        parts = [f"change to the {'left' if lane > 0 else 'right'} lane"] if lane else []
         for phrase, names in (
             ("yield to ", yields),
             ("pass before ", [self._name[r] for r in passed]),
@@ -122,6 +124,10 @@ class Options:
                 parts.append(phrase + ", ".join(map(str, sorted(names))))
         head = "hold: " if choice.hold else ("over the oncoming surface: " if choice.kind == "oncoming" else "")
         return head + ("; ".join(parts) if parts else "drive on")
+
+    def changes_lane(self, scene: int, choice: Choice) -> int:
+        """+1 to the lane on the left, -1 to the one on the right, 0 if the choice stays in the route's lane."""
+        return self._lane[scene][choice.manoeuvre]
 
     def duties(self, scene: int, choice: Choice) -> dict[int, str]:
         """Track id -> what the decision does about it, for every agent that matters."""

@@ -22,6 +22,7 @@ from planner.decisions import CandidateSet, assemble
 from planner.grid import Grid, make_grid
 from planner.kinematics import frenet_view, integrate
 from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
+from planner.neighbour_lanes import neighbour_lanes
 from planner.obstacles import Obstacles, project_obstacles
 from planner.preference import candidate_costs
 from planner.proposed_motion import beside_own_offset, beside_own_speed, of_candidates, proposed_reference
@@ -150,7 +151,8 @@ def plan_scenes(
     # Decisions, each made convex.
     surface = usable_surface(path, start, vehicle, config)
     standing = [memory.standing_time for memory in memories]
-    manoeuvres = enumerate_manoeuvres(path, obstacles, surface, start, standing, vehicle, config)
+    lanes = neighbour_lanes(scenes, path, obstacles, surface, start, vehicle, config)
+    manoeuvres = enumerate_manoeuvres(path, obstacles, surface, start, standing, vehicle, config, lanes)
     conflicts = conflict_bounds(obstacles, manoeuvres, surface, start, vehicle, config)
     v_profile = free_speed(path, start, config, grid.node_time)
     preferred = [memory.decision for memory in memories]

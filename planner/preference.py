@@ -85,6 +85,8 @@ def _extras(candidates: CandidateSet, last_decision: Sequence[str], config: Plan
     decisions = config.decisions
     own = {"oncoming": decisions.oncoming_cost, "hold": HOLD_COST}
     extras = [own.get(kind, 0.0) for kind in candidates.kind]
+    for i, (scene, choice) in enumerate(candidates.choices):
+        extras[i] += decisions.lane_change_cost if candidates.options.changes_lane(scene, choice) else 0.0
     if any(last_decision):
         for i, (scene, text) in enumerate(zip(candidates.scene.tolist(), candidates.text)):
             last = last_decision[scene]
