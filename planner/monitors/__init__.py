@@ -1,0 +1,22 @@
+"""Monitors: what the supervisor is told about its own inputs and outputs. Import `planner.scene` alone."""
+
+from planner.monitors.bank import Monitors, MonitorsConfig
+from planner.monitors.content import ContentMonitor, RawChannelMonitor
+from planner.monitors.coverage import CoverageMonitor
+from planner.monitors.deviation import DeviationMonitor
+from planner.monitors.disagreement import DisagreementMonitor
+from planner.monitors.localisation import LocalisationMonitor
+from planner.monitors.verdict import MonitorLevel, MonitorVerdict
+
+__all__ = [
+    "ContentMonitor",
+    "CoverageMonitor",
+    "DeviationMonitor",
+    "DisagreementMonitor",
+    "LocalisationMonitor",
+    "MonitorLevel",
+    "MonitorVerdict",
+    "Monitors",
+    "MonitorsConfig",
+    "RawChannelMonitor",
+]

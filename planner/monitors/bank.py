@@ -1,0 +1,98 @@
+"""The page of the monitors: everything they watch in one cycle, and what they say about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planner.monitors.content import ContentConfig, ContentMonitor, RawChannelMonitor, scene_content
+from planner.monitors.coverage import CoverageConfig, CoverageMonitor
+from planner.monitors.deviation import DeviationConfig, DeviationMonitor
+from planner.monitors.disagreement import DisagreementConfig, DisagreementMonitor
+from planner.monitors.forecast_scores import ForecastScoreConfig, ForecastScores
+from planner.monitors.localisation import LocalisationConfig, LocalisationMonitor
+from planner.monitors.verdict import MonitorLevel, MonitorVerdict
+from planner.scene import RawObstacles, Trajectory, VectorScene
+
+
+@dataclass(frozen=True)
+class MonitorsConfig:
+    """Settings of each monitor."""
+
+    coverage: CoverageConfig = field(default_factory=CoverageConfig)
+    forecasts: ForecastScoreConfig = field(default_factory=ForecastScoreConfig)
+    deviation: DeviationConfig = field(default_factory=DeviationConfig)
+    content: ContentConfig = field(default_factory=ContentConfig)
+    localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
+    disagreement: DisagreementConfig = field(default_factory=DisagreementConfig)
+
+
+class Monitors:
+    """One per vehicle. `update` before a decision, `driven` after it."""
+
+    def __init__(self, config: MonitorsConfig | None = None) -> None:
+        self.config = config or MonitorsConfig()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: a new drive begins."""
+        config = self.config
+        self.coverage, self._scores = CoverageMonitor(config.coverage), ForecastScores(config.forecasts)
+        self._deviation, self._localisation = (
+            DeviationMonitor(config.deviation),
+            LocalisationMonitor(config.localisation),
+        )
+        self._scene, self._raw = ContentMonitor("scene", config.content), RawChannelMonitor(config.content)
+        self._disagreement = DisagreementMonitor(config.disagreement)
+        self._last: tuple[np.ndarray, int] | None = None
+        self._driven: tuple[Trajectory, np.ndarray, int] | None = None
+
+    @property
+    def widening(self) -> float:
+        """Factor >= 1 for the checker's sets, from the coverage monitor."""
+        return self.coverage.widening
+
+    def update(
+        self, scene: VectorScene, raw: RawObstacles | None = None, *, now_us: int, with_raw: bool = True
+    ) -> tuple[MonitorVerdict, ...]:
+        """This cycle's verdicts. scene: single and valid. now_us: the own clock, microseconds. with_raw: False where
+        the vehicle has no raw channel at all. Never raises: a monitor that cannot work says MINIMAL_RISK."""
+        try:
+            return self._update(scene, raw, now_us, with_raw)
+        except Exception as error:
+            reason = f"monitors failed: {type(error).__name__}: {error}"
+            return (MonitorVerdict("monitors", MonitorLevel.MINIMAL_RISK, reason),)
+
+    def driven(self, scene: VectorScene, trajectory: Trajectory) -> None:
+        """What is driven from this scene on."""
+        self._driven = (trajectory, _pose(scene), int(scene.ego.time_us))
+
+    def _update(
+        self, scene: VectorScene, raw: RawObstacles | None, now_us: int, with_raw: bool
+    ) -> tuple[MonitorVerdict, ...]:
+        pose, stamp = _pose(scene), int(scene.ego.time_us)
+        v, yaw_rate = float(scene.ego.v), float(scene.ego.yaw_rate)
+        localised = self._localisation.update(pose, v, yaw_rate, stamp)
+        dt = 0.0 if self._last is None else max(stamp - self._last[1], 0) * 1e-6
+        self._last = (pose, stamp)
+        verdicts = [localised, self._scene.update(scene_content(scene), stamp, now_us, abs(v) * dt)]
+        if localised.level is MonitorLevel.OK:  # otherwise poses cannot be compared, and that has been said
+            verdicts.append(self.coverage.update(self._scores.update(scene)))
+            if (driven := self._driven) is not None and 0 < stamp - driven[2] <= 500_000:
+                moved = _seen_from(driven[1], pose)
+                verdicts.append(self._deviation.update(driven[0], moved, v, (stamp - driven[2]) * 1e-6))
+        if with_raw:
+            verdicts += [self._raw.update(raw, now_us), self._disagreement.update(scene, raw)]
+        return tuple(verdicts)
+
+
+def _pose(scene: VectorScene) -> np.ndarray:
+    return scene.global_from_ego.detach().cpu().numpy().astype(float)
+
+
+def _seen_from(frame: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """A global pose ``[3]`` in another global pose's frame."""
+    c, s = np.cos(frame[2]), np.sin(frame[2])
+    dx, dy = pose[:2] - frame[:2]
+    return np.array([c * dx + s * dy, c * dy - s * dx, pose[2] - frame[2]])
