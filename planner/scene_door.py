@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from planner.scene import Trajectory, VectorScene
+from planner.scene import RawObstacles, Trajectory, VectorScene
+from planner.supervisor_state import Level
 
 DISTANCE_MAX = 1e5  # m, of anything in the ego frame
 GLOBAL_MAX = 1e8  # m, of ego in the map's frame
@@ -19,6 +20,7 @@ YAW_RATE_MAX = 20.0  # rad/s
 SIZE_MIN, SIZE_MAX = 0.01, 100.0  # m, of an object
 VARIANCE_MAX = 1e8  # m^2
 HORIZON_MAX = 120.0  # s
+RAW_LAG_MAX = 0.5  # s, between the two perception channels
 ENTRIES_MAX = 2000  # of a trajectory: more would cost the deadline
 
 
@@ -50,6 +52,34 @@ class SceneDoor:
         if self.time_us is not None and now <= self.time_us:
             return f"stale or out of order: {(self.time_us - now) / 1e3:.1f} ms before the last scene"
         return ""
+
+
+def hear(raw: object, scene: object) -> tuple[RawObstacles | None, Level, str]:
+    """The second perception channel's message if it may be used, the level its state asks for, and why. Never raises.
+
+    None is no channel at all. A malformed message: DEGRADED for now; one that lags the scene too far: MINIMAL_RISK, for
+    then nothing stands beside the first channel any more.
+    """
+    if raw is None:
+        return None, Level.OK, ""
+    try:
+        if not isinstance(raw, RawObstacles):
+            return None, Level.DEGRADED, f"raw obstacles: got {type(raw).__name__}"
+        if raw.validate().batch_shape:
+            return None, Level.DEGRADED, f"raw obstacles: batch axes {raw.batch_shape}"
+        real = raw.valid
+        if found := _beyond(
+            "raw",
+            (("centre", raw.centre[real], DISTANCE_MAX), ("velocity", raw.velocity[real], SPEED_MAX),
+             ("length", raw.length[real], SIZE_MAX), ("width", raw.width[real], SIZE_MAX)),
+        ):  # fmt: skip
+            return None, Level.DEGRADED, f"raw obstacles: {found}"
+        lag = (int(scene.ego.time_us) - int(raw.time_us)) * 1e-6  # type: ignore[attr-defined]
+        if not abs(lag) <= RAW_LAG_MAX:
+            return None, Level.MINIMAL_RISK, f"raw obstacles: {lag:.2f} s behind the scene"
+        return raw, Level.OK, ""
+    except Exception as error:
+        return None, Level.DEGRADED, f"raw obstacles: {type(error).__name__}: {error}"
 
 
 def plan_problem(trajectory: object, tail: object) -> str:

@@ -20,7 +20,7 @@ from planner.last_resort import Option, last_known, stops
 from planner.restrictions import restricted_check, restricted_scene, slows_down
 from planner.result import PlanResult, PlanStatus
 from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters
-from planner.scene_door import SceneDoor, plan_problem
+from planner.scene_door import SceneDoor, hear, plan_problem
 from planner.supervisor_state import (
     Cycle,
     Level,
@@ -33,6 +33,7 @@ from planner.supervisor_state import (
 )
 from planner.watchdog import Watchdog
 
+WIDENING_MAX = 4.0
 _LOG = logging.getLogger("dualdrive.supervisor")
 
 
@@ -142,8 +143,9 @@ class Supervisor:
         """Decide this cycle. Never raises for anything in scene, plan, raw obstacles or verdicts.
 
         elapsed (s): from the scene's time to now, planning included. failure: the planner's error, if any.
-        raw: the second perception channel. health: `MonitorVerdict`s; the worst one counts. widening: factor >= 1 on
-        the checker's sets, from the coverage monitor. probation: why accepted plans are not driven yet, if so.
+        raw: the second perception channel; None where there is none. health: `MonitorVerdict`s; the worst one counts.
+        widening: factor >= 1 on the checker's sets, from the coverage monitor. probation: why accepted plans are not
+        driven yet, if so.
         """
         try:
             return self._supervise(scene, plan, elapsed, failure, raw, health, widening, probation)
@@ -162,6 +164,8 @@ class Supervisor:
         probation: str,
     ) -> SupervisedPlan:
         level, alarm = worst_verdict(health)
+        raw, heard, said = hear(raw, scene)
+        level, alarm = max(level, heard), "; ".join(filter(None, (alarm, said)))
         if problem := self._door.problem(scene):
             return self._blind(scene, f"scene rejected: {problem}", level)
         now = self._prepare(scene, raw, widening, level)
@@ -193,9 +197,11 @@ class Supervisor:
 
     def _prepare(self, scene: VectorScene, raw: RawObstacles | None, widening: float, level: Level) -> _Now | str:
         """The cycle's working data, or why there can be none."""
-        checker = self.config.checker
+        # Anything but a number in the range is the widest: a monitor that cannot say how much says the most.
+        factor = min(max(widening, 1.0), WIDENING_MAX) if widening == widening else WIDENING_MAX
+        checker = replace(self.config.checker, widening=factor) if factor > 1.0 else self.config.checker
         try:
-            sets = prepare(scene.double(), self.vehicle, checker)
+            sets = prepare(scene.double(), self.vehicle, checker, raw)
             speed, margin = self._restriction(scene)
             tight = restricted_check(sets, checker, speed, margin) if speed < 1.0 or margin > 0.0 else (sets, checker)
             at_rest = abs(float(scene.ego.v)) <= checker.rest_speed

@@ -14,7 +14,7 @@ from planner import fallback
 from planner.checker import CheckerConfig, CheckReport
 from planner.kept_tail import KeptTail
 from planner.result import Candidate, PlanResult, PlanStatus
-from planner.scene import AgentClass, EgoState, Trajectory, VectorScene, frames
+from planner.scene import AgentClass, EgoState, RawObstacles, Trajectory, VectorScene, frames
 from planner.supervise import SupervisedPlan, Supervisor, SupervisorConfig
 from planner.supervisor_state import State
 from planner.watchdog import Watchdog
@@ -483,6 +483,60 @@ def test_probation_counts_accepted_plans_and_drives_none() -> None:
     assert (out.source, out.state) == ("tail", State.NORMAL)
     assert out.reason == "plan accepted, but planner restarted, 1 of 5 plans"
     assert s._states.counters.healthy == 2
+
+
+# -- the second perception channel ---------------------------------------------------------
+
+
+def raw_box(x: float, time_us: int, **more) -> RawObstacles:
+    """One standing obstacle straight ahead that only the second channel sees; nothing limits the sight."""
+    one = lambda *values: torch.tensor(values, dtype=F64)  # noqa: E731
+    fields = {
+        "centre": one(x, 0.0)[None], "yaw": one(0.0), "length": one(0.6), "width": one(1.8),
+        "velocity": one(0.0, 0.0)[None],
+        "velocity_known": torch.tensor([True]), "observed": torch.tensor([9]), "valid": torch.tensor([True]),
+        "sight": torch.full((180,), 80.0, dtype=F64), "sight_valid": torch.ones(180, dtype=torch.bool),
+        "time_us": torch.tensor(time_us),
+    }  # fmt: skip
+    return RawObstacles(**{**fields, **more})
+
+
+def test_what_only_the_second_channel_sees_cannot_be_driven_into() -> None:
+    scene = later(8.0, 0.0, 0.0)
+    now = int(scene.ego.time_us)
+    out = cycle(relaxed(), scene, plan_of(good()), raw=raw_box(12.0, now))
+    assert out.source == "braking"
+    assert out.rejected[0][1].violations[0].rule in ("nominal_object", "tail_object")
+    assert cycle(relaxed(), scene, plan_of(good()), raw=raw_box(70.0, now)).source == "candidate"
+
+
+@pytest.mark.parametrize(
+    ("bad", "state"),
+    [
+        ("raw", State.DEGRADED),
+        (raw_box(70.0, 0).replace(centre=torch.full((1, 2), torch.nan, dtype=F64)), State.DEGRADED),
+        (RawObstacles.stack([raw_box(70.0, 0)] * 2), State.DEGRADED),
+        (raw_box(1e9, 0), State.DEGRADED),
+        (raw_box(70.0, 1_000_000_000 - 600_000), State.MINIMAL_RISK),
+        (raw_box(70.0, 1_000_000_000 + 600_000), State.MINIMAL_RISK),
+        (raw_box(70.0, 1_000_000_000 - 100_000), State.NORMAL),
+    ],
+)
+def test_a_second_channel_that_fails_changes_the_state(bad: object, state: State) -> None:
+    s = relaxed()
+    cycle(s, later(8.0, -0.008, -0.001), plan_of(good()))
+    out = cycle(s, later(8.0, 0.0, 0.0), plan_of(good()), raw=bad)
+    assert out.state == state
+    assert ("raw obstacles" in out.reason) == (state != State.NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("factor", "passes"), [(1.0, True), (0.2, True), (4.0, False), (1e9, False), (math.nan, False)]
+)
+def test_widened_sets_are_what_is_checked_against(factor: float, passes: bool) -> None:
+    beside = agent(14.0, 2.2, kind=AgentClass.PEDESTRIAN, track_id=4)
+    out = cycle(relaxed(), make_scene(8.0, (beside,)), plan_of(good()), widening=factor)
+    assert (out.source == "candidate") == passes
 
 
 # -- the watchdog and the certificate ------------------------------------------------------
