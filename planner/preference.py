@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from planner import compiled
+from planner.compiled.records import obstacles_record, stored
+from planner.compiled.stage import apply, workers
 from planner.config import PlannerConfig
 from planner.decisions import CandidateSet
-from planner.forecasts import array, flat_pieces, piece_index
 from planner.grid import make_grid
 from planner.obstacles import Obstacles
 from planner.options import KINDS
@@ -42,23 +44,53 @@ def candidate_costs(
     The learned preference (EgoProposal.decision_logit) ranks; which candidates exist and what binds them stays.
     """
     decisions, grid = config.decisions, make_grid(config.horizon)
-    node, dt, step = grid.node + 1, grid.node_dt, grid.step
-    v, a = trajectory.v, trajectory.a
-    v_node = v.index_select(1, node)
-    lost = (v_profile.index_select(0, candidates.scene) - v_node).clamp(min=0) @ dt
-    lateral = v**2 * trajectory.curvature
-    jerks = torch.stack([a, lateral]).diff(dim=-1) / step
-    discomfort = 0.3 * (a.index_select(1, node).square() @ dt) + step * 0.1 * (
-        jerks.square().sum((0, 2)) + lateral.square().sum(-1)
-    )
-    close = _closeness(trajectory, v_node, path, candidates.scene, obstacles, guess, vehicle, config)
-    cost = decisions.progress_cost * lost + decisions.discomfort_cost * discomfort + decisions.closeness_cost * close
+    xy = torch.stack([trajectory.x, trajectory.y], -1).index_select(1, grid.node + 1)
+    s, d, _ = path.rows(candidates.scene).project(xy, guess)
+    motion = Motion(trajectory.v, trajectory.a, trajectory.curvature, s, d, v_profile)
+    cost = motion_costs(motion, candidates.scene, obstacles, vehicle, config)
     cost = cost + torch.tensor(_extras(candidates, last_decision, config), dtype=torch.float64)
     if proposal is not None and proposal.decision_logit is not None:
         kind = torch.tensor([KINDS.index(k) for k in candidates.kind])
         preference = proposal.decision_logit.double().log_softmax(-1)
         cost = cost - decisions.proposal_cost * preference[candidates.scene, kind]
     return cost
+
+
+class Motion(NamedTuple):
+    """What is compared: v, a, curvature ``[R, F + 1]``; s, d ``[R, N]`` m at the nodes; v_profile ``[S, N]`` m/s."""
+
+    v: Tensor
+    a: Tensor
+    curvature: Tensor
+    s: Tensor
+    d: Tensor
+    v_profile: Tensor
+
+
+def motion_costs(
+    motion: Motion, scene: Int[Tensor, " R"], obstacles: Obstacles, vehicle: VehicleParameters, config: PlannerConfig
+) -> Float[Tensor, " R"]:
+    """Lost progress, discomfort and closeness to others: compiled/preference.cpp, or the definition."""
+    if _forward is None:
+        return plain_costs(motion, scene, obstacles, vehicle, config)
+    ends = (obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi)
+    return apply(_Costs(scene, obstacles, vehicle, config), *motion, *ends, obstacles.weight)[0]
+
+
+def plain_costs(
+    motion: Motion, scene: Int[Tensor, " R"], obstacles: Obstacles, vehicle: VehicleParameters, config: PlannerConfig
+) -> Float[Tensor, " R"]:
+    """`motion_costs` without anything compiled."""
+    decisions, grid = config.decisions, make_grid(config.horizon)
+    v, a, step = motion.v, motion.a, grid.step
+    lost = (motion.v_profile[scene] - v[:, grid.node + 1]).clamp(min=0) @ grid.node_dt
+    lateral = v**2 * motion.curvature
+    jerks = torch.stack([a, lateral]).diff(dim=-1) / step
+    discomfort = 0.3 * (a[:, grid.node + 1].square() @ grid.node_dt) + step * 0.1 * (
+        jerks.square().sum((0, 2)) + lateral.square().sum(-1)
+    )
+    close = _closeness(motion, scene, obstacles, vehicle, config)
+    return decisions.progress_cost * lost + decisions.discomfort_cost * discomfort + decisions.closeness_cost * close
 
 
 def softmin(
@@ -95,76 +127,57 @@ def _extras(candidates: CandidateSet, last_decision: Sequence[str], config: Plan
 
 
 def _closeness(
-    trajectory: Trajectory,
-    v: Float[Tensor, "R N"],
-    path: ReferencePath,
-    scene: Int[Tensor, " R"],
-    obstacles: Obstacles,
-    guess: Tensor | None,
-    vehicle: VehicleParameters,
-    config: PlannerConfig,
+    motion: Motion, scene: Int[Tensor, " R"], obstacles: Obstacles, vehicle: VehicleParameters, config: PlannerConfig
 ) -> Float[Tensor, " R"]:
     """Squared shortfall of the free space around forecasts, weighted by probability and by speed."""
-    grid = make_grid(config.horizon)
-    xy = torch.stack([trajectory.x, trajectory.y], -1).index_select(1, grid.node + 1)
-    s, d, _ = path.rows(scene).project(xy, guess)
-    row, pair, node = _near(array(s), array(d), array(v), array(scene), obstacles, vehicle, config)
-    if not len(row):
-        return torch.zeros(len(scene), dtype=torch.float64) * v.sum(-1)
-    # One entry per candidate, forecast and node that may be near, and P pieces of each.
-    ego = torch.stack([s + vehicle.rear_axle_to_center, d, v]).flatten(1)
-    s, d, v = ego.index_select(1, torch.from_numpy(row * v.shape[1] + node)).unbind(0)
-    there = torch.from_numpy(piece_index(obstacles, pair, node + 1))
-    take = lambda x: flat_pieces(x).take(there)  # noqa: E731  [P, E]
-    s_lo, s_hi, d_lo, d_hi = map(take, (obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi))
+    grid, wish = make_grid(config.horizon), config.comfort.side_gap
+    # R, A, M, N, P: candidates, agents, modes, nodes without the one now, pieces.
+    ends = (obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi)
+    s_lo, s_hi, d_lo, d_hi = (x[scene][..., 1:, :] for x in ends)
+    s, d, v = (x[:, None, None, :, None] for x in (motion.s, motion.d, motion.v[:, grid.node + 1]))
+    s = s + vehicle.rear_axle_to_center
     gap_s = torch.maximum(s_lo - (s + vehicle.length / 2), (s - vehicle.length / 2) - s_hi)
     gap_d = torch.maximum(d_lo - (d + vehicle.width / 2), (d - vehicle.width / 2) - d_hi)
     # A metre of time: along the motion WALL seconds of driving count like one side gap.
-    wish = config.comfort.side_gap
     near = torch.maximum(gap_s / (wish + WALL * v), gap_d / wish)
-    short = (1 - near).clamp(0, 2).amax(0) * obstacles.weight.take(torch.from_numpy(pair))
-    cost = short.square() * (v / 5.0).clamp(0.0, 2.0) * grid.node_dt[torch.from_numpy(node)]
-    return torch.zeros(len(scene), dtype=torch.float64).index_add(0, torch.from_numpy(row), cost)
+    short = (1 - near).clamp(0, 2).amax(-1) * obstacles.weight[scene][..., None]
+    short = torch.where(obstacles.active[scene][..., 1:], short, 0.0)
+    return (short.square() * (v[..., 0] / 5.0).clamp(0.0, 2.0) * grid.node_dt).sum((1, 2, 3))
 
 
-def _near(
-    s: np.ndarray,
-    d: np.ndarray,
-    v: np.ndarray,
-    scene: np.ndarray,
-    obstacles: Obstacles,
-    vehicle: VehicleParameters,
-    config: PlannerConfig,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Candidate, forecast (scene, agent and mode in one number) and node wherever the wished gaps may fall short.
+_forward = compiled.kernel("dds_costs", "SSS R n")
+_backward = compiled.kernel("dds_costs_back", "SSS T RRRRRRRRRRR n")
+_MOTIONS = compiled.record("Motions", "nnn II T TTT TT T")
+_PRICES = compiled.record("Prices", "f" * 8)
 
-    s, d, v ``[R, N]``. Whole intervals are compared, so a few too many are found.
-    """
-    scenes, agents, modes, nodes, _ = obstacles.s_lo.shape
-    wish = config.comfort.side_gap
-    along, across = vehicle.length / 2 + wish + WALL * v, vehicle.width / 2 + wish
-    middle = s + vehicle.rear_axle_to_center
-    # Near where ego's ends are beyond those of the others, read in the direction of growing s or d.
-    ego = [middle + along, along - middle, d + across, across - d]
-    ends = ((obstacles.s_lo, 1.0), (obstacles.s_hi, -1.0), (obstacles.d_lo, 1.0), (obstacles.d_hi, -1.0))
-    active = array(obstacles.active)[..., 1:].reshape(scenes, agents * modes, nodes - 1)
-    # First by what both take up over the whole horizon.
-    maybe = active.any(-1)[scene]
-    for (x, sign), bound in zip(ends, ego):
-        least = x.detach().amin(-1).amin(-1) if sign > 0 else -x.detach().amax(-1).amax(-1)
-        maybe &= array(least).reshape(scenes, -1)[scene] < bound.max(-1)[:, None]
-    row, pair = maybe.nonzero()
-    pair += scene[row] * agents * modes
-    # Then node by node, for the forecasts that are left.
-    used = np.zeros(scenes * agents * modes, bool)
-    used[pair] = True
-    some = used.nonzero()[0]
-    at = used.cumsum()[pair] - 1
-    near = active.reshape(-1, nodes - 1).take(some, 0).take(at, 0)
-    index = piece_index(obstacles, some[:, None], np.arange(1, nodes))
-    for (x, sign), bound in zip(ends, ego):
-        values = array(flat_pieces(x)).take(index)
-        hull = values.min(0) if sign > 0 else -values.max(0)
-        near &= hull.take(at, 0) < bound.take(row, 0)
-    which, node = near.nonzero()
-    return row[which], pair[which], node
+
+class _Costs:
+    """`plain_costs`, compiled; a `planner.compiled.stage.Stage`."""
+
+    def __init__(
+        self, scene: Int[Tensor, " R"], obstacles: Obstacles, vehicle: VehicleParameters, config: PlannerConfig
+    ) -> None:
+        decisions, self.grid = config.decisions, make_grid(config.horizon)
+        self.scene, self.threads = scene, config.solver.threads
+        self.obstacles = obstacles_record(obstacles)
+        self.prices = _PRICES(
+            self.grid.step, decisions.progress_cost, decisions.discomfort_cost, decisions.closeness_cost,
+            config.comfort.side_gap, vehicle.length / 2, vehicle.width / 2, vehicle.rear_axle_to_center,
+        )  # fmt: skip
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        assert _forward is not None
+        cost = torch.empty(len(self.scene), dtype=torch.float64)
+        _forward(self.obstacles, self._motions(inputs), self.prices, cost, workers(len(cost), self.threads, 8.0))
+        return (cost,)
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> tuple[Tensor, ...]:
+        assert _backward is not None
+        found = [torch.zeros(stored(x).shape if x.ndim == 5 else x.shape, dtype=torch.float64) for x in inputs]
+        threads = workers(len(self.scene), self.threads, 12.0)
+        _backward(self.obstacles, self._motions(inputs), self.prices, gradients[0], *found, threads)
+        return tuple(x.movedim(2, -1) if x.ndim == 5 else x for x in found)
+
+    def _motions(self, inputs: tuple[Tensor, ...]) -> Any:
+        node, dt = self.grid.node + 1, self.grid.node_dt
+        return _MOTIONS(len(self.scene), inputs[0].shape[1], len(node), self.scene, node, dt, *inputs[:6])

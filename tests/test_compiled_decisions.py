@@ -13,18 +13,23 @@ from torch import Tensor
 from twins import assert_twins, by_kernel, needs_library
 
 from benchmarks.crowded import crowded_scene
+from planner import preference
 from planner.compiled import conflicts as compiled_conflicts
 from planner.config import PlannerConfig
 from planner.conflicts import Longitudinal, conflict_bounds, plain_bounds
 from planner.grid import make_grid
 from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
 from planner.obstacles import Obstacles, project_obstacles
+from planner.preference import Motion, motion_costs
 from planner.reference_path import ReferencePath, build_reference_path
 from planner.scene import AgentClass, VectorScene, VehicleParameters
+from planner.speed_profile import free_speed
 from planner.surface import Start, Surface, start_state, usable_surface
 
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()
 WITH_GRADIENT = ("s_lo", "s_hi", "sigma_s", "weight", "speed_s")
+INTERVALS = ("s_lo", "s_hi", "d_lo", "d_hi", "weight")
+COSTS = ((preference, "_forward"), (preference, "_backward"))
 CONFLICTS = ((compiled_conflicts, "_forward"), (compiled_conflicts, "_backward"))
 
 WALKERS = tuple(
@@ -184,3 +189,88 @@ def test_bounds_have_the_gradients_that_differences_measure(name: str) -> None:
         with torch.no_grad():
             above, below = (bounds({**base, n: x + sign * h * direction}) for sign in (1, -1))
         assert float((g * direction).sum()) == pytest.approx(float(above - below) / (2 * h), rel=1e-5, abs=1e-5), n
+
+
+# --- costs ---
+
+
+def motions(front: FrontEnd, each: int = 5, seed: int = 0, threads: int = 2) -> tuple[Motion, Tensor]:
+    """So many made-up motions in every scene, some of them close to others; and whose they are."""
+    grid, draw = make_grid(CONFIG.horizon), torch.Generator().manual_seed(seed)
+    scene = torch.arange(len(front.start.s)).repeat_interleave(each)
+    rand = lambda *shape: torch.randn(len(scene), *shape, dtype=F64, generator=draw)  # noqa: E731
+    time = torch.cat([torch.zeros(1, dtype=F64), grid.time])
+    v = (front.start.v[scene][:, None] + rand(1) + 0.1 * rand(len(time)) + 0.4 * rand(1) * time).clamp(min=0.0)
+    s = front.start.s[scene][:, None] + v.cumsum(1)[:, grid.node + 1] * grid.step
+    d = front.start.d[scene][:, None] + 1.5 * rand(1) * torch.linspace(0.0, 1.0, len(grid.node), dtype=F64)
+    profile = free_speed(front.path, front.start, CONFIG, grid.node_time)
+    return Motion(v, rand(1) + 0.1 * rand(len(time)), 0.02 * rand(len(time)), s, d, profile), scene
+
+
+def costs_of(front: FrontEnd, motion: Motion, scene: Tensor, config: PlannerConfig = CONFIG) -> list[Tensor]:
+    obstacles, leaves = with_leaves(front.obstacles, INTERVALS)
+    own = Motion(*(x.detach().clone().requires_grad_(True) for x in motion))
+    cost = motion_costs(own, scene, obstacles, VEHICLE, config)
+    return [cost, *pulled([cost], [*own, *leaves.values()])]
+
+
+@needs_library
+@pytest.mark.parametrize("name", list(CASES))
+def test_costs_are_those_of_the_definition(name: str) -> None:
+    motion, scene = motions(FRONTS[name])
+    assert_twins(lambda: costs_of(FRONTS[name], motion, scene), *COSTS)
+
+
+@needs_library
+def test_costs_follow_every_price_and_standing_beside_others() -> None:
+    """Parallel to the road and at rest, all pieces of a standing vehicle are equally near."""
+    config = replace(
+        CONFIG,
+        comfort=replace(CONFIG.comfort, side_gap=1.9),
+        decisions=replace(CONFIG.decisions, progress_cost=0.3, discomfort_cost=2.0, closeness_cost=0.7),
+    )
+    front = front_end([make_scene(0.0, (Other(4.5, 2.1), Other(2.0, -2.2, track_id=2)), left=4.0)])
+    motion, scene = motions(front)
+    still = motion._replace(s=motion.s * 0 + front.start.s, d=motion.d * 0, v=motion.v * 0 + 1.0)
+    for given in (motion, still):
+        assert_twins(lambda: costs_of(front, given, scene, config), *COSTS)  # noqa: B023
+    assert float(costs_of(front, still, scene, config)[0].detach().min()) > 0.1
+
+
+@needs_library
+def test_costs_are_the_same_alone_and_on_any_number_of_threads() -> None:
+    front = front_end([crowded_scene(seed) for seed in range(10)])
+    motion, scene = motions(front, each=8)
+    with torch.no_grad():
+        one, two = (
+            motion_costs(
+                motion, scene, front.obstacles, VEHICLE, replace(CONFIG, solver=replace(CONFIG.solver, threads=threads))
+            )
+            for threads in (1, 2)
+        )
+        assert torch.equal(one, two)
+        order = torch.randperm(len(scene), generator=torch.Generator().manual_seed(0))
+        shuffled = Motion(*(x[order] for x in motion[:5]), motion.v_profile)
+        assert torch.equal(motion_costs(shuffled, scene[order], front.obstacles, VEHICLE, CONFIG), one[order])
+
+
+@needs_library
+def test_costs_have_the_gradients_that_differences_measure() -> None:
+    front = FRONTS["traffic"]
+    motion, scene = motions(front)
+    base = {**motion._asdict(), **{n: getattr(front.obstacles, n) for n in INTERVALS}}
+    shake = torch.Generator().manual_seed(4)
+    base = {n: x + 1e-3 * torch.rand(x.shape, dtype=F64, generator=shake) for n, x in base.items()}
+
+    def total(values: dict[str, Tensor]) -> Tensor:
+        obstacles = replace(front.obstacles, **{n: values[n] for n in INTERVALS})
+        cost = motion_costs(Motion(**{n: values[n] for n in motion._fields}), scene, obstacles, VEHICLE, CONFIG)
+        return (cost * torch.linspace(0.5, 1.5, len(cost), dtype=F64)).sum()
+
+    leaves = {n: x.clone().requires_grad_(True) for n, x in base.items()}
+    grads = by_kernel(lambda: torch.autograd.grad(total(leaves), list(leaves.values())), *COSTS)
+    for (n, x), g in zip(base.items(), grads):
+        direction, h = torch.randn(x.shape, dtype=F64, generator=shake), 1e-7
+        with torch.no_grad():
+            measured = float(total({**base, n: x + h * direction}) - total({**base, n: x - h * direction})) / (2 * h)
+        assert float((g * direction).sum()) == pytest.approx(measured, rel=1e-5, abs=1e-4), n
