@@ -19,6 +19,7 @@ from eval.typed_config import ConfigError, from_mapping, parse_yaml, replaced, t
 from perception.oracle import OracleConfig
 from planner.config import PlannerConfig
 from planner.deployed import ProcessConfig
+from planner.monitors import MonitorsConfig
 from planner.supervise import SupervisorConfig
 
 PLANNERS = ("dualdrive", "expert", "constant_velocity", "idm", "pdm_style")
@@ -90,6 +91,7 @@ class DriverConfig:
     none at all drives the planner's plans unchecked. For studies of what a layer is worth.
     deployed: run the planner in a process of its own, as on a vehicle; without enforce_deadline the drives are the same
     ones, bit by bit, as long as the process neither dies nor hangs. process: settings of that process.
+    monitors: limits of the monitors; they act where driver.layers names them.
     """
 
     enforce_deadline: bool = False
@@ -97,6 +99,7 @@ class DriverConfig:
     layers: tuple[str, ...] = LAYERS
     deployed: bool = False
     process: ProcessConfig = field(default_factory=ProcessConfig)
+    monitors: MonitorsConfig = field(default_factory=MonitorsConfig)
 
     def __post_init__(self) -> None:
         if self.layers != LAYERS[: len(self.layers)]:

@@ -14,6 +14,7 @@ from eval.simulation.injection import Injection
 from perception.recording import Recording
 from planner.config import PlannerConfig
 from planner.deployed import PlannerProcess
+from planner.monitors import Monitors, MonitorVerdict
 from planner.plan import ConvexPlanner
 from planner.result import PlanResult
 from planner.scene import RawObstacles, VectorScene, VehicleParameters
@@ -65,6 +66,7 @@ class DualDrive:
         self.injection = injection or Injection()
         self._process: PlannerProcess | None = None
         self._raw: RawObstacles | None = None
+        self._clock_us: int | None = None
 
     def reset(self, recording: Recording) -> None:
         """A new planner and a new supervisor for the recording's vehicle; nothing is carried over."""
@@ -73,7 +75,8 @@ class DualDrive:
         if not self.config.enforce_deadline:  # no decision may depend on how fast the machine is
             supervisor = replace(supervisor, check_budget=math.inf)
         self._supervisor: Supervising = make_supervisor(self.config.layers, recording.vehicle, supervisor)
-        self._first, self._raw = True, None
+        self._monitors = Monitors(self.config.monitors)
+        self._first, self._raw, self._clock_us = True, None, None
 
     def hear(self, raw: RawObstacles) -> None:
         """What the second perception channel says; for the next `drive`."""
@@ -88,8 +91,10 @@ class DualDrive:
 
         checking = perf_counter()
         driven = self._supervisor.supervise(
-            scene, plan, elapsed=elapsed, failure=failure, raw=self._raw, probation=self._planner.probation
-        )
+            scene, plan, elapsed=elapsed, failure=failure, raw=self._raw, health=self._health(scene),
+            widening=self._monitors.widening, probation=self._planner.probation,
+        )  # fmt: skip
+        self._monitors.driven(scene, driven.trajectory)
         check_ms = 1e3 * (perf_counter() - checking)
         self._planner.judged(driven.plan_accepted)
 
@@ -104,6 +109,18 @@ class DualDrive:
             check_ms=check_ms,
             picture=picture,
         )
+
+    def _health(self, scene: VectorScene) -> tuple[MonitorVerdict, ...]:
+        """What the monitors say about this cycle's inputs and the last one's drive."""
+        if "monitors" not in self.config.layers:
+            return ()
+        # The cycle's own clock starts with the first stamp and never asks a later one.
+        period = round(self.supervisor_config.period * 1e6)
+        try:
+            self._clock_us = int(scene.ego.time_us) if self._clock_us is None else self._clock_us + period
+        except Exception:  # not even a stamp: the supervisor's door rejects the scene and says why
+            return ()
+        return self._monitors.update(scene, self._raw, now_us=self._clock_us, with_raw=self._raw is not None)
 
     def _time_to_plan(self) -> float | None:
         """s: what the supervisor's deadline leaves when the checks have had their share."""

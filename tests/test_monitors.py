@@ -156,21 +156,23 @@ def test_silence_old_stamps_and_messages_out_of_order_are_no_news() -> None:
 Boxes = tuple[tuple[float, float, float, float], ...]
 
 
-def raw(status: RawStatus = RawStatus.OK, boxes: Boxes = (), sight: float = 18.0, seen: int = 5) -> RawObstacles:
+def raw(
+    status: RawStatus = RawStatus.OK, boxes: Boxes = (), sight: float = 18.0, seen: int = 5, at: int = 0
+) -> RawObstacles:
     """boxes: (x, y, length, width)."""
     rows = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
     n, ok = len(rows), status is RawStatus.OK
     return RawObstacles(
         rows[:, :2], torch.zeros(n).double(), rows[:, 2], rows[:, 3], torch.zeros(n, 2).double(),
         torch.zeros(n, dtype=torch.bool), torch.full((n,), seen), torch.ones(n, dtype=torch.bool),
-        torch.full((180,), sight).double(), torch.full((180,), ok), torch.tensor(0), status, "" if ok else "because",
+        torch.full((180,), sight).double(), torch.full((180,), ok), torch.tensor(at), status, "" if ok else "because",
     ).validate()  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("status", "levels"),
     [
-        (RawStatus.OK, [OK] * 6),
+        (RawStatus.OK, [OK, DEGRADED, DEGRADED, DEGRADED, MINIMAL_RISK, MINIMAL_RISK]),  # always the same report
         (RawStatus.STALE, [OK, DEGRADED, DEGRADED, DEGRADED, MINIMAL_RISK, MINIMAL_RISK]),
         (RawStatus.FROZEN, [DEGRADED] * 4 + [MINIMAL_RISK] * 2),
     ],
@@ -179,7 +181,7 @@ def test_a_raw_channel_that_is_not_ok(status: RawStatus, levels: list[MonitorLev
     monitor = RawChannelMonitor()
     monitor.update(raw(), 0)
     assert [monitor.update(raw(status), k * 100_000).level for k in range(1, 7)] == levels
-    assert monitor.update(raw(), 800_000).level is OK
+    assert monitor.update(raw(at=800_000), 800_000).level is OK
 
 
 # -- localisation -------------------------------------------------------------------------------------------
@@ -330,20 +332,32 @@ def test_the_bank_is_silent_on_a_sound_drive_and_names_what_breaks() -> None:
     monitors = Monitors()
     for k in range(15):
         scene = moving_scene(0.1 * k, 20 + 0.5 * k, 0.8 * k)
-        said = monitors.update(scene, raw(), now_us=k * 100_000)
+        said = monitors.update(scene, raw(at=k * 100_000), now_us=k * 100_000)
         assert all(verdict.level is OK for verdict in said), said
         monitors.driven(scene, plan(8.0))
     assert {verdict.name for verdict in said} == {
         "localisation", "scene", "coverage", "plan deviation", "raw channel", "disagreement"
     }  # fmt: skip
     jumped = moving_scene(1.5, 27.5, 0.8 * 15 + 2.0)
-    bad = [v.name for v in monitors.update(jumped, raw(), now_us=1_500_000) if v.level is not OK]
+    bad = [v.name for v in monitors.update(jumped, raw(at=1_500_000), now_us=1_500_000) if v.level is not OK]
     assert bad == ["localisation"]
 
 
 def test_a_bank_without_a_raw_channel_does_not_miss_it_and_a_failure_is_a_verdict() -> None:
     said = Monitors().update(moving_scene(0.0, 20.0), None, now_us=0, with_raw=False)
     assert all(verdict.level is OK for verdict in said)
-    (failed,) = Monitors().update(None, None, now_us=0)  # type: ignore[arg-type]
+    broken = Monitors()
+    broken.coverage = None  # type: ignore[assignment]
+    (failed,) = broken.update(moving_scene(0.0, 20.0), None, now_us=0)
     assert failed.level is MINIMAL_RISK
     assert "failed" in failed.reason
+
+
+def test_a_scene_that_does_not_validate_is_no_message_and_leaves_no_trace() -> None:
+    monitors, sound = Monitors(), moving_scene(0.0, 20.0)
+    nan = sound.replace(global_from_ego=sound.global_from_ego * math.nan)
+    levels = []
+    for k, scene in enumerate((sound, nan, nan, moving_scene(0.3, 21.5, 2.4))):
+        levels.append({v.name: v.level for v in monitors.update(scene, None, now_us=k * 100_000, with_raw=False)})
+    assert [level["scene"] for level in levels] == [OK, OK, DEGRADED, OK]
+    assert levels[3]["localisation"] is OK

@@ -56,8 +56,11 @@ class Monitors:
     def update(
         self, scene: VectorScene, raw: RawObstacles | None = None, *, now_us: int, with_raw: bool = True
     ) -> tuple[MonitorVerdict, ...]:
-        """This cycle's verdicts. scene: single and valid. now_us: the own clock, microseconds. with_raw: False where
-        the vehicle has no raw channel at all. Never raises: a monitor that cannot work says MINIMAL_RISK."""
+        """This cycle's verdicts. Never raises: a monitor that cannot work says MINIMAL_RISK.
+
+        scene: single; one that does not validate is no message. now_us: the own clock, microseconds. with_raw: False
+        where the vehicle has no raw channel at all.
+        """
         try:
             return self._update(scene, raw, now_us, with_raw)
         except Exception as error:
@@ -65,12 +68,20 @@ class Monitors:
             return (MonitorVerdict("monitors", MonitorLevel.MINIMAL_RISK, reason),)
 
     def driven(self, scene: VectorScene, trajectory: Trajectory) -> None:
-        """What is driven from this scene on."""
-        self._driven = (trajectory, _pose(scene), int(scene.ego.time_us))
+        """What is driven from this scene on; forgotten where the scene cannot be read. Never raises."""
+        try:
+            self._driven = (trajectory, _pose(scene), int(scene.ego.time_us))
+        except Exception:
+            self._driven = None
 
     def _update(
         self, scene: VectorScene, raw: RawObstacles | None, now_us: int, with_raw: bool
     ) -> tuple[MonitorVerdict, ...]:
+        try:
+            scene.validate()
+        except (ValueError, TypeError, AttributeError):  # the supervisor's door says what is wrong with it
+            silent = self._scene.update(None, 0, now_us)
+            return (silent, self._raw.update(raw, now_us)) if with_raw else (silent,)
         pose, stamp = _pose(scene), int(scene.ego.time_us)
         v, yaw_rate = float(scene.ego.v), float(scene.ego.yaw_rate)
         localised = self._localisation.update(pose, v, yaw_rate, stamp)

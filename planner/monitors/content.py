@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from planner.monitors.verdict import MonitorLevel, MonitorVerdict, graded
+from planner.monitors.verdict import MonitorVerdict, graded
 from planner.scene import RawObstacles, RawStatus, VectorScene
 
 
@@ -50,8 +50,8 @@ class ContentMonitor:
 
 
 class RawChannelMonitor:
-    """The raw channel's own word. Rule: not OK for longer than `degraded` -> DEGRADED, than `minimal_risk` ->
-    MINIMAL_RISK; FROZEN counts from the first cycle."""
+    """The raw channel's own word. Rule: no sound measurement for longer than `degraded` -> DEGRADED, than
+    `minimal_risk` -> MINIMAL_RISK; FROZEN counts from the first cycle."""
 
     name = "raw channel"
 
@@ -63,9 +63,8 @@ class RawChannelMonitor:
         """raw: this cycle's report, None if the channel gave none."""
         status = RawStatus.ABSENT if raw is None else raw.status
         reason = "no report" if raw is None else str(raw.reason)
-        if status is RawStatus.OK:
-            self._sound_us = now_us
-            return MonitorVerdict(self.name, MonitorLevel.OK, "", 0.0, self.config.degraded)
+        if raw is not None and status is RawStatus.OK:
+            self._sound_us, reason = int(raw.time_us), "an old report"
         self._sound_us = now_us if self._sound_us is None else self._sound_us
         silence = (now_us - self._sound_us) * 1e-6
         limit = 0.0 if status is RawStatus.FROZEN else self.config.degraded

@@ -12,8 +12,8 @@ from planner.monitors.verdict import MonitorLevel, MonitorVerdict
 
 @dataclass(frozen=True)
 class LocalisationConfig:
-    """jump (m, rad): step of the pose that the odometry does not explain, DEGRADED above the first, MINIMAL_RISK above
-    the second. speed_error: share of the way that the odometry may be wrong, step_error (m, rad): noise per step.
+    """jump (m), turn (rad): step of the pose that the odometry does not explain, DEGRADED above the first, MINIMAL_RISK
+    above the second. speed_error: share of the way that the odometry may be wrong, step_error (m, rad): noise per step.
     drift (m): sum of unexplained ways beyond drift_rate (m/s) that is a drift, DEGRADED and MINIMAL_RISK.
     hold (s): a verdict stays as long after its cause, because the map does not fit until the pose is trusted again.
     """
