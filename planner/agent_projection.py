@@ -1,7 +1,6 @@
 """From boxes and forecasts in the plane to intervals in Frenet coordinates: one function with its derivative.
 
-On plain arrays, scene by scene, so that what is computed stays in the processor's cache; written out in torch the
-same takes several times as long. The derivative is checked against differences in the tests.
+The definition of compiled/agents.cpp, on plain arrays, scene by scene. Checked against differences in the tests.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ from torch.autograd.function import once_differentiable
 
 from planner.foot_point import Feet, Splines, add_cubics, feet_back, find_feet, nearest_knots
 from planner.intervals import PIECES, Boxes, extend_back, extend_intervals, place_back, place_pieces
-
-_BLOCK, _FEW = 40, 256
-"""Agents, and columns of a small product, taken at a time."""
 
 
 class Nodes(NamedTuple):
@@ -82,21 +78,16 @@ def _at_nodes_back(grad: np.ndarray, nodes: Nodes) -> tuple[np.ndarray, np.ndarr
     weight[i + 1, np.arange(len(i))] += f
     by_node = np.moveaxis(grad, 2, 0)
     columns = by_node.reshape(len(i), -1)
-    flat = np.empty((steps + 1, columns.shape[1]))
-    for first in range(0, columns.shape[1], _FEW):  # in parts too small for threads to be woken up
-        np.matmul(weight, columns[:, first : first + _FEW], out=flat[:, first : first + _FEW])
-    full = flat.reshape(steps + 1, *by_node.shape[1:])
+    full = (weight @ columns).reshape(steps + 1, *by_node.shape[1:])
     return np.moveaxis(full[1:], 0, 2), full[0].sum(1)
 
 
 class _Block(NamedTuple):
-    """Some agents of one scene after projection: what the results are made of, and what the derivative needs.
+    """The agents of one scene after projection: what the results are made of, and what the derivative needs.
 
-    Angles and standard deviations ``[B, M, N]``.
+    Angles and standard deviations ``[A, M, N]``.
     """
 
-    scene: int
-    agents: slice
     feet: Feet
     boxes: Boxes
     upper: np.ndarray
@@ -120,26 +111,21 @@ class ProjectAgents(torch.autograd.Function):
         *tensors, splines, nodes, spread = inputs
         box, covariance_now, mean, yaw, covariance, cubics = (x.detach().contiguous().numpy() for x in tensors)
         table = cubics.view(np.complex128)[..., 0]
-        keep = any(ctx.needs_input_grad)
         (scenes, agents, modes), count = mean.shape[:3], nodes.before.shape[1]
         ends = np.empty((scenes, agents, 2, 2, PIECES, modes, count))
-        upper = np.empty(ends.shape if keep else (1, *ends.shape[1:]))
+        upper = np.empty(ends.shape)
         blocks = []
-        for scene in range(scenes):
-            for first in range(0, agents, _BLOCK):
-                part = scene, slice(first, first + _BLOCK)
-                own = box[part], covariance_now[part], mean[part], yaw[part], covariance[part]
-                room = upper[scene if keep else 0, part[1]]
-                blocks.append(_project(*part, *own, table[scene], splines, nodes.of(scene), spread, room))
-                extend_intervals(room, ends[part])
+        for k in range(scenes):
+            own = box[k], covariance_now[k], mean[k], yaw[k], covariance[k]
+            blocks.append(_project(k, *own, table[k], splines, nodes.of(k), spread, upper[k]))
+            extend_intervals(upper[k], ends[k])
         np.negative(ends[:, :, 0], out=ends[:, :, 0])
         ends = np.moveaxis(ends, (2, 3, 4), (0, 1, 6))
         columns = [(b.sigma_s, b.phi, b.feet.heading, b.feet.valid, b.mean) for b in blocks]
-        joined = columns[0] if len(blocks) == 1 else [np.concatenate(c) for c in zip(*columns)]
+        joined = [np.concatenate(c) for c in zip(*columns)]
         rest = [torch.from_numpy(x.reshape(scenes, agents, modes, count, *x.shape[3:])) for x in joined]
-        if keep:
-            ctx.blocks, ctx.table, ctx.nodes, ctx.spread = blocks, table, nodes, spread
-            ctx.shapes = [x.shape for x in (box, covariance_now, mean, yaw, covariance, cubics)]
+        ctx.blocks, ctx.table, ctx.nodes, ctx.spread = blocks, table, nodes, spread
+        ctx.shapes = [x.shape for x in (box, covariance_now, mean, yaw, covariance, cubics)]
         ctx.mark_non_differentiable(*rest[3:])
         return *(torch.from_numpy(ends[side, axis]) for axis, side in ((0, 0), (0, 1), (1, 0), (1, 1))), *rest
 
@@ -148,19 +134,16 @@ class ProjectAgents(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         given = [g.numpy() for g in grads[:7]]
         out = [np.zeros(shape) for shape in ctx.shapes]
-        for block in ctx.blocks:
-            part = block.scene, block.agents
-            results = _project_back(
-                block, [g[part] for g in given], ctx.table[block.scene], ctx.nodes, ctx.spread, out[5]
-            )
+        for k, block in enumerate(ctx.blocks):
+            own = [g[k] for g in given]
+            results = _project_back(block, own, ctx.table[k], ctx.nodes.of(k), ctx.spread, out[5][k])
             for whole, value in zip(out[:5], results):
-                whole[part] = value
+                whole[k] = value
         return *(torch.from_numpy(x) for x in out), None, None, None
 
 
 def _project(
     scene: int,
-    agents: slice,
     box: np.ndarray,
     covariance_now: np.ndarray,
     mean: np.ndarray,
@@ -172,7 +155,7 @@ def _project(
     spread: Spread,
     upper: np.ndarray,
 ) -> _Block:
-    """Some agents of a scene; upper: where their intervals at the nodes go, see `intervals`."""
+    """The agents of a scene; upper: where their intervals at the nodes go, see `intervals`."""
     mean = at_nodes(mean, box[:, :2], nodes)
     yaw = at_nodes(yaw, box[:, 2], nodes, angle=True)
     covariance = at_nodes(covariance, covariance_now, nodes)
@@ -199,7 +182,7 @@ def _project(
         box[:, 4, None, None, None],
     )
     place_pieces(boxes, feet.s.reshape(shape)[:, None], extra, upper)
-    return _Block(scene, agents, feet, boxes, upper, covariance, phi, sigma_s, sigma_d, mean)
+    return _Block(feet, boxes, upper, covariance, phi, sigma_s, sigma_d, mean)
 
 
 def _project_back(
@@ -230,11 +213,10 @@ def _project_back(
     # Frenet coordinates, then forecasts.
     flat = (x.ravel() for x in (g_s, g_d, g_heading, g_curvature))
     g_point, g_first, g_second = feet_back(feet, table[:, 3].take(feet.segment), *flat)
-    add_cubics(g_cubics[block.scene].reshape(-1, 8), feet, -g_point, g_first, g_second)
-    own = nodes.of(block.scene)
-    g_mean, g_xy = _at_nodes_back(g_point.view(np.float64).reshape(*shape, 2), own)
-    g_yaw, g_yaw_now = _at_nodes_back(g_phi[..., None], own)
-    g_covariance, g_covariance_now = _at_nodes_back(g_covariance, own)
+    add_cubics(g_cubics.reshape(-1, 8), feet, -g_point, g_first, g_second)
+    g_mean, g_xy = _at_nodes_back(g_point.view(np.float64).reshape(*shape, 2), nodes)
+    g_yaw, g_yaw_now = _at_nodes_back(g_phi[..., None], nodes)
+    g_covariance, g_covariance_now = _at_nodes_back(g_covariance, nodes)
     g_box = np.concatenate([g_xy, g_yaw_now, g_length[:, None], g_width[:, None]], 1)
     square = (*g_covariance.shape[:3], 2, 2)
     return [g_box, g_covariance_now.reshape(-1, 2, 2), g_mean, g_yaw[..., 0], g_covariance.reshape(square)]

@@ -70,7 +70,8 @@ def _stages(name: str, flags: str) -> Library:
 SOLVER = _solver()
 STAGES = _stages("libdualdrive_stages.so", "")
 STAGES_AVX2 = _stages("libdualdrive_stages_avx2.so", AVX2)
-LIBRARIES = (SOLVER, STAGES, STAGES_AVX2) if X86 else (SOLVER, STAGES)
+STAGES_AVX512 = _stages("libdualdrive_stages_avx512.so", AVX512)
+LIBRARIES = (SOLVER, STAGES, STAGES_AVX2, STAGES_AVX512) if X86 else (SOLVER, STAGES)
 
 
 def compiler() -> list[str] | None:

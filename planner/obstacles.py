@@ -9,24 +9,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from planner.agent_projection import Nodes, ProjectAgents, Spread, at_nodes, bracket
+from planner import compiled
+from planner.agent_projection import Spread
 from planner.config import PlannerConfig
 from planner.intervals import PIECES
+from planner.obstacles_plain import SOON, project_plain
 from planner.reference_path import ReferencePath
-from planner.scene import AgentClass, VectorScene
+from planner.scene import VectorScene
 
 REACH_LATERAL = 7.0
 """Agents whose box stays further than this (m) from the path cannot matter within the horizon."""
-STANDING_SPEED = 0.5
-STANDING_DRIFT = 1.0
-SOON = 3.0
-"""s: how long an agent's drift and what it is about to take up are looked at."""
+_MANY = 40
+"""From so many agents on threads pay."""
+
+_near_path: Any = compiled.kernel("dds_near_path", "TTBTTTI f JJ nnnnnnn")
+_project_agents: Any = compiled.kernel("dds_project_agents", "TTTITITTTTBTTTTII fff RRRRRRRCJC nnnnnnnn")
+_project_agents_back: Any = compiled.kernel(
+    "dds_project_agents_back", "TTTTTTTTTTTIIT fff TTTTTTTTT RRRRRRRRR nnnnnnnn"
+)
 
 
 @dataclass
@@ -88,47 +96,93 @@ class Obstacles:
 def project_obstacles(scene: VectorScene, path: ReferencePath, node_time: Tensor, config: PlannerConfig) -> Obstacles:
     """Agents of S scenes that come near their path. node_time ``[N]`` starts with 0."""
     agents, futures = scene.agents, scene.futures
-    nodes = bracket(futures.time.detach().numpy(), node_time.numpy())
-    near = _near_path(scene, path, nodes)
-    if not near.shape[1]:
-        return _nobody(len(near), futures.probability.shape[2], node_time)
-    there, index = near >= 0, torch.from_numpy(near.clip(min=0))
-    present = torch.from_numpy(there)
-    pick = lambda values: _pick(values, index)  # noqa: E731
-    box, velocity, kind = pick(agents.box).double(), pick(agents.velocity).double(), pick(agents.agent_class)
-    weight = pick(futures.probability).double() * (pick(agents.existence).double() * present)[..., None]
-    s_lo, s_hi, d_lo, d_hi, sigma_s, phi, heading, valid, mean = ProjectAgents.apply(
-        box,
-        pick(agents.position_covariance).double(),
-        pick(futures.mean).double(),
-        pick(futures.yaw).double(),
-        pick(futures.covariance).double(),
-        path.cubics,
-        path.splines(),
-        nodes,
-        Spread(config.risk.sigma_floor, _certain_quantile(config.risk.hit_probability), config.risk.lateral_max),
-    )
-    counts = _spoken(pick(futures.valid).numpy(), nodes) & valid.numpy() & (weight.detach().numpy() > 1e-3)[..., None]
-    here, speed = heading[:, :, 0, 0], velocity.norm(dim=-1)
-    standing = _standing(speed.detach().numpy(), mean.numpy(), weight.detach().numpy(), kind.numpy(), node_time)
+    spread = Spread(config.risk.sigma_floor, _certain_quantile(config.risk.hit_probability), config.risk.lateral_max)
+    if _near_path is None:
+        return Obstacles(node_time, *project_plain(scene, path, node_time, spread, REACH_LATERAL))
+    tensors: tuple[Tensor, ...] = (agents.box, agents.velocity, agents.position_covariance, agents.existence,
+               futures.mean, futures.yaw, futures.covariance, futures.probability, path.cubics)  # fmt: skip
+    tensors = tuple(x.double() for x in tensors)
+    given = _Given(scene, path, node_time, spread, config.solver.threads, tensors[0], tensors[4])
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        found = _ProjectAgents.apply(given, *tensors)
+    else:
+        found = given.project(*tensors)
+    s_lo, s_hi, d_lo, d_hi = (x.permute(0, 1, 3, 4, 2) for x in found[:4])
+    sigma_s, phi, speed_s, speed, weight = found[4:9]
+    active, standing, present, track_id, kind = found[9:14]
     return Obstacles(
-        node_time=node_time,
-        s_lo=s_lo,
-        s_hi=s_hi,
-        d_lo=d_lo,
-        d_hi=d_hi,
-        sigma_s=sigma_s,
-        relative_heading=phi,
-        speed_s=velocity[..., 0] * torch.cos(here) + velocity[..., 1] * torch.sin(here),
-        speed=speed,
-        active=torch.from_numpy(counts),
-        standing=torch.from_numpy(standing & there),
-        weight=weight,
-        track_id=torch.from_numpy(np.where(there, pick(agents.track_id).numpy(), -1)),
-        agent_class=torch.from_numpy(np.where(there, kind.numpy(), -1)),
-        agent_index=torch.from_numpy(near),
-        present=present,
-    )
+        node_time, s_lo, s_hi, d_lo, d_hi, sigma_s, phi, speed_s, speed, active, standing, weight,
+        track_id, kind, given.near, present,
+    )  # fmt: skip
+
+
+class _Given:
+    """What has no gradient, and which agents are near: ``near [S, A]``."""
+
+    def __init__(
+        self, scene: VectorScene, path: ReferencePath, node_time: Tensor, spread: Spread, threads: int, box: Tensor,
+        mean: Tensor,
+    ) -> None:  # fmt: skip
+        agents, futures = scene.agents, scene.futures
+        self.kind, self.track, self.said = agents.agent_class.long(), agents.track_id.long(), futures.valid
+        self.time, self.node_time, self.path, self.spread = futures.time.double(), node_time, path, spread
+        scenes, count, modes, steps = mean.shape[:4]
+        near, found = torch.empty(scenes, count, dtype=torch.int64), torch.empty(scenes, dtype=torch.int64)
+        self.threads = threads if scenes * count > _MANY else 1
+        n, nodes = path.knots.shape[1], len(node_time)
+        _near_path(
+            box, mean, agents.valid, self.time, node_time, path.knots, path.count, REACH_LATERAL, near, found,
+            scenes, count, modes, steps, nodes, n, self.threads,
+        )  # fmt: skip
+        seen = max(found.tolist(), default=0)
+        self.near = near[:, :seen].contiguous() if seen else torch.full((scenes, 1), -1)
+        # Reductions over agents and modes need at least one.
+        self.sizes = (scenes, max(seen, 1), count, modes if count else max(modes, 1), steps, nodes, n, self.threads)
+
+    def project(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """s_lo, s_hi, d_lo, d_hi ``[S, A, P, M, N]``, sigma_s, relative heading, speed_s, speed, weight; active,
+
+        standing, present, track_id, agent_class; s of the agents' feet.
+        """
+        scenes, seen, _, modes, _, nodes, _, _ = self.sizes
+        box, velocity, covariance_now, existence, mean, yaw, covariance, probability, cubics = tensors
+        ends = [torch.empty(scenes, seen, PIECES, modes, nodes, dtype=torch.float64) for _ in range(4)]
+        columns = torch.empty(3, scenes, seen, modes, nodes, dtype=torch.float64)
+        speeds = torch.empty(2, scenes, seen, dtype=torch.float64)
+        weight = torch.empty(scenes, seen, modes, dtype=torch.float64)
+        active = torch.empty(scenes, seen, modes, nodes, dtype=torch.bool)
+        labels = torch.empty(2, scenes, seen, dtype=torch.int64)
+        flags = torch.empty(2, scenes, seen, dtype=torch.bool)
+        _project_agents(
+            box, velocity, covariance_now, self.kind, existence, self.track, mean, yaw, covariance, probability,
+            self.said, self.time, self.node_time, cubics, self.path.knots, self.path.count, self.near, *self.spread,
+            *ends, columns, speeds, weight, active, labels, flags, *self.sizes,
+        )  # fmt: skip
+        sigma_s, phi, feet = columns.unbind(0)
+        return *ends, sigma_s, phi, *speeds.unbind(0), weight, active, *flags.unbind(0), *labels.unbind(0), feet
+
+
+class _ProjectAgents(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, given: _Given, *tensors: Tensor) -> tuple[Tensor, ...]:
+        found = given.project(*tensors)
+        ctx.given = given
+        ctx.save_for_backward(*tensors, found[-1])
+        ctx.mark_non_differentiable(*found[9:])
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, feet = ctx.saved_tensors
+        given = ctx.given
+        box, velocity, covariance_now, existence, mean, yaw, covariance, probability, cubics = tensors
+        out = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in tensors]
+        _project_agents_back(
+            box, velocity, covariance_now, existence, mean, yaw, covariance, probability, given.time, given.node_time,
+            cubics, given.path.count, given.near, feet, *given.spread, *grads[:9], *out, *given.sizes,
+        )  # fmt: skip
+        return None, *out
 
 
 def risk_quantile(weight: Tensor, hit_probability: float) -> Tensor:
@@ -140,86 +194,7 @@ def risk_quantile(weight: Tensor, hit_probability: float) -> Tensor:
     return torch.special.ndtri(1 - ratio)
 
 
-def _pick(values: Tensor, index: Int[Tensor, "S A"]) -> Tensor:
-    """Agents ``[S, A, ...]`` out of ``[S, A', ...]``."""
-    if len(values) == 1:
-        return values if index.shape[1] == values.shape[1] else values.index_select(1, index[0])
-    return values.flatten(0, 1)[index + torch.arange(len(index))[:, None] * values.shape[1]]
-
-
-def _near_path(scene: VectorScene, path: ReferencePath, nodes: Nodes) -> np.ndarray:
-    """``[S, A]``: positions of the agents any mode of which comes near the path, -1 where there are fewer than in
-
-    other scenes. Judged at every other node and every fourth knot.
-    """
-    valid, boxes = scene.agents.valid.numpy(), scene.agents.box.detach().numpy()
-    forecast = scene.futures.mean.detach().numpy()
-    knots, count = path.knots.detach().numpy(), path.count.tolist()
-    found = []
-    for k, box in enumerate(boxes):
-        own = knots[k, : count[k] : 4]
-        reach = REACH_LATERAL + 2.0 + box[:, 3] / 2
-        now = _distance(box[:, :2], own)
-        near = valid[k] & (now < reach)  # at the first node already
-        later = np.flatnonzero(valid[k] & ~near)
-        if len(later):
-            # Its points lie within `travel` of where it is, and a step is twice that at most.
-            way = forecast[k, later] - box[later, None, None, :2]
-            travel = np.sqrt((way * way).sum(-1).max((1, 2), initial=0.0))
-            later = later[now[later] < reach[later] + 3 * travel + 1e-6]
-        if len(later):
-            at = at_nodes(forecast[k, later], box[later, :2], nodes.of(k))
-            step = np.sqrt((np.diff(at, axis=2) ** 2).sum(-1)).max((1, 2))
-            closest = _distance(at[:, :, ::2].reshape(-1, 2), own).reshape(len(later), -1).min(1)
-            near[later] = closest < reach[later] + step
-        found.append(np.flatnonzero(near))
-    out = np.full((len(valid), max(map(len, found))), -1)
-    for row, index in zip(out, found):
-        row[: len(index)] = index
-    return out
-
-
-def _distance(points: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """``[Q]`` m from points ``[Q, 2]`` to the nearest knot."""
-    nearest = ((knots * knots).sum(1) / 2 - points @ knots.T).min(1)
-    return np.sqrt(np.maximum((points * points).sum(1) + 2 * nearest, 0.0))
-
-
-def _spoken(valid: np.ndarray, nodes: Nodes) -> np.ndarray:
-    """``[S, A, M, N]``: the forecast says something about the node: at both neighbouring times, or at its own."""
-    out = np.ones((*valid.shape[:3], nodes.before.shape[1]), dtype=bool)
-    for k, said in enumerate(valid):
-        if said.all():
-            continue
-        i, f, _ = nodes.of(k)
-        begin = said.take(np.maximum(i - 1, 0), 2)
-        begin[:, :, i == 0] = said.any(2)[..., None]
-        np.logical_and(begin, said.take(i, 2) | (f < 1e-9), out=out[k])
-    return out
-
-
-def _standing(
-    speed: np.ndarray, mean: np.ndarray, weight: np.ndarray, kind: np.ndarray, node_time: Tensor
-) -> np.ndarray:
-    """``[S, A]``: slow now, and in the most likely mode soon; or unable to move."""
-    slow = speed < STANDING_SPEED
-    k, a = slow.nonzero()
-    soon = mean[k, a, weight[k, a].argmax(1), : np.searchsorted(node_time.numpy(), SOON, side="right")]
-    slow[k, a] = ((soon - soon[:, :1]) ** 2).sum(-1).max(1) < STANDING_DRIFT**2
-    return slow | (kind == AgentClass.STATIC)
-
-
 @lru_cache(maxsize=8)
 def _certain_quantile(hit_probability: float) -> float:
     """The quantile for an object that certainly exists in one mode."""
     return float(risk_quantile(torch.ones((), dtype=torch.float64), hit_probability))
-
-
-def _nobody(scenes: int, modes: int, node_time: Tensor) -> Obstacles:
-    """One absent agent in every scene: reductions over agents need at least one."""
-    z = torch.zeros(scenes, 1, max(modes, 1), len(node_time), PIECES, dtype=torch.float64)
-    flat, no = z[..., 0], torch.zeros(scenes, 1, dtype=torch.bool)
-    one, index = flat[..., 0, 0], torch.full((scenes, 1), -1, dtype=torch.int64)
-    return Obstacles(
-        node_time, z, z, z, z, flat, flat, one, one, flat.bool(), no, flat[..., 0], index, index, index, no
-    )

@@ -51,13 +51,18 @@ def resample(xy: Tensor, points: np.ndarray) -> tuple[Tensor, Tensor, Tensor, li
     steps = (xy[:, 1:] - xy[:, :-1]).norm(dim=-1)
     arc = torch.nn.functional.pad(steps.cumsum(1), (1, 0))
     ends = arc[:, -1].tolist()
+    check_lengths(ends)
     count = [int(end / SPACING) + 1 for end in ends]
-    if min(count) < 6:
-        raise ValueError(f"route: expected at least 5 m of path, got {SPACING * (min(count) - 1):.1f} m")
     i, at = (torch.from_numpy(x) for x in _bracket(arc, count, points - 2))
     fraction = (at - take(arc, i)) / take(steps, i)
     begin = take(xy, i)
     return begin + (take(xy, i + 1) - begin) * fraction[..., None], i, fraction.detach(), count
+
+
+def check_lengths(lengths: list[float]) -> None:
+    """Raises ValueError for a route shorter than 5 m."""
+    if lengths and int(min(lengths) / SPACING) < 5:
+        raise ValueError(f"route: expected at least 5 m of path, got {SPACING * int(min(lengths) / SPACING):.1f} m")
 
 
 def equal_arc_length(cubics: Float[Tensor, "S n-1 4 2"], knots: list[int]) -> tuple[Tensor, Tensor, list[int]]:

@@ -144,7 +144,7 @@ def plan_scenes(
     grid = make_grid(config.horizon)
 
     # Path and obstacles in Frenet coordinates.
-    path = build_reference_path(scenes.route)
+    path = build_reference_path(scenes.route, config.solver.threads)
     start = start_state(scenes, path)
     obstacles = project_obstacles(scenes, path, grid.node_time_from_now, config)
 

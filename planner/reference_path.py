@@ -8,18 +8,23 @@ Everything has a leading axis of scenes; shorter paths are padded by repeating t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from planner import compiled
+from planner.compiled import stage
 from planner.foot_point import Frenet, Splines, foot_points
 from planner.path_points import (
     ATTRIBUTES,
     SPACING,
+    check_lengths,
     distinct_points,
     equal_arc_length,
     first_pass,
@@ -29,6 +34,10 @@ from planner.path_points import (
     take,
 )
 from planner.scene import Route
+
+_lengths: Any = compiled.kernel("dds_route_lengths", "TB R nn")
+_build: Any = compiled.kernel("dds_build_path", "TTTTTTBB RRRCR J nnnn")
+_build_back: Any = compiled.kernel("dds_build_path_back", "TTTTTTBB TTTT RRRRRR nnnn")
 
 _ZERO = torch.zeros((), dtype=torch.float64)
 
@@ -165,8 +174,63 @@ class ReferencePath:
         return i if len(self.knots) == 1 else i + torch.div(i, self.knots.shape[1] - 1, rounding_mode="floor")
 
 
-def build_reference_path(route: Route) -> ReferencePath:
+def build_reference_path(route: Route, threads: int = 1) -> ReferencePath:
     """From the routes of S scenes. Raises ValueError when a route is shorter than 5 m."""
+    if _build is None:
+        return _build_plain(route, threads)
+    inputs = [route.xy.double(), *(getattr(route, name).double() for name in ATTRIBUTES)]
+    workers = stage.workers(len(inputs[0]), threads, microseconds=20.0)
+    knots, moments, attributes, cubics, junction, count = stage.apply(
+        _PathBuilding(route.junction, route.valid, workers), *inputs
+    )
+    path = ReferencePath(knots, moments, attributes, junction, count, threads=threads)
+    path.__dict__["cubics"] = cubics
+    return path
+
+
+class _PathBuilding:
+    """From a route's points and ATTRIBUTES to knots, moments, attributes and cubics; junction and count."""
+
+    def __init__(self, junction: Tensor, valid: Tensor, threads: int) -> None:
+        self.junction, self.valid, self.threads = junction, valid, threads
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        xy = inputs[0]
+        scenes, points = xy.shape[:2]
+        lengths = torch.empty(scenes, dtype=torch.float64)
+        _lengths(xy, self.valid, lengths, scenes, points)
+        metres = lengths.tolist()
+        check_lengths(metres)
+        n = int(max(metres)) + 4  # smoothing shortens; there is room for a little more
+        while True:
+            number = lambda *shape: torch.empty(scenes, *shape, dtype=torch.float64)  # noqa: E731
+            out = number(n, 2), number(n, 2), number(n, 5), number(n - 1, 4, 2)
+            junction = torch.empty(scenes, n, dtype=torch.bool)
+            count = torch.empty(scenes, dtype=torch.int64)
+            _build(
+                *inputs, self.junction, self.valid, *out[:3], junction, out[3], count, scenes, points, n, self.threads
+            )
+            most = max(count.tolist())
+            if most <= n:
+                break
+            n = most
+        # Rows are as long as the longest path needs.
+        sizes = (most, most, most, most - 1)
+        cut = (x.flatten()[: x.numel() // x.shape[1] * m].view(scenes, m, *x.shape[2:]) for x, m in zip(out, sizes))
+        return *cut, junction.flatten()[: scenes * most].view(scenes, most), count
+
+    def backward(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Any:
+        xy = inputs[0]
+        out = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs]
+        _build_back(
+            *inputs, self.junction, self.valid, *gradients[:4], *out,
+            *xy.shape[:2], outputs[0].shape[1], self.threads,
+        )  # fmt: skip
+        return tuple(out)
+
+
+def _build_plain(route: Route, threads: int) -> ReferencePath:
+    """The definition of what compiled/path.cpp does."""
     xy, attributes, junction, points = distinct_points(route)
     raw, i, fraction, count = resample(xy, points)
     smooth, moments, chord = linear(first_pass, raw, count)
@@ -186,6 +250,7 @@ def build_reference_path(route: Route) -> ReferencePath:
         rough._interpolate(sampled.flatten(0, 1), i, t[..., None]),
         rough._nearer(i, t),
         torch.tensor(count),
+        threads=threads,
     )
 
 

@@ -30,8 +30,10 @@ _RECORD = "S"
 
 @functools.cache
 def _library() -> tuple[Any, str]:
-    wide = native.available() and native.best_level() >= native.Level.AVX2
-    library = build_native.STAGES_AVX2 if wide and build_native.STAGES_AVX2.path.exists() else build_native.STAGES
+    level = native.best_level() if native.available() else native.Level.BASELINE
+    wider = {native.Level.AVX512: build_native.STAGES_AVX512, native.Level.AVX2: build_native.STAGES_AVX2}
+    found = [library for at, library in wider.items() if level >= at and library.path.exists()]
+    library = found[0] if found else build_native.STAGES
     if not library.path.exists():
         return None, f"{library.path} is missing: python -m planner.build_native"
     try:

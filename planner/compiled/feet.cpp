@@ -5,28 +5,56 @@ namespace {
 
 using namespace dds;
 
-struct Feet {
-    double *s, *d, *heading, *curvature;
-    bool* valid;
-};
+// Blocks of points [count, 2] side by side; the last one repeats its last point.
+Vec<Pack> points_at(const double* xy, Index first, int here) {
+    Vec<Pack> z;
+    for (int l = 0; l < kLanes; ++l) {
+        const Index q = first + std::min(l, here - 1);
+        z.x[l] = xy[2 * q], z.y[l] = xy[2 * q + 1];
+    }
+    return z;
+}
 
-void locate_row(const Spline& path, const double* xy, const double* guess, Index points, Feet out) {
-    double zx[kLanes], zy[kLanes], s[kLanes];
+Pack numbers_at(const double* values, Index first, int here) {
+    Pack r = all(0);
+    for (int l = 0; l < kLanes; ++l) r[l] = values[first + std::min(l, here - 1)];
+    return r;
+}
+
+int block(Index first, Index count) { return static_cast<int>(std::min<Index>(kLanes, count - first)); }
+
+// columns: s, d, heading, curvature, `apart` numbers from one to the next.
+void locate_row(const Spline& path, const double* xy, const double* guess, Index points, double* columns, Index apart,
+                bool* valid) {
     for (Index first = 0; first < points; first += kLanes) {
-        const int here = static_cast<int>(std::min<Index>(kLanes, points - first));
-        for (int l = 0; l < kLanes; ++l) {
-            const Index q = first + std::min(l, here - 1);  // the last block repeats its last point
-            zx[l] = xy[2 * q], zy[l] = xy[2 * q + 1];
-            if (guess) s[l] = guess[q];
-        }
-        if (!guess) nearest_knots(path, zx, zy, s);
-        search_feet(path, zx, zy, s, guess ? kStepsFromGuess : kSteps);
+        const int here = block(first, points);
+        const Vec<Pack> z = points_at(xy, first, here);
+        const Pack begin = guess ? numbers_at(guess, first, here) : nearest_knots(path, z);
+        const Pack s = search_feet(path, z, begin, guess ? kStepsFromGuess : kSteps);
+        const Foot<Pack> foot = foot_of(curve_at(path, z, s));
+        const Pack found[4] = {s, foot.d, direction(foot.tangent.y, foot.tangent.x), foot.curvature};
+        const Mask good = inside(foot);
         for (int l = 0; l < here; ++l) {
-            const Index q = first + l;
-            const Foot foot = foot_of(curve_at(path, {zx[l], zy[l]}, s[l]));
-            out.s[q] = s[l], out.d[q] = foot.d, out.heading[q] = foot.heading, out.curvature[q] = foot.curvature;
-            out.valid[q] = foot.valid;
+            for (int c = 0; c < 4; ++c) columns[c * apart + first + l] = found[c][l];
+            valid[first + l] = good[l] != 0;
         }
+    }
+}
+
+// g_cubics: null if not wanted.
+void locate_row_back(const Spline& path, const double* xy, const double* s, const double* const (&given)[4],
+                     Index points, double* g_xy, double* g_cubics) {
+    for (Index first = 0; first < points; first += kLanes) {
+        const int here = block(first, points);
+        const Pack at_s = numbers_at(s, first, here);
+        const At<Pack> at = curve_at(path, points_at(xy, first, here), at_s);
+        Pack g[4];
+        for (int c = 0; c < 4; ++c) g[c] = numbers_at(given[c], first, here);
+        const FootGradient<Pack> back = foot_back(at, at_s, path.last(), g[0], g[1], g[2], g[3]);
+        for (int l = 0; l < here; ++l) {
+            g_xy[2 * (first + l)] = back.point.x[l], g_xy[2 * (first + l) + 1] = back.point.y[l];
+        }
+        if (g_cubics) add_cubics(g_cubics, at, back, here);
     }
 }
 
@@ -40,10 +68,8 @@ DDS_EXPORT Index dds_locate(const double* xy, const double* guess, const double*
         const Splines splines{cubics, knots, n, count, scene};
         over_rows(rows, threads, [&](Index r) {
             const Index q = r * points;
-            double* c = columns + q;
-            const Index apart = rows * points;
-            locate_row(splines.of(r), xy + 2 * q, guess ? guess + q : nullptr, points,
-                       {c, c + apart, c + 2 * apart, c + 3 * apart, valid + q});
+            locate_row(splines.of(r), xy + 2 * q, guess ? guess + q : nullptr, points, columns + q, rows * points,
+                       valid + q);
         });
     });
 }
@@ -60,13 +86,9 @@ DDS_EXPORT Index dds_locate_back(const double* xy, const double* s, const double
             double* own = g_cubics ? g_cubics + k * (n - 1) * 8 : nullptr;
             for (Index r = 0; r < rows; ++r) {
                 if (splines.scene_of(r) != k) continue;
-                const Spline path = splines.of(r);
-                for (Index q = r * points; q < (r + 1) * points; ++q) {
-                    const At at = curve_at(path, {xy[2 * q], xy[2 * q + 1]}, s[q]);
-                    const FootGradient g = foot_back(at, s[q], path.last(), gs[q], gd[q], gh[q], gk[q]);
-                    g_xy[2 * q] = g.point.x, g_xy[2 * q + 1] = g.point.y;
-                    if (own) add_cubic(own, at, -1.0 * g.point, g.first, g.second);
-                }
+                const Index q = r * points;
+                locate_row_back(splines.of(r), xy + 2 * q, s + q, {gs + q, gd + q, gh + q, gk + q}, points, g_xy + 2 * q,
+                                own);
             }
         });
     });
