@@ -260,6 +260,29 @@ def test_covariances_are_judged_relative_to_their_size(size: float) -> None:
         tracks.replace(position_covariance=outside.expand(3, 2, 2)).validate()
 
 
+def test_numbers_so_large_that_their_sum_is_not_finite_are_finite() -> None:
+    tracks = make_scene().agents
+    tracks.replace(velocity=torch.full_like(tracks.velocity, 1.7e308)).validate()
+    tracks.replace(velocity=tracks.velocity.float().fill_(3e38)).validate()
+
+
+def test_the_last_of_very_many_covariances_is_judged_too() -> None:
+    futures = AgentFutures.empty(torch.arange(1, 51, dtype=torch.float64), modes=6)
+    agents = 40
+    shape = (agents, 6, 50)
+    covariance = torch.eye(2, dtype=torch.float64).expand(*shape, 2, 2).clone()
+    many = AgentFutures(
+        torch.zeros(*shape, 2, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64), covariance,
+        torch.full((agents, 6), 1 / 6, dtype=torch.float64), futures.time, torch.ones(shape, dtype=torch.bool),
+    )  # fmt: skip
+    many.validate()
+    covariance[-1, -1, -1, 0, 1] = 1e-4
+    with pytest.raises(ValueError, match="symmetric"):
+        many.validate()
+    many.valid[-1, -1, -1] = False
+    many.validate()
+
+
 @pytest.mark.parametrize("sum_error", [0.9e-3, -0.9e-3])
 def test_probability_tolerance_inside(sum_error: float) -> None:
     futures = make_scene().futures

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from planner.scene.tensor_data import TensorData
+from planner.scene.tensor_data import TensorData, plain
 
 
 class PolylineType(IntEnum):
@@ -57,9 +57,10 @@ class MapPolylines(TensorData):
         return cls(out, kind, torch.ones(count, dtype=dtype), torch.zeros(count, dtype=torch.bool), valid)
 
     def _validate_values(self, path: str) -> None:
-        if self.kind.numel() and not bool(((self.kind >= 0) & (self.kind < len(PolylineType))).all()):
+        kind, valid = plain(self.kind), plain(self.valid)
+        if ((kind < 0) | (kind >= len(PolylineType))).any():
             raise ValueError(f"{path}.kind: expected values 0 to {len(PolylineType) - 1}")
-        if self.valid.shape[-1] > 1 and bool((self.valid[..., 1:] & ~self.valid[..., :-1]).any()):
+        if (valid[..., 1:] > valid[..., :-1]).any():
             raise ValueError(f"{path}.valid: expected the valid points of a polyline to come first")
 
 
@@ -90,10 +91,11 @@ class Route(TensorData):
     alternative_valid: Bool[Tensor, "*batch K R"] | None = None
 
     def _validate_values(self, path: str) -> None:
+        valid = plain(self.valid)
         for name in ("left", "right", "left_oncoming", "right_oncoming", "speed_limit"):
-            if bool((getattr(self, name)[self.valid] < 0).any()):
+            if ((plain(getattr(self, name)) < 0) & valid).any():
                 raise ValueError(f"{path}.{name}: expected values >= 0")
-        if bool((self.valid.sum(-1) < 2).any()):
+        if (valid.sum(-1) < 2).any():
             raise ValueError(f"{path}.valid: expected at least 2 route points")
-        if bool((self.valid[..., 1:] & ~self.valid[..., :-1]).any()):
+        if (valid[..., 1:] > valid[..., :-1]).any():
             raise ValueError(f"{path}.valid: expected the valid points to come first")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from functools import cache
@@ -278,27 +279,39 @@ def _check_header(cls: type, stored_type: str, schema: int) -> None:
         raise ValueError(f"{cls.__name__}: expected schema version {SCHEMA_VERSION}, got {schema}")
 
 
+_KINDS = {
+    "float": (torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    "bool": (torch.bool,),
+    "int": (torch.int64, torch.int32),
+}
+
+
 def _check_tensor(where: str, spec: FieldSpec, value: Any, batch: tuple[int, ...], sizes: dict[str, int]) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{where}: expected a torch.Tensor, got {type(value).__name__}")
-    is_kind = {
-        "float": value.is_floating_point(),
-        "bool": value.dtype == torch.bool,
-        "int": value.dtype in (torch.int64, torch.int32),
-    }[spec.kind]
-    if not is_kind:
+    if value.dtype not in _KINDS[spec.kind]:
         raise TypeError(f"{where}: expected {spec.kind} values, got {value.dtype}")
-    lead, tail = value.shape[: value.ndim - len(spec.dims)], value.shape[value.ndim - len(spec.dims) :]
+    shape = tuple(value.shape)
     expected = [sizes.get(d, d) if not d.isdigit() else int(d) for d in spec.dims]
+    tail = shape[len(shape) - len(expected) :]
+    if len(tail) < len(expected) or shape[: len(shape) - len(tail)] != batch:
+        raise ValueError(f"{where}: expected shape {_show(batch, expected)}, got {shape}")
     for dim, size, want in zip(spec.dims, tail, expected):
-        if isinstance(want, int) and size != want:
-            raise ValueError(f"{where}: expected shape {_show(batch, expected)}, got {tuple(value.shape)}")
-        sizes.setdefault(dim, size)
-    if value.ndim < len(spec.dims) or tuple(lead) != batch:
-        raise ValueError(f"{where}: expected shape {_show(batch, expected)}, got {tuple(value.shape)}")
-    if spec.kind == "float" and not bool(torch.isfinite(value).all()):
+        if want == dim:
+            sizes.setdefault(dim, size)
+        elif size != want:
+            raise ValueError(f"{where}: expected shape {_show(batch, expected)}, got {shape}")
+    # A sum is finite only if all terms are; it may overflow where they are, so that one more look decides.
+    if spec.kind == "float" and not math.isfinite(value.detach().sum().item()):
         bad = int((~torch.isfinite(value)).sum())
-        raise ValueError(f"{where}: expected finite numbers, got {bad} NaN or infinite of {value.numel()}")
+        if bad:
+            raise ValueError(f"{where}: expected finite numbers, got {bad} NaN or infinite of {value.numel()}")
+
+
+def plain(value: Tensor) -> np.ndarray:
+    """The values without history, for checks: several small ones are faster on arrays than on tensors."""
+    value = value.detach().cpu()
+    return (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).numpy()
 
 
 def _tuples(value: Any) -> Any:
