@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from planner.compiled.merge import merged_bounds
 from planner.config import PlannerConfig
 from planner.conflicts import Longitudinal
 from planner.forecasts import array
@@ -75,33 +76,35 @@ def assemble(
     """
     options = Options(longitudinal, manoeuvres, obstacles, start, vehicle, config)
     choices = [(s, choice) for s, text in enumerate(preferred) for choice in options.choose(s, text)]
-    rows, passed = table(options, choices, len(longitudinal))
     scene = torch.tensor([s for s, _ in choices])
     hold = torch.tensor([choice.hold for _, choice in choices])
-    free = v_profile.index_select(0, scene)
-    merged = _merge(longitudinal, rows, passed, scene, free, obstacles, start, path_end, vehicle, config)
-    bounds = replace(merged, v_ref=torch.where(hold[:, None], 0.0, free))
+    given = (longitudinal, options, choices, scene, hold, v_profile, obstacles, start, path_end, vehicle, config)
+    bounds = merged_bounds(*given) or plain_merge(*given)
     kinds, manoeuvre = [choice.kind for _, choice in choices], torch.tensor([c.manoeuvre for _, c in choices])
     return CandidateSet(kinds, scene, manoeuvre, hold, bounds, options, choices)
 
 
-def _merge(
+def plain_merge(
     longitudinal: Longitudinal,
-    rows: Int[np.ndarray, "R C"],
-    passed: Bool[np.ndarray, "R C"],
+    options: Options,
+    choices: Sequence[tuple[int, Choice]],
     scene: Int[Tensor, " R"],
-    v_free: Float[Tensor, "R N"],
+    hold: Bool[Tensor, " R"],
+    v_profile: Float[Tensor, "S N"],
     obstacles: Obstacles,
     start: Start,
     path_end: Float[Tensor, " S"],
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> LongitudinalBounds:
-    """The candidates' bounds, those that aim for standing still not yet told apart.
+    """The candidates' bounds. The definition: compiled/merge.cpp is the same.
 
     Whose bound it is, is decided on plain arrays; its value is then read from one table, with gradients. A tail may
     stop anywhere, so going first bounds the intended motion only.
     """
+    rows, passed = table(options, choices, len(longitudinal))
+    v_free = v_profile[scene]
+    v_ref = torch.where(hold[:, None], 0.0, v_free)
     margin, comfort = config.margins, config.comfort
     bounds, at, row = _strictest(longitudinal, rows, passed)
     value = bounds.take(torch.from_numpy(at))
@@ -137,7 +140,7 @@ def _merge(
         own = value[:, 0] + speed**2 / (2 * rule.leader_braking) - vehicle.front
         limit = torch.where(follows & torch.isfinite(value[:, 0]), own, torch.inf)
         safe = SafeDistance(limit, torch.from_numpy(ids[:, 0]), rule.response, rule.braking)
-    return LongitudinalBounds(upper, lower, upper_id, lower_id, gap, headway, speed, v_free, v_free + 0.3, safe=safe)
+    return LongitudinalBounds(upper, lower, upper_id, lower_id, gap, headway, speed, v_ref, v_free + 0.3, safe=safe)
 
 
 def _strictest(

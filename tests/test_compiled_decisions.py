@@ -15,8 +15,10 @@ from twins import assert_twins, by_kernel, needs_library
 from benchmarks.crowded import crowded_scene
 from planner import preference
 from planner.compiled import conflicts as compiled_conflicts
-from planner.config import PlannerConfig
+from planner.compiled import merge as compiled_merge
+from planner.config import PlannerConfig, SafeDistances
 from planner.conflicts import Longitudinal, conflict_bounds, plain_bounds
+from planner.decisions import assemble
 from planner.grid import make_grid
 from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
 from planner.obstacles import Obstacles, project_obstacles
@@ -29,6 +31,7 @@ from planner.surface import Start, Surface, start_state, usable_surface
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()
 WITH_GRADIENT = ("s_lo", "s_hi", "sigma_s", "weight", "speed_s")
 INTERVALS = ("s_lo", "s_hi", "d_lo", "d_hi", "weight")
+MERGE = ((compiled_merge, "_forward"), (compiled_merge, "_backward"))
 COSTS = ((preference, "_forward"), (preference, "_backward"))
 CONFLICTS = ((compiled_conflicts, "_forward"), (compiled_conflicts, "_backward"))
 
@@ -189,6 +192,52 @@ def test_bounds_have_the_gradients_that_differences_measure(name: str) -> None:
         with torch.no_grad():
             above, below = (bounds({**base, n: x + sign * h * direction}) for sign in (1, -1))
         assert float((g * direction).sum()) == pytest.approx(float(above - below) / (2 * h), rel=1e-5, abs=1e-5), n
+
+
+# --- merged bounds ---
+
+
+def merged_of(front: FrontEnd, config: PlannerConfig = CONFIG) -> list[Tensor]:
+    """Bounds of all candidates, and their gradients to the agents' bounds, ego's start and the free speed."""
+    start = replace(front.start, s=front.start.s.detach().clone().requires_grad_(True))
+    obstacles, leaves = with_leaves(front.obstacles, ("speed_s",))
+    with torch.no_grad():
+        found = conflict_bounds(obstacles, front.manoeuvres, front.surface, start, VEHICLE, config)
+        profile = free_speed(front.path, start, config, make_grid(config.horizon).node_time)
+    fields = ("yield_front", "worst_front", "pass_rear", "caution_front")
+    asked = {n: getattr(found, n).detach().clone().requires_grad_(True) for n in fields}
+    profile = profile.requires_grad_(True)
+    end, nobody = front.path.length - VEHICLE.front, [""] * len(start.s)
+    given = (replace(found, **asked), front.manoeuvres, obstacles, start, profile, end, nobody, VEHICLE, config)
+    bounds = assemble(*given).bounds
+    values = [bounds.s_upper, bounds.s_lower, bounds.gap_s, bounds.gap_speed, bounds.v_ref, bounds.v_cap]
+    ids = [bounds.upper_id, bounds.lower_id]
+    if bounds.safe is not None:
+        values, ids = [*values, bounds.safe.s], [*ids, bounds.safe.track_id]
+    grads = pulled(values, [*asked.values(), start.s, *leaves.values(), profile])
+    return [*ids, bounds.gap_headway, *values, *grads]
+
+
+@needs_library
+@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("safe", [False, True])
+def test_merged_bounds_are_those_of_the_definition(name: str, safe: bool) -> None:
+    config = replace(CONFIG, safe_distances=SafeDistances(rows=safe))
+    assert_twins(lambda: merged_of(FRONTS[name], config), *MERGE)
+
+
+@needs_library
+def test_merged_bounds_follow_every_margin() -> None:
+    """Margins so large that they give way to what braking can keep."""
+    config = replace(
+        CONFIG,
+        margins=replace(CONFIG.margins, ahead=9.0, behind=2.5),
+        comfort=replace(CONFIG.comfort, gap=3.3, headway=0.7),
+        limits=replace(CONFIG.limits, braking_max=2.5, jerk_max=2.0, tail_braking_max=5.0, tail_jerk_max=6.0),
+        safe_distances=SafeDistances(rows=True, leader_braking=3.0),
+    )
+    for name in ("crowded", "traffic", "golden", "at a standstill"):
+        assert_twins(lambda: merged_of(FRONTS[name], config), *MERGE)  # noqa: B023
 
 
 # --- costs ---
