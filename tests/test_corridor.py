@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stage_twins import assert_stage_twins, mapped, values_and_gradients
 from torch import Tensor
+from twins import needs_library
 
+from planner import corridor, corridor_parts
 from planner.config import PlannerConfig
 from planner.corridor import NEAR, STILL, lateral_bounds, make_corridor
 from planner.grid import make_grid
@@ -224,3 +229,90 @@ def test_one_corridor_serves_several_motions() -> None:
     assert torch.equal(first.lower, found(w).lower)
     assert not torch.equal(first.lower, second.lower)
     assert torch.equal(kept.bounds(w.motion).lower, first.lower)
+
+
+KERNELS = [
+    *((corridor, name) for name in ("_BOUNDS", "_BOUNDS_ADJOINT")),
+    *((corridor_parts, name) for name in ("_FLOOR", "_FLOOR_ADJOINT", "_BESIDE")),
+]
+
+
+def outputs(w: SimpleNamespace, config: PlannerConfig = CONFIG) -> Callable[..., dict[str, Tensor]]:
+    """The corridor as a function of what it depends on."""
+
+    def function(
+        surface: Surface, manoeuvres: Manoeuvres, obstacles: Obstacles, start: Start, motion: LongitudinalMotion
+    ) -> dict[str, Tensor]:
+        return vars(
+            lateral_bounds(w.candidates, manoeuvres, obstacles, surface, motion, start, VEHICLE, config)
+        )  # fmt: skip
+
+    return function
+
+
+def inputs(w: SimpleNamespace) -> tuple[object, ...]:
+    return w.surface, w.manoeuvres, w.obstacles, w.start, w.motion
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("seed", "scenes", "agents"), [(0, 2, 4), (1, 1, 1), (2, 1, 12), (3, 30, 3)]
+)  # fmt: skip
+def test_the_compiled_corridor_is_its_twin(seed: int, scenes: int, agents: int) -> None:
+    w = world(seed, scenes, agents)
+    assert_stage_twins(outputs(w), inputs(w), *KERNELS)
+
+
+@needs_library
+def test_equal_walls_and_pieces_share_their_gradients_as_the_twin_does() -> None:
+    w = world(4)
+    for name in ("lower", "lower_all"):
+        getattr(w.surface, name)[:] = -1.5
+    for name in ("upper", "upper_all"):
+        getattr(w.surface, name)[:] = 1.5
+    w.surface.upper[:, 30:40] = -1.5  # closed
+    w.obstacles.d_hi[:] = -1.5 - ROOM  # exactly as strict as the wall
+    w.obstacles.d_lo[:] = -3.0
+    w.obstacles.d_hi[:, 1] = w.obstacles.d_hi[:, 0] = -2.0
+    assert_stage_twins(outputs(w), inputs(w), *KERNELS)
+
+
+@needs_library
+def test_nobody_there_and_standing_still() -> None:
+    w = world(6)
+    w.obstacles.active[:] = False
+    w.motion.s[:] = w.start.s[w.scene, None, None]
+    w.start.v[:] = 0.0
+    assert_stage_twins(outputs(w), inputs(w), *KERNELS)
+    assert bool((found(w).lower_id == -1).all())
+
+
+@needs_library
+def test_places_beyond_the_surface_and_nan_stay_within_their_row() -> None:
+    w = world(7)
+    w.motion.s[0] += 500.0
+    w.motion.s[1] -= 500.0
+    assert_stage_twins(outputs(w), inputs(w), *KERNELS)
+    whole = found(w)
+    w.motion.s[2, 0, 30:] = torch.nan
+    broken = found(w)
+    assert bool(broken.lower[2, 0, -1].isnan().all())
+    for name in ("lower", "upper", "d_ref"):
+        assert torch.equal(getattr(broken, name)[:2], getattr(whole, name)[:2])
+
+
+@needs_library
+def test_threads_and_other_scenes_change_nothing() -> None:
+    w = world(8, scenes=30, agents=6)
+    single = replace(CONFIG, solver=replace(CONFIG.solver, threads=1))
+    many = replace(CONFIG, solver=replace(CONFIG.solver, threads=7))
+    one, several = (values_and_gradients(outputs(w, config), inputs(w)) for config in (single, many))
+    assert all(torch.equal(one[0][name], several[0][name]) for name in one[0])
+    assert all(torch.equal(a, b) for a, b in zip(one[1], several[1]))
+    rows = w.scene == 5
+    case = SimpleNamespace(scene=w.scene[rows] * 0, manoeuvre=w.candidates.manoeuvre[rows])
+    cut = lambda part, pick: mapped(part, lambda x: x[pick] if x.shape[0] == 30 or x.shape[0] == len(rows) else x)  # noqa: E731
+    own = [cut(part, slice(5, 6)) for part in (w.manoeuvres, w.obstacles, w.surface)]
+    alone = lateral_bounds(case, *own, cut(w.motion, rows), cut(w.start, slice(5, 6)), VEHICLE, single)
+    for name in ("lower", "upper", "d_ref", "slope_ref", "lower_id"):
+        assert torch.equal(getattr(alone, name), one[0][name][rows]), name
