@@ -47,10 +47,10 @@ def forecast_boxes(
     heading = np.concatenate([heading, np.broadcast_to(objects.pose[other, None, 2], (len(other), steps + 1))])
     known = np.concatenate([known, np.ones((len(other), steps + 1), bool)])
     likely = np.concatenate([weight[use] if len(time) >= 2 else np.zeros(0), np.ones(len(other))])
-    return _swept(at, heading, known, objects.size[agent]), agent, likely
+    return swept_boxes(at, heading, known, objects.size[agent]), agent, likely
 
 
-def _swept(at: np.ndarray, heading: np.ndarray, known: np.ndarray, size: np.ndarray) -> Boxes:
+def swept_boxes(at: np.ndarray, heading: np.ndarray, known: np.ndarray, size: np.ndarray) -> Boxes:
     """Boxes ``[K, N]`` around a rectangle ``size[n]`` that moves through the poses ``[N, K + 1]``."""
     middle = 0.5 * (heading[:, 1:] + heading[:, :-1])
     axis = np.stack([np.cos(middle), np.sin(middle)], -1)
