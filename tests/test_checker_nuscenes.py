@@ -42,7 +42,7 @@ def judged(root: Path, braking: tuple[float, ...]) -> list[tuple[str, float, lis
 
 @pytest.mark.nuscenes
 def test_recorded_human_driving_is_accepted(nuscenes_root: Path) -> None:
-    """240 key frames of the seven scenes: at most 0.5 % refused whatever the stop, those of the first stop explained."""
+    """240 key frames of the seven scenes: at most 0.5 % refused with every stop, the first stop's explained."""
     found = judged(nuscenes_root, TAILS)
     refused = [(name, time, reports[0].reason) for name, time, reports in found if not reports[-1].accepted]
     assert len(found) == 240
