@@ -160,7 +160,7 @@ def _limit_acceleration(
     value = min(max(value, -vehicle.braking_max), vehicle.acceleration_max)
     fastest = max((vehicle.speed_max - v) / dt, -vehicle.braking_max)
     value = _clamp(value, -math.inf, fastest, "speed_max", reasons)
-    return _clamp(value, min(-v / dt, 0.0) if v > 0 else 0.0, math.inf, "standstill", reasons)
+    return _clamp(value, min(-v / dt, 0.0), math.inf, "standstill", reasons)
 
 
 def _limit_curvature_rate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 from types import SimpleNamespace
 
 import pytest
@@ -207,6 +208,37 @@ def test_between_orders_the_last_one_goes_on_then_its_stop_then_full_braking() -
     assert at(9.0, -8.0) == (Command(-8.0, 0.0), ("orders have stopped",)), "the clock went back"
     assert at(math.nan, -8.0) == (Command(-8.0, 0.0), ("orders have stopped",))
     assert asked(gate, order(2, 20.0), 20.0) == (Command(0.5, 0.01), ())
+
+
+def test_exactly_on_the_boundaries_of_time() -> None:
+    rounding = 1e-6
+    assert asked(Gate(V), order(time=rounding), 0.0)[1] == (), "as far in the future as clocks are forgiven"
+    assert asked(Gate(V), order(time=0.0), 0.2 + rounding)[1] == (), "as old as is allowed"
+    gate = Gate(V)
+    asked(gate, order(time=0.0, stop_step=1.0), 0.0)
+    assert asked(gate, None, 5.0 - rounding, state(a=-8.0))[0] == Command(-8.0, 0.0), "the stop is over"
+    assert asked(gate, None, -0.5, state(a=-8.0))[0] == Command(-8.0, 0.0), "the clock went back by half a step"
+    gate = Gate(V, age_max=0.05)
+    asked(gate, order(time=0.0), 0.0)
+    assert asked(gate, None, 0.08, state(a=-1.0))[0] == STOP[0], "the stop begins with its first command"
+    gate = Gate(V)
+    asked(gate, order(time=3.0, stop_step=1.0), 3.0)
+    assert asked(gate, None, 10.0, state(a=-8.0))[0] == Command(-8.0, 0.0), "seven steps into a stop of five"
+
+
+def test_commands_and_orders_cannot_be_changed_on_their_way() -> None:
+    with pytest.raises(FrozenInstanceError):
+        STOP[0].acceleration = 3.0
+    with pytest.raises(FrozenInstanceError):
+        order().time = 3.0
+
+
+def test_lateral_limits_hold_at_walking_pace_too() -> None:
+    agile = VehicleParameters(curvature_max=1e3, curvature_rate_max=1e3)
+    assert limit(Command(0.0, 900.0), state(v=0.5), DT, agile)[0].curvature_rate == pytest.approx(20 / 0.25)
+    at = state(v=0.5, curvature=19.0)
+    assert limit(Command(0.0, 70.0), at, DT, agile)[0].curvature_rate == pytest.approx((5 / 0.25 - 19.0) / DT)
+    assert limit(Command(0.0, 1e4), state(v=0.0), DT, agile)[0].curvature_rate == pytest.approx(1e3)
 
 
 def test_the_stop_may_have_another_step() -> None:
