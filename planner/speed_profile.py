@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from planner import compiled
+from planner.compiled import stage
 from planner.config import PlannerConfig
 from planner.reference_path import SPACING, ReferencePath
 from planner.surface import Start
+
+STEP = 0.1
+"""s, of the drive at the allowed speeds."""
+
+_free_speed: Any = compiled.kernel("dds_free_speed", "TTITTI fffff RJR nnn")
+_free_speed_back: Any = compiled.kernel("dds_free_speed_back", "TTI fffff ITT RR nnn")
 
 
 def allowed_speed(path: ReferencePath, config: PlannerConfig) -> Float[Tensor, "S n"]:
@@ -46,12 +57,50 @@ def allowed_speed(path: ReferencePath, config: PlannerConfig) -> Float[Tensor, "
 
 def free_speed(path: ReferencePath, start: Start, config: PlannerConfig, node_time: Tensor) -> Float[Tensor, "S N"]:
     """m/s: allowed speed where ego would be at the nodes if nobody were in the way."""
+    nodes = [round(t / STEP) - 1 for t in node_time.tolist()]
+    if _free_speed is None:
+        return _free_speed_plain(path, start, config, nodes)
+    return stage.apply(_FreeSpeed(path.count, start, config, nodes), path.cubics, path.attributes)[0]
+
+
+class _FreeSpeed:
+    """From cubics and attributes to the speeds at the nodes; and the segments and places where they are read."""
+
+    def __init__(self, count: Tensor, start: Start, config: PlannerConfig, nodes: list[int]) -> None:
+        comfort = config.comfort
+        self.count, self.start, self.step = count, (start.s.detach(), start.v.detach()), torch.tensor(nodes)
+        self.rules = (
+            comfort.speed_fraction, comfort.lateral_acceleration, comfort.curvature_rate, comfort.braking,
+            config.limits.acceleration_max,
+        )  # fmt: skip
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        scenes, nodes = len(self.count), len(self.step)
+        speed, place = (torch.empty(scenes, nodes, dtype=torch.float64) for _ in range(2))
+        segment = torch.empty(scenes, nodes, dtype=torch.int64)
+        _free_speed(
+            *inputs, self.count, *self.start, self.step, *self.rules, speed, segment, place,
+            scenes, nodes, inputs[1].shape[1],
+        )  # fmt: skip
+        return speed, segment, place
+
+    def backward(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Any:
+        if gradients[0] is None:
+            return None, None
+        out = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs]
+        _free_speed_back(
+            *inputs, self.count, *self.rules, *outputs[1:], gradients[0], *out,
+            *outputs[0].shape, inputs[1].shape[1],
+        )  # fmt: skip
+        return tuple(out)
+
+
+def _free_speed_plain(path: ReferencePath, start: Start, config: PlannerConfig, nodes: list[int]) -> Tensor:
+    """The definition of what compiled/speed.cpp does."""
     allowed = allowed_speed(path, config)
-    step = 0.1
-    nodes = [round(t / step) - 1 for t in node_time.tolist()]
     rows, count = allowed.detach().tolist(), path.count.tolist()
     states = zip(start.s.detach().tolist(), start.v.detach().tolist())
-    driven = [_drive(row[:n], s, v, config, step, nodes[-1] + 1) for row, n, (s, v) in zip(rows, count, states)]
+    driven = [_drive(row[:n], s, v, config, STEP, nodes[-1] + 1) for row, n, (s, v) in zip(rows, count, states)]
     at = np.array(driven)[:, nodes] / SPACING
     number = np.minimum(at.astype(np.int64), np.array(count)[:, None] - 2)
     f, i = torch.from_numpy(np.minimum(at - number, 1.0)), torch.from_numpy(number)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from planner import compiled
+from planner.compiled import stage
 from planner.config import PlannerConfig
 from planner.reference_path import ReferencePath
 from planner.scene import VectorScene, VehicleParameters
@@ -16,8 +20,14 @@ from planner.scene.frames import wrap_angle
 
 GRID = 1.0
 """Spacing of the s grid on which the surface and offset profiles are given, m."""
+STRAIGHT = 40.0
+"""m: as far ahead our own way must not turn for others to wait."""
 BEHIND, LENGTH = 10.0, 160.0
 """The grid begins this far behind ego and is this long, m, where the path is."""
+
+
+_usable_surface: Any = compiled.kernel("dds_usable_surface", "TTITITT ff RC nnn")
+_usable_surface_back: Any = compiled.kernel("dds_usable_surface_back", "TITI ff TTTTR nnn")
 
 
 @dataclass
@@ -71,7 +81,50 @@ def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters
     first = np.maximum(here - BEHIND, 0.0)
     count = np.ceil((np.minimum(first + LENGTH, length) - first) / GRID).astype(np.int64)
     s = first[:, None] + GRID * np.arange(count.max())
+    ahead = np.minimum(here + STRAIGHT, length)
     inside = vehicle.width / 2 + config.margins.boundary
+    if _usable_surface is None:
+        found = _surface_plain(path, s, count, here, ahead, inside)
+    else:
+        found = stage.apply(_Room(path, first, count, here, ahead, inside), path.attributes)
+    lower, upper, lower_all, upper_all, straight = found
+    return Surface(torch.from_numpy(s), lower, upper, lower_all, upper_all, straight, torch.from_numpy(count))
+
+
+class _Room:
+    """From attributes to the ends of the usable surface, and whether the path is straight."""
+
+    def __init__(
+        self, path: ReferencePath, first: np.ndarray, count: np.ndarray, here: np.ndarray, ahead: np.ndarray,
+        inside: float,
+    ) -> None:  # fmt: skip
+        self.path, self.inside, self.grid = path, inside, int(count.max())
+        self.first, self.count, self.here, self.ahead = (torch.from_numpy(x) for x in (first, count, here, ahead))
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        scenes, n = inputs[0].shape[:2]
+        ends = torch.empty(4, scenes, self.grid, dtype=torch.float64)
+        straight = torch.empty(scenes, dtype=torch.bool)
+        _usable_surface(
+            inputs[0], self.path.cubics, self.path.count, self.first, self.count, self.here, self.ahead, self.inside,
+            GRID, ends, straight, scenes, self.grid, n,
+        )  # fmt: skip
+        return *ends.unbind(0), straight
+
+    def backward(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Any:
+        out = torch.zeros_like(inputs[0], memory_format=torch.contiguous_format)
+        scenes, n = out.shape[:2]
+        _usable_surface_back(
+            inputs[0], self.path.count, self.first, self.count, self.inside, GRID, *gradients[:4], out,
+            scenes, self.grid, n,
+        )  # fmt: skip
+        return (out,)
+
+
+def _surface_plain(
+    path: ReferencePath, s: np.ndarray, count: np.ndarray, here: np.ndarray, ahead: np.ndarray, inside: float
+) -> tuple[Tensor, ...]:
+    """The definition of what compiled/surface.cpp does."""
     room = path.surroundings(s)
     near = room[..., :2]  # to the left and to the right
     sides = torch.stack([near, near + room[..., 2:4]], -2) - inside  # without and with the oncoming surface
@@ -83,8 +136,7 @@ def usable_surface(path: ReferencePath, start: Start, vehicle: VehicleParameters
     ends = torch.stack([torch.where(closed, middle - 0.05, lower), torch.where(closed, middle + 0.05, upper)])
     cells = torch.from_numpy(count)
     (lower, upper), (lower_all, upper_all) = hold(ends.permute(3, 0, 1, 2), cells)
-    straight = torch.from_numpy(_straight(path, here, np.minimum(here + 40.0, length)))
-    return Surface(torch.from_numpy(s), lower, upper, lower_all, upper_all, straight, cells)
+    return lower, upper, lower_all, upper_all, torch.from_numpy(_straight(path, here, ahead))
 
 
 def hold(values: Float[Tensor, "*any L G"], count: Int[Tensor, " L"]) -> Float[Tensor, "*any L G"]:
