@@ -3,10 +3,10 @@
     python benchmarks/soak.py --cycles 36000 --json runs/soak.json
 
 36,000 cycles are an hour at 10 Hz. Accelerated: a cycle begins as soon as the last one is over, not every 0.1 s; apart
-from that everything is as in a deployed drive: perception, planner in its own process, checked shared memory, supervisor,
-tracker, limiter. Generated scenarios follow one another in the same processes. Memory is the resident set of both
-processes after each scenario; the first fifth of the samples is warm-up. Growth: from the first to the last third of the
-rest, in per cent of the first.
+from that everything is as in a deployed drive: perception, planner in its own process, checked shared memory,
+supervisor, tracker, limiter. Generated scenarios follow one another in the same processes. Memory is the resident set
+of both processes after each scenario; the first fifth of the samples is warm-up. Growth: from the first to the last
+third of the rest, in per cent of the first.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Closed-loop drives of generated or nuScenes scenarios; per cycle the processor time of this thread (what the supervisor
 itself needs) and the wall time (what a busy machine makes of it). The check is `prepare` plus `check_prepared` of the
-candidate that is driven; the cycle is `Supervisor.supervise`, with further candidates and fallbacks where they are needed.
+candidate that is driven; the cycle is `Supervisor.supervise`, with further candidates and fallbacks where needed.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def measure(cycles: int, data: DataConfig | None = None) -> dict[str, Any]:
         supervise.prepare, supervise.check_prepared = plain[:2]  # type: ignore[assignment]
         supervise.Supervisor.supervise = plain[2]  # type: ignore[method-assign]
     return {
-        "environment": environment(), "cycles": len(whole.cpu), "checks": len(check.cpu), "prepare": prepare.quantiles(),
+        "environment": environment(), "cycles": len(whole.cpu), "checks": len(check.cpu),
+        "prepare": prepare.quantiles(),
         "one check": check.quantiles(), "cycle": whole.quantiles(),
     }  # fmt: skip
 
