@@ -12,6 +12,9 @@ from eval.cli_options import ConfigOption, Dataroot, Overrides, Report, Resume, 
 from eval.commands.console import user_errors
 
 studies_app = typer.Typer()
+Cells = Annotated[
+    list[str] | None, typer.Option("--cell", help="In this cell of a grid, such as CCRs_ego_kmh50_overlap50, too.")
+]
 
 
 class Protocol(StrEnum):
@@ -56,6 +59,7 @@ def inject(
     dataroot: Dataroot = None,
     version: Version = None,
     scene: Annotated[list[str] | None, typer.Option("--scene", help="Inject into this nuScenes scene, too.")] = None,
+    cell: Cells = None,
     full: Annotated[bool, typer.Option("--full/--coarse", help="All sizes and onsets, or a few (minutes).")] = False,
     search: Annotated[int, typer.Option(help="Drives per fault spent on a search for the worst onset and size.")] = 0,
     layers: Annotated[str, typer.Option(help="Safety layers, such as checker,tail; none: the planner alone.")] = "all",
@@ -79,7 +83,7 @@ def inject(
         from eval.commands.inject import inject as run_inject
 
         settings = _study_config(config, overrides, dataroot, version, workers, report)
-        plan = _fault_plan(rows, _study_scenes(family, seeds, scene), full, search, seconds, layers)
+        plan = _fault_plan(rows, _study_scenes(family, seeds, scene, cell), full, search, seconds, layers)
         raise typer.Exit(run_inject(settings, out, plan, fresh=not resume))
 
 
@@ -93,6 +97,7 @@ def ablation(
     dataroot: Dataroot = None,
     version: Version = None,
     scene: Annotated[list[str] | None, typer.Option("--scene", help="Inject into this nuScenes scene, too.")] = None,
+    cell: Cells = None,
     full: Annotated[bool, typer.Option("--full/--coarse", help="All sizes and onsets, or a few (minutes).")] = False,
     seconds: Annotated[float, typer.Option(help="Length of a drive (s).")] = 8.0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = Path("runs/ablation"),
@@ -105,7 +110,7 @@ def ablation(
         from eval.commands.ablation import ablation as run_ablation
 
         settings = _study_config(config, overrides, dataroot, version, workers, report)
-        plan = _fault_plan(rows, _study_scenes(family, seeds, scene), full, 0, seconds, "all")
+        plan = _fault_plan(rows, _study_scenes(family, seeds, scene, cell), full, 0, seconds, "all")
         raise typer.Exit(run_ablation(settings, out, plan, fresh=not resume))
 
 
@@ -118,6 +123,7 @@ def adversary(
     dataroot: Dataroot = None,
     version: Version = None,
     scene: Annotated[list[str] | None, typer.Option("--scene", help="Attack in this nuScenes scene, too.")] = None,
+    cell: Cells = None,
     budget: Annotated[float, typer.Option(help="How far the adversary may leave its recorded motion (m).")] = 2.0,
     rounds: Annotated[int, typer.Option(help="Rounds of gradient per scene, each followed by a drive.")] = 3,
     search: Annotated[int, typer.Option(help="Drives of the search per scene.")] = 8,
@@ -132,7 +138,9 @@ def adversary(
         from eval.commands.adversary import adversary as run_adversary
 
         settings = _study_config(config, overrides, dataroot, version, workers, report)
-        scenes = _study_scenes(family or ["cut_in", "car_following", "crossing_pedestrian"], seeds, scene)
+        named = family or scene or cell
+        drawn = family if named else ["cut_in", "car_following", "crossing_pedestrian"]
+        scenes = _study_scenes(drawn, seeds, scene, cell)
         code = run_adversary(
             settings, out, list(scenes), budget=budget, rounds=rounds, search=search, seconds=seconds, fresh=not resume
         )  # fmt: skip
@@ -150,13 +158,21 @@ def _study_config(
     return updated(load_config(config, overrides or ()), given(chosen))
 
 
-def _study_scenes(family: list[str] | None, seeds: str, scene: list[str] | None) -> tuple[Any, ...]:
-    """Scenes of the families and seeds, and nuScenes scenes; empty if none is named."""
+def _study_scenes(
+    family: list[str] | None, seeds: str, scene: list[str] | None, cell: list[str] | None
+) -> tuple[Any, ...]:
+    """Scenes of the families and seeds, nuScenes scenes, cells of the grids; empty if none is named."""
     from eval.config import parse_seeds
     from eval.studies.drives import Scene
+    from eval.studies.grids import cell_scene
+    from eval.typed_config import ConfigError
 
+    try:
+        cells = [cell_scene(name) for name in cell or []]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     drawn = [Scene("generated", name, (("seed", float(s)),)) for name in family or [] for s in parse_seeds(seeds)]
-    return (*drawn, *(Scene("nuscenes", name) for name in scene or []))
+    return (*drawn, *(Scene("nuscenes", name) for name in scene or []), *cells)
 
 
 def _fault_plan(

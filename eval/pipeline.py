@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 from eval.config import DriverConfig
 from eval.layers import Supervising, make_supervisor
@@ -18,7 +19,7 @@ from planner.monitors import Monitors, MonitorVerdict
 from planner.plan import ConvexPlanner
 from planner.result import PlanResult
 from planner.scene import RawObstacles, VectorScene, VehicleParameters
-from planner.supervise import SupervisorConfig
+from planner.supervise import SupervisedPlan, SupervisorConfig
 
 
 class PlannerHere:
@@ -98,7 +99,7 @@ class DualDrive:
         check_ms = 1e3 * (perf_counter() - checking)
         self._planner.judged(driven.plan_accepted)
 
-        picture = step_picture(scene, plan, driven, with_reference=self._first) if self.config.picture else {}
+        picture = self._picture(scene, plan, driven) if self.config.picture else {}
         self._first = False
         return DriveOutput(
             trajectory=driven.trajectory,
@@ -121,6 +122,13 @@ class DualDrive:
         except Exception:  # not even a stamp: the supervisor's door rejects the scene and says why
             return ()
         return self._monitors.update(scene, self._raw, now_us=self._clock_us, with_raw=self._raw is not None)
+
+    def _picture(self, scene: VectorScene, plan: PlanResult | None, driven: SupervisedPlan) -> dict[str, Any]:
+        """What a report draws; a scene that is too broken to be drawn must not stop the drive."""
+        try:
+            return step_picture(scene, plan, driven, with_reference=self._first)
+        except Exception as error:
+            return {"state": str(driven.state), "explanation": f"not drawn: {type(error).__name__}: {error}"}
 
     def _time_to_plan(self) -> float | None:
         """s: what the supervisor's deadline leaves when the checks have had their share."""

@@ -105,8 +105,13 @@ def test_reduced_drivers_survive_a_dead_planner_and_a_broken_scene(layers: tuple
     second = driver.drive(scene.replace(ego=scene.ego.replace(time_us=scene.ego.time_us + 1_000)))
     assert second.source == {0: "last plan", 1: "braking"}.get(len(layers), "tail")
     assert "dead" in second.reason
-    broken = scene.replace(agents=scene.agents.replace(box=scene.agents.box * float("nan")))
-    assert driver.drive(broken).trajectory.x.isfinite().all()
+    futures = scene.futures
+    for broken in (
+        scene.replace(agents=scene.agents.replace(box=scene.agents.box * float("nan"))),
+        scene.replace(futures=futures.replace(covariance=futures.covariance[..., :1])),
+        scene.replace(futures=futures.replace(mean=futures.mean[..., :1])),
+    ):
+        assert driver.drive(broken).trajectory.x.isfinite().all()
 
 
 def test_the_second_channel_is_heard_and_can_be_broken_on_its_way() -> None:

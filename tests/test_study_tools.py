@@ -10,7 +10,7 @@ from scipy.integrate import cumulative_simpson
 from scipy.stats import binom
 
 from eval.simulation.generate.protocols.track import CAR, EGO, Road, parked, times, track_scene
-from eval.studies.grids import BLOCKS, cells, grid_tasks, summarise, violates
+from eval.studies.grids import BLOCKS, cell_scene, cells, grid_tasks, summarise, violates
 from eval.studies.intervals import clopper_pearson, wilson
 from eval.studies.pairs import covering_pairs
 from eval.studies.physics import best_braking, braked, r157_cut_in_must_be_avoided
@@ -125,6 +125,13 @@ def test_grids_have_unique_cells_of_known_families() -> None:
     assert grid_tasks("ncap", cell=names[3])[0].name == names[3]
     with pytest.raises(ValueError, match="nearest"):
         grid_tasks("r157", cell="r157_cut_in_ego_kmh31")
+
+
+def test_a_cell_is_found_in_either_grid() -> None:
+    for name in ("CCRs_ego_kmh50_overlap50", "r157_cut_in_ego_kmh60_relative_kmh-50_gap30_lateral2_side-1"):
+        assert cell_scene(name).label == name
+    with pytest.raises(ValueError, match="no grid"):
+        cell_scene("CCRs_ego_kmh51")
 
 
 def test_gates() -> None:

@@ -10,18 +10,12 @@ from typing import Any, NamedTuple
 
 from eval.config import DataConfig, RunConfig
 from eval.layers import LAYERS
-from eval.metrics import evaluate
-from eval.pipeline import DualDrive
 from eval.run.samples import Sample, load_sample
 from eval.run.store import Key, sync_file
 from eval.run.task import recording_hash, save_geometry_once, trace_path
 from eval.simulation.injection import Injection
-from eval.simulation.raw_sensor import RawSensor
-from eval.simulation.rollout import rollout
 from eval.simulation.trace import Trace
-from perception.oracle import OraclePerception
 from perception.recording import Recording
-from perception.routing import RouteSurface
 
 ALWAYS_KEPT = ("observe_ms", "traffic", "tracking_error", "state", "explanation")
 """What of a step's picture stays in the trace of a drive in which nothing happened."""
@@ -95,6 +89,12 @@ def drive_task(
     """Drive it. recording: instead of the scene's own, such as one with other agents."""  # fmt: skip
     import torch
 
+    from eval.pipeline import DualDrive
+    from eval.simulation.raw_sensor import RawSensor
+    from eval.simulation.rollout import rollout
+    from perception.oracle import OraclePerception
+    from perception.routing import RouteSurface
+
     torch.set_num_threads(1)
     recording = recording or load_scene(task.scene, config.data)
     driver = DualDrive(config.planner, config.supervisor, replace(config.driver, layers=task.layers), injection)
@@ -117,6 +117,8 @@ def store_drive(
 
     notable: keep the full pictures of every step. facts: what the study makes of the drive.
     """
+    from eval.metrics import evaluate
+
     metrics = {name: result.to_json() for name, result in evaluate(trace, recording).items()}
     if not notable:
         trace.steps = [{name: step[name] for name in ALWAYS_KEPT if name in step} for step in trace.steps]

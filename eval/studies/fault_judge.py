@@ -48,9 +48,10 @@ class Judged:
         return [str(step.get("state", "")) for step in self.trace.steps]
 
     def detected(self, wanted: np.ndarray | None = None) -> float | None:
-        """s from the onset to the first step that is flagged and is not so in the twin; None if there is none."""
+        """s from the onset to the first step that is flagged (or wanted) and at which the twin does something else, or
+        does it for another reason; None if there is none."""
         flagged = self.flagged if wanted is None else wanted
-        new = np.flatnonzero(flagged[self.k :] & ~flags(self.twin)[self.k : len(flagged)])
+        new = np.flatnonzero((flagged & (_doing(self.trace) != _doing(self.twin)))[self.k :])
         return float(new[0] * self.trace.dt) if len(new) else None
 
     def held(self) -> float | None:
@@ -74,6 +75,13 @@ def flags(trace: Trace) -> np.ndarray:
     quiet = ("NORMAL", "UNSUPERVISED", "CHECKED", "")
     state = np.array([str(step.get("state", "")) not in quiet for step in trace.steps])
     return state | np.array([source != "candidate" for source in trace.source])
+
+
+def _doing(trace: Trace) -> np.ndarray:
+    """``[T]``: what is driven in which state and, without its numbers, why."""
+    whys = (reason.partition(":")[0] for reason in trace.reason)
+    states = (str(step.get("state", "")) for step in trace.steps)
+    return np.array(["|".join(parts) for parts in zip(trace.source, states, whys)])
 
 
 Criterion = Callable[[Judged], tuple[bool, str]]

@@ -120,6 +120,15 @@ def grid_tasks(protocol: str, *, full: bool = False, cell: str = "") -> list[Dri
     return tasks
 
 
+def cell_scene(name: str) -> Scene:
+    """The scene of a cell of either grid. Raises ValueError for a name that is in none."""
+    for protocol in PROTOCOLS:
+        for family, parameters in (*cells(protocol), *cells(protocol, full=True)):
+            if cell_name(family, parameters) == name:
+                return Scene("protocol", family, tuple(parameters.items()))
+    raise ValueError(f"cell: {name!r} is in no grid")
+
+
 def _can_be_built(family: str, parameters: dict[str, float]) -> bool:
     try:
         protocol_scene(family, parameters)
