@@ -475,8 +475,8 @@ def test_the_second_channel_shares_no_code_with_the_planner() -> None:
                 assert any(name == a or name.startswith(a + ".") for a in allowed), f"{file.name} imports {name}"
 
 
-def test_checking_is_fast_enough_for_a_cycle(rng: np.random.Generator) -> None:
-    """Dense scene: 64 agents x 6 modes, 200 boundary pieces of 19 segments; generous for a busy machine."""
+def dense_scene(rng: np.random.Generator) -> VectorScene:
+    """64 agents x 6 modes, 200 boundary pieces of 19 segments."""
     kinds = [
         (AgentClass.CAR, -4.0, 0.0, 0.0),
         (AgentClass.CAR, 3.6, np.pi, 8.0),
@@ -493,12 +493,17 @@ def test_checking_is_fast_enough_for_a_cycle(rng: np.random.Generator) -> None:
         lines.append((points, PolylineType.BOUNDARY))
     scene = make_scene(10.0, tuple(agents), lines=tuple(lines))
     f = scene.futures
-    scene = scene.replace(
+    return scene.replace(
         futures=f.replace(
             mean=f.mean.repeat(1, 6, 1, 1), yaw=f.yaw.repeat(1, 6, 1), covariance=f.covariance.repeat(1, 6, 1, 1, 1),
             probability=torch.full((64, 6), 1 / 6, dtype=F64), valid=f.valid.repeat(1, 6, 1),
         )
     )  # fmt: skip
+
+
+def test_checking_is_fast_enough_for_a_cycle(rng: np.random.Generator) -> None:
+    """Generous for a busy machine; `benchmarks/checker_speed.py` measures."""
+    scene = dense_scene(rng)
     sets, plan = prepare(scene, V, C), drive(10.0)
     tail, spent = with_tail(plan), []
     for _ in range(20):

@@ -290,9 +290,7 @@ def test_every_entry_has_a_unit_a_category_and_a_source() -> None:
     assert set(TABLE.bounds) == set(AgentClass)
 
 
-if (
-    __name__ == "__main__"
-):  # python tests/test_checker_assumptions.py: an encounter for every entry that needs a new one
+if __name__ == "__main__":  # python tests/test_checker_assumptions.py: encounters for entries that need one
     for entry in entries():
         if entry not in DECISIVE or not decides(entry, DECISIVE[entry]):
             print(f'    "{entry}": {next((s for s in range(4000) if decides(entry, s)), None)},', flush=True)

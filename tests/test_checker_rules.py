@@ -334,6 +334,13 @@ def test_driving_against_the_route_is_refused() -> None:
         assert ("wrong_way" not in rules(report)) is ok
 
 
+def test_who_drives_against_the_route_already_must_slow_down() -> None:
+    for a, ok in ((-1.1, True), (-0.5, False)):
+        scene = wide(8.0, a=a)
+        against = scene.replace(route=scene.route.replace(xy=scene.route.xy.flip(0)))
+        assert ("wrong_way" not in rules(judged(against, drive(8.0, 3.0, a=a)))) is ok
+
+
 def test_an_oncoming_lane_is_open_only_as_far_as_the_route_says() -> None:
     shifted = drive(8.0, 3.0, curvature=0.0)
     y = torch.linspace(0, 1, len(shifted.time), dtype=F64)

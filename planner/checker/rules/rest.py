@@ -7,6 +7,7 @@ import numpy as np
 from planner.checker.config import CheckerConfig
 from planner.checker.footprint import boxes_from_poses, sweep, sweep_segment_separation
 from planner.checker.motion import Motion
+from planner.checker.occupancy import STATION
 from planner.checker.report import Violation
 from planner.checker.rules.finding import Finding
 from planner.checker.scene_sets import SceneSets
@@ -29,7 +30,10 @@ def resting_place(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, con
     time = float(tail.time[-1])
     owner, way = sets.occupancy.ways()
     table = config.assumptions
-    for n in np.flatnonzero((sets.objects.drives & ~sets.waits)[owner]):
+    # Most ways lead nowhere near: only those that pass within a vehicle's and a half are looked at point by point.
+    apart = np.hypot(way[..., 0] - rest.center[0, 0], way[..., 1] - rest.center[0, 1]).min(-1, initial=np.inf)
+    close = apart < rest.reach[0] + sets.objects.size[owner, 1] / 2 + STATION
+    for n in np.flatnonzero((sets.objects.drives & ~sets.waits)[owner] & close):
         i = int(owner[n])
         length = int(sets.objects.speed[i] * table.claim_time) + 1
         path = way[n, : max(length, 2)]

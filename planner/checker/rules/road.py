@@ -14,6 +14,7 @@ from planner.checker.scene_sets import SceneSets
 from planner.scene import VehicleParameters
 
 _LOOK = 1.0  # m: boundary margins are reported up to here
+_GIVING_UP = 1.0  # m/s^2: who drives against its route brakes at least this hard
 
 
 def boundary(
@@ -61,7 +62,7 @@ def speed_limit(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Findi
 
 def wrong_way(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Finding:
     """Never turned against the route, and never onto a lane of the opposite direction beyond the surface that the
-    route may use; on that surface it is a record. What ego does already at the start must not be undone at once.
+    route may use; on that surface it is a record.
     """
     found = Finding()
     moving = np.abs(motion.v) > config.rest_speed
@@ -69,8 +70,11 @@ def wrong_way(sets: SceneSets, motion: Motion, config: CheckerConfig) -> Finding
         return found
     _, offset, heading = sets.relations.frame.project(motion.pose[:, :2])
     turned = np.abs(np.angle(np.exp(1j * (motion.pose[:, 2] - heading))))
-    allowed = np.maximum(config.wrong_way_angle, turned[0] + 0.05)
-    found.limit("wrong_way", motion.time[moving], (allowed - turned)[moving], "drives against its route")
+    # Who goes the wrong way already cannot turn round at once, but must slow down.
+    slowing = motion.v <= motion.v[0] - _GIVING_UP * motion.time + 0.05
+    tolerated = (turned[0] > config.wrong_way_angle) & slowing & (turned <= turned[0] + 0.05)
+    counts = moving & ~tolerated
+    found.limit("wrong_way", motion.time[counts], (config.wrong_way_angle - turned)[counts], "drives against its route")
     oncoming = _on_oncoming_lane(sets, motion)
     if not oncoming[-1]:
         return found
