@@ -15,17 +15,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from planner import compiled
 from planner.arrays import library
+from planner.compiled.stage import Tensors, apply, workers
 from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
-from planner.longitudinal_constants import JERK, REST_SPEED, TAIL_WEIGHT, S, V, longitudinal_constants
+from planner.longitudinal_constants import (
+    JERK,
+    TAIL_BRAKING,
+    TAIL_WEIGHT,
+    S,
+    V,
+    longitudinal_constants,
+    stop_after,
+)
 from planner.qp.problem import StageProgram
 from planner.safe_distance import CHORDS, SafeDistance, chords, full_braking, within_reach
 from planner.surface import Start
-from planner.tracking import TrackingReference, per_node, tensors
-
-TAIL_BRAKING = 6.0
-"""m/s^2: how the tail slows down where it is free to choose."""
+from planner.tracking import TrackingReference, per_node
 
 LIMIT_RULES = ("obstacle ahead", "speed", "acceleration", "jerk", "", "", "", "")
 """Rules by limit: bounds on s, v, a, jerk, gap excess, then the three rows of the comfortable gap ("": no hard rule).
@@ -83,15 +90,23 @@ def build_longitudinal(
     v_ref.
     """
     grid, fixed = make_grid(config.horizon), longitudinal_constants(config)
-    count, n = len(start.v), grid.stages
-    H, g = _cost(bounds, start, weights, reference, grid, config)
-    z_lower, z_upper = _limits(bounds, start, grid, config)
-    C, upper = _gap_rows(bounds, start, grid, config)
+    count, n, nodes = len(start.v), grid.stages, len(grid.node)
+    H = _quadratic_cost(weights, reference, grid, config, count)
+    if reference is None:
+        aims: tuple[Any, ...] = (bounds.v_ref, weights[..., :1].expand(count, nodes), None, None)
+    else:
+        of_v, of_s = (per_node(x, reference.s) for x in (reference.weight_v, reference.weight_s))
+        aims = (reference.v, of_v, reference.s, of_s)
+    stage = _Program(config)
+    build = stage.plain if _BUILD is None else lambda *inputs: apply(stage, *inputs)
+    x0, g, z_lower, z_upper, C, upper = build(
+        bounds.s_lower, bounds.s_upper, bounds.v_cap, bounds.gap_s, bounds.gap_headway, bounds.gap_speed,
+        start.s, start.v, start.a, *aims,
+    )  # fmt: skip
     if bounds.safe is not None:
         more = _safe_rows(bounds.safe, bounds.v_cap, start, rho, grid, config)
         C, upper = torch.cat([C, more[0]], 2), torch.cat([upper, more[1]], 2)
     rows = upper.shape[2]
-    x0 = torch.stack([torch.zeros_like(start.v), start.v, start.a], -1)
     A, B = (fixed.transition.expand(count, n, 3, 3), fixed.response.expand(count, n, 3, 2))
     c, hard = fixed.zero.expand(count, n, 3), fixed.zero.expand(count, n, rows)
     lower = fixed.minus_infinity.expand(count, n, rows)
@@ -110,26 +125,37 @@ def with_progress(program: StageProgram, rho: Float[Tensor, "R 2 F"], config: Pl
 
 
 def _with_progress(program: StageProgram, rho: Tensor, config: PlannerConfig) -> StageProgram:
-    xp = library(rho)
-    fixed = longitudinal_constants(config).of(xp)
-    count, n = program.x0.shape[0], len(program.parent)
-    gains = (xp.of(rho).reshape(count, -1) @ fixed.progress).reshape(count, 3, n)
-    A, B = xp.copies(count, fixed.transition), xp.copies(count, fixed.response)
+    A, B = progress_plain(rho, config) if _PROGRESS is None else apply(_Progress(config), rho)
+    return replace(program, A=A, B=B)
+
+
+def progress_plain(rho: Float[Tensor, "R 2 F"], config: PlannerConfig) -> tuple[Tensor, Tensor]:
+    """A and B for a path progress per metre driven."""
+    fixed = longitudinal_constants(config)
+    count, n = len(rho), len(fixed.dt)
+    gains = (rho.reshape(count, -1) @ fixed.progress).reshape(count, 3, n)
+    A, B = fixed.transition.repeat(count, 1, 1, 1), fixed.response.repeat(count, 1, 1, 1)
     A[:, :, 0, 1], A[:, :, 0, 2], B[:, :, 0, 0] = gains[:, 0], gains[:, 1], gains[:, 2]
-    return replace(program, A=xp.tensor(A), B=xp.tensor(B))
+    return A, B
 
 
 def longitudinal_motion(
     z: Float[Tensor, "R n 5"], start: Start, rho: Float[Tensor, "R 2 F"] | None, config: PlannerConfig
 ) -> LongitudinalMotion:
     """Motion of both branches at the fine times for the jerks of a solution."""
-    xp = library(z, start.s, start.v, start.a, rho)
-    fixed = longitudinal_constants(config).of(xp)
-    inputs = xp.concat([xp.of(z)[..., JERK], xp.of(start.v)[:, None], xp.of(start.a)[:, None]], 1)
-    motion = (inputs @ fixed.motion).reshape(len(z), 4, 2, -1)
-    ds = motion[:, 2] if rho is None else motion[:, 2] * xp.of(rho)
-    s = xp.of(start.s)[:, None, None] + ds.cumsum(-1)
-    return LongitudinalMotion(xp.tensor(s), *(xp.tensor(motion[:, i]) for i in (1, 0, 3)))
+    inputs = (z, start.s, start.v, start.a, rho)
+    if _MOTION is None:
+        return LongitudinalMotion(*motion_plain(*inputs, config=config))
+    return LongitudinalMotion(*apply(_Motion(config), *inputs))
+
+
+def motion_plain(
+    z: Tensor, s0: Tensor, v0: Tensor, a0: Tensor, rho: Tensor | None, config: PlannerConfig
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """s, v, a, jerk ``[R, 2, F]``."""
+    inputs = torch.cat([z[..., JERK], v0[:, None], a0[:, None]], 1)
+    a, v, ds, jerk = (inputs @ longitudinal_constants(config).motion).reshape(len(z), 4, 2, -1).unbind(1)
+    return s0[:, None, None] + (ds if rho is None else ds * rho).cumsum(-1), v, a, jerk
 
 
 def limit_ids(bounds: LongitudinalBounds, grid: Grid) -> tuple[Int[Tensor, "R n L"], Int[Tensor, "R n L"]]:
@@ -150,66 +176,8 @@ def limit_rules(bounds: LongitudinalBounds) -> tuple[str, ...]:
 def stop_time(v0: Any, config: PlannerConfig) -> Any:
     """When the tail shall be at rest (s), by start speeds: after the shared part, building up and releasing the brake
     included. For tensors (without history) and arrays."""
-    limits, shared = config.limits, config.horizon.shared
-    fastest = v0 + limits.acceleration_max * shared
-    ramps = (limits.acceleration_max + 2 * TAIL_BRAKING) / limits.tail_jerk_max
-    return fastest / TAIL_BRAKING + (shared + ramps + 0.3)
-
-
-def _limits(
-    bounds: LongitudinalBounds, start: Start, grid: Grid, config: PlannerConfig
-) -> tuple[Float[Tensor, "R n 5"], Float[Tensor, "R n 5"]]:
-    """Bounds on (s - start.s, v, a, jerk, excess), widened to what the actuators can reach: they never contradict the
-    start.
-
-    Speed: below zero only where easing off the brake as fast as allowed still undershoots; no cap below what full
-    braking reaches. Acceleration: on its way back into its limits. The tail: at rest as early as braking firmly allows,
-    at its end in any case.
-    """
-    xp = library(bounds.s_lower, bounds.s_upper, bounds.v_cap, start.s)
-    fixed = longitudinal_constants(config).of(xp)
-    jerk, nodes, time = config.limits.jerk_max, len(grid.node), fixed.time
-    v0, a0 = xp.constant(start.v)[:, None], xp.constant(start.a)[:, None]
-    ease = xp.minimum(time, xp.at_most(a0, 0.0) * (-1 / jerk))
-    v_low = xp.at_most(v0 + ease * (a0 + ease * (jerk / 2)), 0.0) - 1e-3
-    braked = _full_braking(xp, v0, a0, time[:nodes], config)
-    cap = xp.maximum(xp.of(bounds.v_cap), xp.at_least(braked, 0.0) + 1e-2)
-    stopped = time[nodes:] >= stop_time(v0, config)
-    rest = xp.where(stopped, REST_SPEED, fixed.rest_speed)
-    ramp = jerk * time
-    a_low = xp.maximum(xp.minimum(a0 + ramp, fixed.a_low), -fixed.rest)
-    a_high = xp.minimum(xp.at_least(a0 - ramp, config.limits.acceleration_max), fixed.rest)
-    s0, shape = xp.of(start.s)[:, None], (len(v0), grid.stages)
-    both = []
-    for s, v, a, sign in ((bounds.s_lower, v_low, a_low, -1), (bounds.s_upper, xp.concat([cap, rest], 1), a_high, 1)):
-        own = grid.stages - nodes
-        s = xp.of(s)
-        at = xp.concat([s[:, 0], s[:, 1, -own:]], 1) - s0
-        both.append(xp.tensor(xp.columns(shape, [at, v, a, sign * fixed.jerk, sign * torch.inf])))
-    return both[0], both[1]
-
-
-def _gap_rows(
-    bounds: LongitudinalBounds, start: Start, grid: Grid, config: PlannerConfig
-) -> tuple[Float[Tensor, "R n 3 5"], Float[Tensor, "R n 3"]]:
-    """Rows and their upper limits. Headway, plus the room that slowing to the other's speed takes,
-    s + T v + (v^2 - v_o^2) / 2b.
-
-    v^2 is replaced by tangents (a cost, so an outer approximation is enough); all share one excess per node.
-    """
-    xp = library(bounds.gap_s, bounds.gap_headway, bounds.gap_speed, start.s)
-    fixed, braking = longitudinal_constants(config).of(xp), config.comfort.braking
-    count, nodes = len(start.v), len(grid.node)
-    touch = fixed.tangents
-    tangent = (xp.at_least(xp.constant(start.v), 3.0)[:, None] * touch)[:, None]
-    other = xp.of(bounds.gap_speed)[..., None]
-    C = xp.copies(count, fixed.gap_rows)
-    C[:, :nodes, :, V] = xp.of(bounds.gap_headway)[..., None] + tangent * (1 / braking)
-    room = (tangent**2 + other**2) * (fixed.curved / (2 * braking))
-    upper = xp.full((count, grid.stages, 3), torch.inf)
-    limit = (xp.of(bounds.gap_s) - xp.of(start.s)[:, None])[..., None] + room
-    upper[:, :nodes] = xp.where((other < tangent) | (touch == 0), limit, torch.inf)
-    return xp.tensor(C), xp.tensor(upper)
+    fastest = v0 + config.limits.acceleration_max * config.horizon.shared
+    return fastest / TAIL_BRAKING + stop_after(config)
 
 
 def _safe_rows(
@@ -235,44 +203,190 @@ def _safe_rows(
     return torch.from_numpy(C), xp.tensor(upper)
 
 
-def _cost(
-    bounds: LongitudinalBounds,
-    start: Start,
-    weights: Tensor,
-    reference: TrackingReference | None,
-    grid: Grid,
-    config: PlannerConfig,
-) -> tuple[Float[Tensor, "R n 5 5"], Float[Tensor, "R n 5"]]:
-    """H and g.
-
-    The tail counts only weakly, but it shall not dawdle: the longer it moves, the more room the others' worst case
-    takes.
-    """
-    xp = library(bounds.v_ref, start.v, start.s, weights, *tensors(reference))
-    fixed = longitudinal_constants(config).of(xp)
-    count, n, nodes, dt = len(start.v), grid.stages, len(grid.node), fixed.dt
-    w = xp.of(weights)[..., :4]
+def _quadratic_cost(
+    weights: Tensor, reference: TrackingReference | None, grid: Grid, config: PlannerConfig, count: int
+) -> Float[Tensor, "R n 5 5"]:
+    """H; of shared weights without a proposal it is shared as well."""
+    fixed, n, nodes = longitudinal_constants(config), grid.stages, len(grid.node)
+    w = weights[..., :4]
     if reference is not None:
         w = w * (fixed.comfort_terms * reference.comfort)
-    H = (w @ fixed.cost_scales + fixed.cost_base).reshape(-1, n, 5, 5)
-    g = xp.full((count, n, 5), 0.0)
-    ask = xp.of(bounds.v_ref) * xp.of(weights)[..., :1]
+    H = (w @ fixed.cost_scales + fixed.cost_base).reshape(-1, n, 5, 5).expand(count, n, 5, 5)
     if reference is not None:
-        H = xp.copies(count, H[0]) if len(H) == 1 else H
-        weight_s, weight_v = (xp.of(per_node(x, reference.s)) for x in (reference.weight_s, reference.weight_v))
-        H[:, :nodes, S, S], H[:, :nodes, V, V] = (weight_s * dt[:nodes], weight_v * dt[:nodes])
-        g[:, :nodes, S] = weight_s * (xp.of(reference.s) - xp.of(start.s)[:, None]) * -dt[:nodes]
-        ask = xp.of(reference.v) * weight_v
-    g[:, :nodes, V] = ask * -dt[:nodes]
-    slowing = xp.of(start.v)[:, None] - TAIL_BRAKING * (fixed.time[nodes:] - config.horizon.shared)
-    g[:, nodes:, V] = xp.at_least(slowing, 0.0) * (-TAIL_WEIGHT * dt[nodes:])
-    return xp.tensor(H).expand(count, n, 5, 5), xp.tensor(g)
+        H = H.clone()
+        for entry, weight in ((S, reference.weight_s), (V, reference.weight_v)):
+            H[:, :nodes, entry, entry] = per_node(weight, reference.s) * fixed.dt[:nodes]
+    return H
 
 
-def _full_braking(xp: Any, v0: Any, a0: Any, t: Any, config: PlannerConfig) -> Any:
+class _Program:
+    """The data of the programs: `plain` is the definition, `forward` and `backward` are compiled.
+
+    A `planner.compiled.stage.Stage`.
+    """
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self.config, self.grid, self.fixed = config, make_grid(config.horizon), longitudinal_constants(config)
+
+    def plain(
+        self, s_lower: Tensor, s_upper: Tensor, v_cap: Tensor, gap_s: Tensor, gap_headway: Tensor, gap_speed: Tensor,
+        s0: Tensor, v0: Tensor, a0: Tensor, aim_v: Tensor, weight_v: Tensor, aim_s: Any, weight_s: Any,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """x0, g, z_lower, z_upper, C (of the gap) and upper of a `StageProgram`.
+
+        aim, weight ``[R, N]``: nominal references with weights; those of s may be None.
+        """
+        x0 = torch.stack([torch.zeros_like(v0), v0, a0], -1)
+        g = self._linear_cost(s0, v0, aim_v, weight_v, aim_s, weight_s)
+        limits = self._limits(s_lower, s_upper, v_cap, s0, v0.detach()[:, None], a0.detach()[:, None])
+        return x0, g, *limits, *self._gap_rows(gap_s, gap_headway, gap_speed, s0, v0.detach())
+
+    def _linear_cost(
+        self, s0: Tensor, v0: Tensor, aim_v: Tensor, weight_v: Tensor, aim_s: Any, weight_s: Any
+    ) -> Tensor:
+        """The tail counts only weakly, but it shall not dawdle: the longer it moves, the more room the others' worst
+        case takes."""
+        fixed, nodes = self.fixed, len(self.grid.node)
+        dt = fixed.dt
+        g = torch.zeros(len(v0), self.grid.stages, 5, dtype=torch.float64)
+        g[:, :nodes, V] = aim_v * weight_v * -dt[:nodes]
+        if aim_s is not None:
+            g[:, :nodes, S] = weight_s * (aim_s - s0[:, None]) * -dt[:nodes]
+        slowing = v0[:, None] - TAIL_BRAKING * (fixed.time[nodes:] - self.config.horizon.shared)
+        g[:, nodes:, V] = slowing.clamp(min=0) * (-TAIL_WEIGHT * dt[nodes:])
+        return g
+
+    def _limits(
+        self, s_lower: Tensor, s_upper: Tensor, v_cap: Tensor, s0: Tensor, v0: Tensor, a0: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bounds on (s - start.s, v, a, jerk, excess), widened to what the actuators can reach: they never contradict
+        the start.
+
+        Speed: below zero only where easing off the brake as fast as allowed still undershoots; no cap below what full
+        braking reaches. Acceleration: on its way back into its limits. The tail: at rest as early as braking firmly
+        allows, at its end in any case.
+        """
+        fixed, config, time, nodes = self.fixed, self.config, self.fixed.time, len(self.grid.node)
+        jerk = config.limits.jerk_max
+        ease = torch.minimum(time, a0.clamp(max=0) * (-1 / jerk))
+        v_low = (v0 + ease * (a0 + ease * (jerk / 2))).clamp(max=0) - 1e-3
+        braked = _full_braking(v0, a0, time[:nodes], config)
+        cap = torch.maximum(v_cap, braked.clamp(min=0) + 1e-2)
+        rest = torch.where(time[nodes:] >= stop_time(v0, config), fixed.rest_limit, fixed.rest_speed)
+        ramp = jerk * time
+        a_low = torch.maximum(torch.minimum(a0 + ramp, fixed.a_low), -fixed.rest)
+        a_high = torch.minimum((a0 - ramp).clamp(min=config.limits.acceleration_max), fixed.rest)
+        both = []
+        for s, v, a, sign in ((s_lower, v_low, a_low, -1), (s_upper, torch.cat([cap, rest], 1), a_high, 1)):
+            hard = sign * fixed.jerk.expand_as(a)
+            both.append(
+                torch.stack([self.grid.at_stages(s) - s0[:, None], v, a, hard, sign * fixed.none.expand_as(a)], -1)
+            )
+        return both[0], both[1]
+
+    def _gap_rows(
+        self, gap_s: Tensor, gap_headway: Tensor, gap_speed: Tensor, s0: Tensor, v0: Tensor
+    ) -> tuple[Float[Tensor, "R n 3 5"], Float[Tensor, "R n 3"]]:
+        """Rows and their upper limits. Headway, plus the room that slowing to the other's speed takes,
+        s + T v + (v^2 - v_o^2) / 2b.
+
+        v^2 is replaced by tangents (a cost, so an outer approximation is enough); all share one excess per node.
+        """
+        fixed, braking, nodes = self.fixed, self.config.comfort.braking, len(self.grid.node)
+        touch = fixed.tangents
+        tangent = (v0.clamp(min=3.0)[:, None] * touch)[:, None]
+        other = gap_speed[..., None]
+        C = fixed.gap_rows.repeat(len(v0), 1, 1, 1)
+        C[:, :nodes, :, V] = gap_headway[..., None] + tangent * (1 / braking)
+        room = (tangent**2 + other**2) * (fixed.curved / (2 * braking))
+        upper = torch.full((len(v0), self.grid.stages, 3), torch.inf, dtype=torch.float64)
+        limit = (gap_s - s0[:, None])[..., None] + room
+        upper[:, :nodes] = torch.where((other < tangent) | (touch == 0), limit, torch.inf)
+        return C, upper
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        count, n = len(inputs[0]), self.grid.stages
+        shapes = ((3,), (n, 5), (n, 5), (n, 5), (n, 3, 5), (n, 3))
+        outputs = tuple(torch.empty(count, *shape, dtype=torch.float64) for shape in shapes)
+        assert _BUILD is not None
+        _BUILD(*self._constants(), *inputs, *outputs, *self._sizes(count))
+        return outputs
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> Tensors:
+        found = tuple(None if x is None else torch.zeros(x.shape, dtype=torch.float64) for x in inputs)
+        assert _BUILD_ADJOINT is not None
+        _BUILD_ADJOINT(*self._constants(), *inputs, *gradients, *found, *self._sizes(len(inputs[0])))
+        return found
+
+    def constant(self, outputs: tuple[Tensor, ...], needed: tuple[bool, ...]) -> tuple[Tensor, ...]:
+        return () if needed[4] else (outputs[4],)  # C depends on the headway alone
+
+    def _constants(self) -> tuple[Tensor, ...]:
+        return self.grid.fine_per_interval, self.fixed.settings, self.fixed.at_stage
+
+    def _sizes(self, count: int) -> tuple[int, ...]:
+        threads = workers(count, self.config.solver.threads, 1.5)
+        return count, len(self.grid.node), self.grid.stages, len(self.grid.time), threads
+
+
+class _Steps:
+    """What the two stages below have in common."""
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self.grid = make_grid(config.horizon)
+        self.given = (self.grid.step, self.grid.fine_per_interval)
+
+    def sizes(self, count: int) -> tuple[int, ...]:
+        return count, len(self.grid.node), self.grid.stages, len(self.grid.time)
+
+
+class _Progress(_Steps):
+    """`progress_plain`, compiled; a `planner.compiled.stage.Stage`."""
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (rho,), n = inputs, self.grid.stages
+        A, B = (torch.empty(len(rho), n, 3, k, dtype=torch.float64) for k in (3, 2))
+        assert _PROGRESS is not None
+        _PROGRESS(*self.given, rho, A, B, *self.sizes(len(rho)))
+        return A, B
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> Tensors:
+        (rho,) = inputs
+        found = torch.zeros(rho.shape, dtype=torch.float64)
+        assert _PROGRESS_ADJOINT is not None
+        _PROGRESS_ADJOINT(*self.given, *gradients, found, *self.sizes(len(rho)))
+        return (found,)
+
+
+class _Motion(_Steps):
+    """`motion_plain`, compiled; a `planner.compiled.stage.Stage`."""
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        count, fine = len(inputs[0]), len(self.grid.time)
+        outputs = tuple(torch.empty(4, count, 2, fine, dtype=torch.float64).unbind(0))
+        assert _MOTION is not None
+        _MOTION(*self.given, *inputs, *outputs, *self.sizes(count))
+        return outputs
+
+    def backward(self, inputs: Any, outputs: Any, gradients: Any) -> Tensors:
+        found = tuple(None if x is None else torch.zeros(x.shape, dtype=torch.float64) for x in inputs)
+        assert _MOTION_ADJOINT is not None
+        _MOTION_ADJOINT(*self.given, *inputs, *outputs[1:3], *gradients, *found, *self.sizes(len(inputs[0])))
+        return found
+
+
+_BUILD = compiled.kernel("dds_longitudinal_program", "ITT TTTTTT TTT TTTT RRRRRR nnnnn")
+_BUILD_ADJOINT = compiled.kernel("dds_longitudinal_program_adjoint", "ITT TTTTTT TTT TTTT TTTTTT RRRRRR RRR RRRR nnnnn")
+_PROGRESS = compiled.kernel("dds_progress", "fI T RR nnnn")
+_PROGRESS_ADJOINT = compiled.kernel("dds_progress_adjoint", "fI TT R nnnn")
+_MOTION = compiled.kernel("dds_longitudinal_motion", "fI TTTTT RRRR nnnn")
+_MOTION_ADJOINT = compiled.kernel("dds_longitudinal_motion_adjoint", "fI TTTTT TT TTTT RRRRR nnnn")
+
+
+def _full_braking(v0: Tensor, a0: Tensor, t: Tensor, config: PlannerConfig) -> Tensor:
     """Speed (m/s) at times t when the brake is built up as fast as allowed and then held; may turn negative."""
     brake, jerk = config.limits.braking_max, config.limits.jerk_max
     change = -brake - a0
-    ramp = xp.minimum(t, abs(change) * (1 / jerk))
-    towards = xp.where(change > 0, jerk / 2, -jerk / 2)
+    ramp = torch.minimum(t, change.abs() * (1 / jerk))
+    towards = torch.where(change > 0, 0.5, -0.5).double() * jerk
     return v0 + ramp * (a0 + towards * ramp) - brake * (t - ramp)

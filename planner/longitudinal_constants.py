@@ -8,11 +8,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from planner.arrays import Constants
 from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
 
 TAIL_WEIGHT = 0.3
+TAIL_BRAKING = 6.0
+"""m/s^2: how the tail slows down where it is free to choose."""
 REST_SPEED, REST_ACCELERATION = 0.02, 0.1
 """m/s and m/s^2: what counts as rest at the end of the tail."""
 
@@ -21,7 +22,7 @@ S, V, ACCELERATION, JERK, EXCESS = range(5)
 
 
 @dataclass(frozen=True)
-class LongitudinalConstants(Constants):
+class LongitudinalConstants:
     """n stages, F fine steps.
 
     transition ``[n, 3, 3]``, response ``[n, 3, 2]``: of every stage, for rho = 1.
@@ -32,6 +33,7 @@ class LongitudinalConstants(Constants):
     time, dt, a_low, jerk ``[n]``; rest ``[n]`` m/s^2: bound on the acceleration at the very end, else infinite.
     rest_speed: of the tail's own stages, m/s, infinite but at the last.
     gap_rows ``[n, 3, 5]`` without the gain; tangents ``[3]``: where v^2 is touched, by start speed; curved: 0 at rest.
+    rest_limit: REST_SPEED. none: infinity. settings, at_stage ``[n, 6]``: for the compiled version.
     """
 
     transition: Tensor
@@ -52,6 +54,10 @@ class LongitudinalConstants(Constants):
     curved: Tensor
     zero: Tensor
     minus_infinity: Tensor
+    rest_limit: Tensor
+    none: Tensor
+    settings: Tensor
+    at_stage: Tensor
 
 
 @lru_cache(maxsize=8)
@@ -61,8 +67,16 @@ def longitudinal_constants(config: PlannerConfig) -> LongitudinalConstants:
     n, nodes, f64 = grid.stages, len(grid.node), torch.float64
     scales, base = _cost_scales(grid)
     rest = torch.full((n,), torch.inf, dtype=f64)
-    rest_speed = rest[nodes:].clone()
-    rest[-1], rest_speed[-1] = REST_ACCELERATION, REST_SPEED
+    rest_all = rest.clone()
+    rest[-1], rest_all[-1] = REST_ACCELERATION, REST_SPEED
+    a_low = -grid.by_branch(limits.braking_max, limits.tail_braking_max)
+    jerk = grid.by_branch(limits.jerk_max, limits.tail_jerk_max)
+    tangents = [0.0, 0.5, 1.0]
+    settings = [
+        limits.jerk_max, limits.acceleration_max, limits.braking_max, config.comfort.braking, config.horizon.shared,
+        stop_after(config), REST_SPEED, TAIL_BRAKING, TAIL_WEIGHT, *tangents,
+    ]  # fmt: skip
+    at_stage = torch.stack([grid.stage_time, grid.stage_dt, jerk, a_low, rest, rest_all], 1)
     rows = torch.zeros(n, 3, 5, dtype=f64)
     rows[..., S], rows[..., EXCESS] = 1.0, -1.0
     return LongitudinalConstants(
@@ -72,16 +86,27 @@ def longitudinal_constants(config: PlannerConfig) -> LongitudinalConstants:
         comfort_terms=torch.tensor([0.0, 1.0, 1.0, 1.0], dtype=f64),
         time=grid.stage_time,
         dt=grid.stage_dt,
-        a_low=-grid.by_branch(limits.braking_max, limits.tail_braking_max),
-        jerk=grid.by_branch(limits.jerk_max, limits.tail_jerk_max),
+        a_low=a_low,
+        jerk=jerk,
         rest=rest,
-        rest_speed=rest_speed,
+        rest_speed=rest_all[nodes:],
         gap_rows=rows,
-        tangents=torch.tensor([0.0, 0.5, 1.0], dtype=f64),
+        tangents=torch.tensor(tangents, dtype=f64),
         curved=torch.tensor([0.0, 1.0, 1.0], dtype=f64),
         zero=torch.zeros(1, dtype=f64),
         minus_infinity=torch.full((1,), -torch.inf, dtype=f64),
+        rest_limit=torch.full((1,), REST_SPEED, dtype=f64),
+        none=torch.full((1,), torch.inf, dtype=f64),
+        settings=torch.tensor(settings, dtype=f64),
+        at_stage=at_stage,
     )
+
+
+def stop_after(config: PlannerConfig) -> float:
+    """s: the shared part, and building up and releasing the brake: what a stop takes beside braking."""
+    limits = config.limits
+    ramps = (limits.acceleration_max + 2 * TAIL_BRAKING) / limits.tail_jerk_max
+    return config.horizon.shared + ramps + 0.3
 
 
 def _cost_scales(grid: Grid) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The compiled lateral program and trajectory against their plain twins, and against central differences."""
+"""The compiled programs and the trajectory against their plain twins, and against central differences."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from stage_twins import assert_stage_twins, values_and_gradients, with_leaves
 from torch import Tensor
 from twins import needs_library
 
-from planner import kinematics, lateral
+from planner import kinematics, lateral, longitudinal
 from planner.config import Horizon, PlannerConfig
 from planner.grid import make_grid
 from planner.kinematics import integrate
 from planner.lateral import LateralBounds, LateralState, build_lateral, lateral_state
-from planner.longitudinal import LongitudinalMotion
+from planner.longitudinal import LongitudinalBounds, LongitudinalMotion, build_longitudinal, longitudinal_motion
 from planner.scene import VehicleParameters
 from planner.surface import Start
 from planner.tracking import TrackingReference
@@ -164,3 +164,67 @@ def test_threads_and_neighbours_change_nothing() -> None:
     one = cut(along), bend[row], cut(about), cut(start), weights[row], cut(bounds), None
     alone = lateral_program(single, one, z[row])
     assert all(torch.equal(alone[name], found[0][name][row]) for name in alone)
+
+
+ALONG = [(longitudinal, name) for name in ("_BUILD", "_BUILD_ADJOINT", "_MOTION", "_MOTION_ADJOINT")]
+PROGRESS = [(longitudinal, name) for name in ("_PROGRESS", "_PROGRESS_ADJOINT")]
+
+
+def along_case(rows: int, speed: float, proposal: bool, seed: int = 0) -> tuple[Any, ...]:
+    """Bounds, start, progress, weights, a proposal, and a solution."""
+    grid = make_grid(CONFIG.horizon)
+    nodes, fine, n = len(grid.node), len(grid.time), grid.stages
+    draw = lambda i, scale, *shape: random(rows, *shape, seed=200 * seed + i, scale=scale)  # noqa: E731
+    upper = 30 + draw(1, 10.0, 2, nodes)
+    upper[0, :, 3] = torch.inf
+    ids = torch.zeros(rows, 2, nodes, dtype=torch.int64)
+    bounds = LongitudinalBounds(
+        upper, upper - 60, ids, ids, 40 + draw(2, 5.0, nodes), draw(3, 0.5, nodes).abs(), draw(4, 4.0, nodes).abs(),
+        speed + draw(5, 1.0, nodes), speed + draw(6, 2.0, nodes),
+    )  # fmt: skip
+    small = [draw(10 + i, scale) for i, scale in enumerate((5.0, 0.5, 0.1, 0.05, 1.0, 1.5, 0.02))]
+    start = Start(*small)
+    start.v = speed + start.v.abs()
+    follow = None
+    if proposal:
+        heavy = [draw(30 + i, 1.0, nodes).abs() for i in range(4)]
+        follow = TrackingReference(*(draw(20 + i, 3.0, nodes) for i in range(4)), *heavy, comfort=0.3)
+    rho = 0.9 + 0.05 * draw(7, 1.0, 2, fine)
+    return bounds, start, rho, draw(8, 1.0, 8).abs() + 0.1, follow, draw(9, 1.0, n, 5)
+
+
+def longitudinal_program(bounds: Any, start: Any, rho: Any, weights: Any, follow: Any, z: Any) -> dict[str, Tensor]:
+    program = build_longitudinal(bounds, start, rho, weights, CONFIG, follow)
+    found = vars(longitudinal_motion(z, start, rho, CONFIG))
+    return {**{f"motion {k}": v for k, v in found.items()}, **{k: v for k, v in vars(program).items() if k != "parent"}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "speed", "proposal"), [(1, 9.0, False), (3, 0.0, False), (130, 14.0, False), (3, 4.0, True)]
+)
+def test_the_longitudinal_program_is_its_twin(rows: int, speed: float, proposal: bool) -> None:
+    inputs = along_case(rows, speed, proposal)
+    assert_stage_twins(longitudinal_program, inputs, *ALONG, *PROGRESS)
+    bounds, start, _, weights, follow, z = inputs
+    assert_stage_twins(longitudinal_program, (bounds, start, None, weights[0], follow, z), *ALONG)
+
+
+def test_the_gradient_of_the_longitudinal_program_is_its_slope() -> None:
+    bounds, start, rho, weights, _, z = along_case(3, 6.0, False)
+
+    def function(
+        s_lower: Any, gap_speed: Any, s0: Any, v_ref: Any, rho: Any, weights: Any, z: Any
+    ) -> dict[str, Tensor]:
+        own = replace(bounds, s_lower=s_lower, gap_speed=gap_speed, v_ref=v_ref)
+        return longitudinal_program(own, replace(start, s=s0), rho, weights, None, z)
+
+    slopes_agree(function, (bounds.s_lower, bounds.gap_speed, start.s, bounds.v_ref, rho, weights, z))
+
+
+def test_what_needs_no_gradient_gets_none() -> None:
+    bounds, start, _, weights, _, _ = along_case(2, 6.0, False)
+    bounds.s_upper.requires_grad_(True)
+    program = build_longitudinal(bounds, start, None, weights[0], CONFIG)
+    assert program.z_upper.requires_grad
+    assert not any(x.requires_grad for x in (program.H, program.C, program.A))
+    assert program.H.stride(0) == program.A.stride(0) == 0

@@ -196,7 +196,7 @@ def test_bounds_never_contradict_the_start(v: float, a: float) -> None:
 def test_no_cap_asks_for_more_than_full_braking(v: float, a: float, cap: float) -> None:
     one, limits = torch.ones(1, dtype=F64), CONFIG.limits
     here = Start(one, 0 * one, 0 * one, 0 * one, v * one, a * one, 0 * one)
-    program = build_longitudinal(free_bounds(1, v_cap=cap * torch.ones(1, N)), here, None, WEIGHTS, CONFIG)
+    program = build_longitudinal(free_bounds(1, v_cap=cap * torch.ones(1, N, dtype=F64)), here, None, WEIGHTS, CONFIG)
     fine = np.arange(0, 6.0005, 0.001)
     speed = v + np.cumsum(np.maximum(a - limits.jerk_max * fine, -limits.braking_max)) * 0.001
     at = np.interp(GRID.node_time.numpy(), fine + 0.001, speed)

@@ -12,7 +12,10 @@ Tensors = tuple[Tensor | None, ...]
 
 
 class Stage(Protocol):
-    """A function of tensors and its adjoint. What is constant belongs to the object."""
+    """A function of tensors and its adjoint. What is constant belongs to the object.
+
+    It may also have `constant(outputs, needed)`: outputs without gradient if such inputs alone need one.
+    """
 
     def forward(self, inputs: Any) -> tuple[Tensor, ...]:
         """The outputs, new tensors all of them."""
@@ -35,7 +38,8 @@ class _Recorded(torch.autograd.Function):
         ctx.stage, ctx.count = stage, len(inputs)
         ctx.save_for_backward(*inputs, *outputs)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(x for x in outputs if not x.is_floating_point()))
+        still = stage.constant(outputs, ctx.needs_input_grad[1:]) if hasattr(stage, "constant") else ()
+        ctx.mark_non_differentiable(*still, *(x for x in outputs if not x.is_floating_point()))
         return outputs
 
     @staticmethod
