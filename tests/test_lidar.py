@@ -260,3 +260,13 @@ def test_the_real_sweep_has_the_same_pattern(nuscenes_root) -> None:
     edges = [2.5, 5, 10, 20, 30, 50, 80]
     a, b = (np.histogram(d, edges)[0] / f.sum() for d, f in zip(distance, far))
     assert np.abs(a - b).max() < 0.06
+
+
+def test_a_run_renders_the_lidar_where_its_configuration_says_so() -> None:
+    from eval.run.task import _sensor
+    from eval.simulation.simulation_config import SimulationConfig
+
+    x = np.arange(80) * 0.8
+    rec = recording(straight_track(x), agent(straight_track(x + 20)))
+    assert _sensor(rec, SimulationConfig()) is None
+    assert _sensor(rec, SimulationConfig(render_lidar=True)) is not None

@@ -16,7 +16,10 @@ from eval.config import RunConfig
 from eval.run.samples import Sample, load_sample
 from eval.run.store import Key, sync_file
 from eval.simulation.drivers import Driver
+from eval.simulation.raw_sensor import RawSensor
+from eval.simulation.rendered_lidar import RenderedLidarConfig
 from eval.simulation.rollout import Observer, rollout
+from eval.simulation.simulation_config import SimulationConfig
 from perception.oracle import OracleConfig, OraclePerception
 from perception.recording import Recording
 from perception.routing import RouteSurface
@@ -90,6 +93,7 @@ def run_task(task: Task, progress: Callable[[float], None], *, config: RunConfig
         config.simulation,
         progress=lambda done, steps: progress(done / steps),
         observe=_observer(recording, config.perception),
+        sensor=_sensor(recording, config.simulation),
     )
 
     path = run_dir / trace_path(task.key)
@@ -134,6 +138,13 @@ def recording_hash(recording: Recording) -> str:
     ):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _sensor(recording: Recording, config: SimulationConfig) -> RawSensor | None:
+    """The second perception channel's sensor, where the configuration wants it rendered."""
+    if not config.render_lidar:
+        return None
+    return RawSensor(recording, RenderedLidarConfig(config.lidar, config.surroundings, config.seed))
 
 
 def _observer(recording: Recording, config: OracleConfig) -> Observer:

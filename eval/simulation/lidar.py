@@ -25,8 +25,8 @@ class LidarConfig:
     """The sensor. SI units, angles in degrees where the name says so.
 
     rings, columns: rays per turn; period (s): of a turn. lowest_deg, highest_deg: elevation of the outer rings.
-    mount: x, y, z of the sensor in the ego frame (m); pitch_deg: nose down positive.
-    range_max (m); range_noise (m, standard deviation). dropout: share of returns lost at random.
+    mount: x, y, z of the sensor in the ego frame (m). pitch_deg: nose down positive.
+    range_max (m): farthest return. range_noise (m, standard deviation). dropout: share of returns lost at random.
     reach (m): range at which 1/e of the rays onto a white wall seen at a right angle still come back; it falls with the
     fourth root of reflectivity times cosine of incidence (fitted to the return rate of one real sweep's ground rings).
     """

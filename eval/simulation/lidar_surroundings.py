@@ -29,7 +29,7 @@ class SurroundingsConfig:
     reach: how far from the ego's way anything is drawn. walls: rows of house fronts, each (least, most distance from
     the edge of the drivable area, share of the row that is there, least, most height). plants: rows of poles, trees and
     bushes, each (least, most distance from the edge, mean distance along the row). clear: distance of all that to
-    everybody in the recording.
+    everybody in the recording. seed: of what is drawn, together with the recording's name.
     """
 
     kerb: float = 0.14

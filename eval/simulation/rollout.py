@@ -39,9 +39,10 @@ def rollout(
 ) -> Trace:
     """Drive a recording from its first to its last moment (or `config.duration`), replanning at every step.
 
-        traffic: "log_replay" or "idm". progress: called with (steps done, steps). observe: perception; by default the
-    X
-        What the driver or perception raises, leaves this function as it is.
+    traffic: "log_replay" or "idm". progress: called with (steps done, steps). observe: perception; by default the
+    oracle on the recording's map. injection: a study's faults; hand the same object to the driver, if it takes one.
+    sensor: the second perception channel's, for drivers that listen to it; None: there is none.
+    What the driver or perception raises, leaves this function as it is.
     """
     config = SimulationConfig() if config is None else config
     observe = oracle_observer(recording) if observe is None else observe

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from eval.simulation.lidar import LidarConfig
+from eval.simulation.lidar_surroundings import SurroundingsConfig
+
 
 @dataclass(frozen=True)
 class TrackerConfig:
@@ -52,7 +55,9 @@ class SimulationConfig:
 
     duration (s): None drives as long as the recording lasts; longer is cut to that.
     actuator_lag (s): time constant with which acceleration and curvature rate follow the command; 0 = at once.
-    seed: recorded in the trace; the simulation itself draws no random numbers.
+    seed: recorded in the trace; draws the noise of rendered sensors, the rest of the simulation draws no numbers.
+    render_lidar: render a LiDAR at every step and let drivers with a second perception channel hear what it sees
+    (about 30 ms a step). lidar: that sensor. surroundings: what it sees beside the road.
     """
 
     duration: float | None = None
@@ -60,3 +65,6 @@ class SimulationConfig:
     seed: int = 0
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     idm: IdmConfig = field(default_factory=IdmConfig)
+    render_lidar: bool = False
+    lidar: LidarConfig = field(default_factory=LidarConfig)
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
