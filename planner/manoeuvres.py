@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from planner.compiled.profiles import compiled_extents
 from planner.config import PlannerConfig
 from planner.neighbour_lanes import SIDES, NeighbourLanes, lane_profile
 from planner.obstacles import Obstacles
@@ -106,14 +107,16 @@ class _View:
         speed = obstacles.speed.detach().numpy()
         across = speed * np.abs(np.sin(obstacles.relative_heading[..., 0, 0].detach().numpy()))
         slow = obstacles.present.numpy() & (speed <= NUDGE_SPEED) & (across <= NUDGE_ACROSS)
-        self.extent_rows = obstacles.extents_of(torch.from_numpy(np.flatnonzero(slow)))
+        rows = torch.from_numpy(np.flatnonzero(slow))
+        extents = compiled_extents(obstacles, rows)
+        self.extent_rows = obstacles.extents_of(rows) if extents is None else extents
         """``[Q, 4]``, with gradients: extents of all slow agents."""
         self.extents: list[dict[int, list[float]]] = [{} for _ in slow]
         self.row: list[dict[int, int]] = [{} for _ in slow]
         """Of each scene's slow agents, by number: extent, and its row in extent_rows."""
-        extents = self.extent_rows.detach().tolist()
+        numbers = self.extent_rows.detach().tolist()
         for row, (k, a) in enumerate(zip(*(x.tolist() for x in slow.nonzero()))):
-            self.extents[k][a], self.row[k][a] = extents[row], row
+            self.extents[k][a], self.row[k][a] = numbers[row], row
         self.kind = obstacles.agent_class.tolist()
         self.standing = obstacles.standing.tolist()
         self.track = obstacles.track_id.tolist()

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from planner.compiled.profiles import compiled_base, compiled_shapes
 from planner.config import PlannerConfig
 from planner.scene import AgentClass, VehicleParameters
 from planner.surface import GRID, Start, Surface, hold
@@ -55,6 +56,12 @@ _NO_WISH = Wish(0, 0, 0, 0.0)
 
 def base_profile(surface: Surface, start: Start) -> Float[Tensor, "S G"]:
     """The path itself where there is room, reached from the present offset over about three seconds."""
+    found = compiled_base(surface, start)
+    return plain_base(surface, start) if found is None else found
+
+
+def plain_base(surface: Surface, start: Start) -> Float[Tensor, "S G"]:
+    """`base_profile` with gradients, and without anything compiled."""
     s = surface.s
     inset = (0.5 * (surface.upper - surface.lower)).clamp(0.0, 0.2)
     target = torch.zeros_like(s).clamp(min=surface.lower + inset, max=surface.upper - inset)
@@ -81,6 +88,20 @@ def shape_profiles(
     """
     if not attempts:
         return base[:0], []
+    given = (attempts, extents, surface, base, start, vehicle, config)
+    return compiled_shapes(*given) or plain_shapes(*given)
+
+
+def plain_shapes(
+    attempts: list[Attempt],
+    extents: Float[Tensor, "Q 4"],
+    surface: Surface,
+    base: Float[Tensor, "S G"],
+    start: Start,
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
+) -> tuple[Float[Tensor, "L G"], list[list[int]]]:
+    """`shape_profiles` with gradients, and without anything compiled; for one attempt at least."""
     most = max(len(a.wishes) for a in attempts)
     wishes = np.array([a.wishes + [_NO_WISH] * (most - len(a.wishes)) for a in attempts])  # [L, W, 4]
     scene = torch.tensor([a.scene for a in attempts])

@@ -16,6 +16,7 @@ from benchmarks.crowded import crowded_scene
 from planner import preference
 from planner.compiled import conflicts as compiled_conflicts
 from planner.compiled import merge as compiled_merge
+from planner.compiled import profiles as compiled_profiles
 from planner.config import PlannerConfig, SafeDistances
 from planner.conflicts import Longitudinal, conflict_bounds, plain_bounds
 from planner.decisions import assemble
@@ -31,6 +32,7 @@ from planner.surface import Start, Surface, start_state, usable_surface
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()
 WITH_GRADIENT = ("s_lo", "s_hi", "sigma_s", "weight", "speed_s")
 INTERVALS = ("s_lo", "s_hi", "d_lo", "d_hi", "weight")
+PROFILES = tuple((compiled_profiles, name) for name in ("_base", "_shape", "_extents"))
 MERGE = ((compiled_merge, "_forward"), (compiled_merge, "_backward"))
 COSTS = ((preference, "_forward"), (preference, "_backward"))
 CONFLICTS = ((compiled_conflicts, "_forward"), (compiled_conflicts, "_backward"))
@@ -94,6 +96,42 @@ def pulled(values: Sequence[Tensor], leaves: Sequence[Tensor], seed: int = 0) ->
         weight = torch.randn(x.shape, dtype=F64, generator=draw)
         total = total + (torch.where(torch.isfinite(x), x, 0.0) * weight).sum()
     return list(torch.autograd.grad(total, list(leaves), allow_unused=True, materialize_grads=True))
+
+
+# --- manoeuvres ---
+
+KINDS = ("keep", "left", "right", "oncoming")
+PASSABLE = (
+    make_scene(8.0, (Other(30.0, -1.9),), left=3.5),
+    make_scene(
+        6.0, (Other(28.0, -2.1), Other(34.0, -1.2, track_id=2), Other(42.0, 3.2, track_id=3)), left=4.5, right=2.5
+    ),
+    make_scene(5.0, (Other(25.0, 0.2),), left_oncoming=3.5),
+    make_scene(5.0, (Other(20.0, 2.6, kind=WALKER), Other(20.4, -1.9, track_id=2)), bend=0.01, left=3.0, right=3.0),
+    make_scene(0.0, (Other(6.0, 1.4, kind=AgentClass.STATIC, size=(0.4, 0.4)),), left=1.0, right=0.9),
+    SCENES["free road"],
+)
+
+
+@needs_library
+@pytest.mark.parametrize("batched", [True, False])
+def test_profiles_and_sides_are_those_of_the_definition(batched: bool) -> None:
+    """Without gradients; with them the definition itself is used."""
+    batches = [[*PASSABLE, *CASES["traffic"], *CASES["crowded"]]] if batched else [[scene] for scene in PASSABLE]
+    for scenes in batches:
+        kernels = PROFILES if len(scenes) > 1 or len(scenes[0].agents.track_id) else PROFILES[:1]
+
+        def work(scenes: Sequence[VectorScene] = scenes) -> list[Tensor]:
+            m = front_end(scenes).manoeuvres
+            kinds = torch.tensor([KINDS.index(kind) for row in m.kind for kind in row])
+            return [m.profile, m.side, m.oncoming, m.valid, kinds]
+
+        assert_twins(work, *kernels)
+
+
+def test_somebody_is_passed_on_either_side_and_over_the_oncoming_surface() -> None:
+    kinds = {kind for row in front_end(PASSABLE).manoeuvres.kind for kind in row}
+    assert kinds == set(KINDS)
 
 
 # --- conflicts ---

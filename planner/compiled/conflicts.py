@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 
 from planner import compiled
-from planner.compiled.records import obstacles_record, rules_record, start_record, stored, ways_record
+from planner.compiled.records import obstacles_record, start_record, stored
 from planner.compiled.stage import apply, workers
 from planner.config import PlannerConfig
 from planner.manoeuvres import Manoeuvres
 from planner.obstacles import Obstacles
+from planner.right_of_way import band_half
 from planner.scene import VehicleParameters
 from planner.surface import Start, Surface
 
 _forward = compiled.kernel("dds_conflicts", "SSSS J R R C C J n")
 _backward = compiled.kernel("dds_conflicts_back", "SSSS I TTTT RRRRR n")
+_WAYS = compiled.record("Ways", "nn T I B T B")
+_RULES = compiled.record("Rules", "fff f ffffff ffff ff ffff")
 
 
 class ConflictRows:
@@ -38,9 +41,9 @@ class ConflictRows:
     ) -> None:
         self._records = (
             obstacles_record(obstacles),
-            ways_record(manoeuvres, surface),
+            _ways_record(manoeuvres, surface),
             start_record(start),
-            rules_record(vehicle, config),
+            _rules_record(vehicle, config),
         )
         self.scenes, self.agents, _, self.nodes, _ = obstacles.s_lo.shape
         self._room = self.agents * manoeuvres.profile.shape[1]
@@ -82,3 +85,21 @@ def conflict_rows(
         return None
     rows, o = ConflictRows(obstacles, manoeuvres, surface, start, vehicle, config), obstacles
     return rows, apply(rows, o.s_lo, o.s_hi, o.sigma_s, o.weight, o.speed_s)
+
+
+def _ways_record(manoeuvres: Manoeuvres, surface: Surface) -> ctypes.Structure:
+    """The ways to go and the grid they stand on."""
+    m = manoeuvres
+    return _WAYS(*m.profile.shape[1:], m.profile, m.side, m.valid, surface.s, surface.straight)
+
+
+def _rules_record(vehicle: VehicleParameters, config: PlannerConfig) -> ctypes.Structure:
+    """What conflicts are judged by."""
+    limits, worst, margins = config.limits, config.worst_case, config.margins
+    return _RULES(
+        vehicle.front, vehicle.rear, vehicle.width, band_half(vehicle, config),
+        limits.acceleration_max, limits.braking_max, limits.jerk_max, limits.tail_braking_max, limits.tail_jerk_max,
+        config.horizon.shared, worst.lateral, worst.pedestrian_acceleration, worst.vehicle_braking, worst.probability,
+        config.risk.hit_probability, config.risk.longitudinal_max,
+        margins.ahead, margins.behind, margins.zone_time, margins.zone_time_walking,
+    )  # fmt: skip
