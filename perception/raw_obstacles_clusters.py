@@ -40,10 +40,13 @@ def clusters(points: np.ndarray, config: ClusterConfig) -> Clusters:
     cell -= cell.min(0) - 1
     grid = np.zeros(cell.max(0) + 2, dtype=bool)
     grid[cell[:, 0], cell[:, 1]] = True
-    # Far away the rings leave gaps on one and the same object: there a return counts for its neighbours, too.
-    far = cell[(points * points).sum(1) > config.sparse_from**2]
-    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-        grid[far[:, 0] + dx, far[:, 1] + dy] = True
+    # Far away the rings leave gaps on one and the same object, along the line of sight and only there: a return counts
+    # for the cells before and behind it, never for those beside it, where the next object may be.
+    far = (points * points).sum(1) > config.sparse_from**2
+    sight = points[far] / np.hypot(points[far, 0], points[far, 1])[:, None]
+    for step in (-1, 1):
+        beyond = cell[far] + np.rint(step * sight).astype(np.int32)
+        grid[beyond[:, 0], beyond[:, 1]] = True
     label, _ = ndimage.label(grid, structure=TOUCHING)
     group = label[cell[:, 0], cell[:, 1]].astype(np.int64)
     enough = np.bincount(group)[group] >= config.points_min

@@ -43,7 +43,7 @@ class GroundConfig:
 class ClusterConfig:
     """height_min (m), height_slope: a return higher above the ground than height_min + height_slope * range is an
     obstacle; height_max (m): above it nothing stands in the way. cell (m): returns in touching cells belong together,
-    from sparse_from (m) on with one cell between.
+    from sparse_from (m) on with one cell between along the line of sight.
     long_max, wide_max (m): a cluster with a larger box is no single object; it is cut into tiles of `tile` (m).
     points_min: returns that make a cluster. count_max: nearest boxes that are reported.
     """
