@@ -238,7 +238,7 @@ DECISIVE = {
     "ego.lateral_margin": 1,
     "phantom.walking_speed": 10,
     "phantom.walking_side": 10,
-    "phantom.walking_impact": 10,
+    "phantom.walking_impact": 316,
     "phantom.driving_speed": 133,
     "phantom.driving_response": 1746,
     "phantom.driving_braking": 1746,

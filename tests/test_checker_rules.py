@@ -292,10 +292,10 @@ def test_a_tail_may_not_end_in_the_way_of_cross_traffic() -> None:
     for y, v, refused in ((-30.0, 7.0, True), (-58.0, 7.0, False), (-30.0, 0.0, False)):
         scene = wide(8.0, (agent(rest, y, np.pi / 2, v, track_id=3),), (across,))
         report = judged(scene, plan)
-        assert ("tail_rest" in rules(report)) is refused, (y, v)
-        assert "tail_rest_on_crossing_lane" in records(report)
+        assert ("tail_place" in rules(report)) is refused, (y, v)
+        assert "tail_place_on_crossing_lane" in records(report)
     behind = wide(8.0, (agent(rest - 30.0, 0.0, 0.0, 7.0, track_id=3),))
-    assert "tail_rest" not in rules(judged(behind, plan)), "who drives the same way queues up"
+    assert "tail_place" not in rules(judged(behind, plan)), "who drives the same way queues up"
 
 
 def test_a_stop_of_last_resort_may_end_anywhere() -> None:
@@ -303,11 +303,11 @@ def test_a_stop_of_last_resort_may_end_anywhere() -> None:
     rest = float(tail.x[-1]) + V.rear_axle_to_center
     scene = wide(8.0, (agent(rest, -30.0, np.pi / 2, 7.0, track_id=3),), (lane((rest, -60.0), (rest, 60.0)),))
     sets = prepare(scene, V, C)
-    assert "tail_rest" in rules(check_prepared(sets, drive(8.0), tail, V, C))
+    assert "tail_place" in rules(check_prepared(sets, drive(8.0), tail, V, C))
     for trajectory, kept in ((tail, False), (drive(8.0), True)):
         report = check_prepared(sets, trajectory, tail, V, C, kept=kept)
-        assert "tail_rest" not in rules(report)
-        assert "tail_rest" in records(report)
+        assert "tail_place" not in rules(report)
+        assert "tail_place" in records(report)
 
 
 def test_a_tail_may_not_end_on_a_crosswalk_in_use() -> None:
@@ -316,11 +316,11 @@ def test_a_tail_may_not_end_on_a_crosswalk_in_use() -> None:
     outline = torch.tensor([[rest - 1, -6.0], [rest + 2, -6.0], [rest + 2, 6.0], [rest - 1, 6.0]], dtype=F64)
     crosswalk = ((outline, PolylineType.CROSSING),)
     walker = lambda y: (agent(rest, y, np.pi / 2, 1.0, AgentClass.PEDESTRIAN, track_id=11),)  # noqa: E731
-    assert "tail_rest" in rules(judged(wide(8.0, walker(-8.0), crosswalk), plan))
-    assert "tail_rest" not in rules(judged(wide(8.0, walker(-14.0), crosswalk), plan)), "nobody near"
-    assert "tail_rest" not in rules(judged(wide(8.0, walker(-8.0)), plan)), "no crosswalk"
+    assert "tail_place" in rules(judged(wide(8.0, walker(-8.0), crosswalk), plan))
+    assert "tail_place" not in rules(judged(wide(8.0, walker(-14.0), crosswalk), plan)), "nobody near"
+    assert "tail_place" not in rules(judged(wide(8.0, walker(-8.0)), plan)), "no crosswalk"
     away = outline + torch.tensor([V.length, 0.0], dtype=F64)
-    assert "tail_rest" not in rules(judged(wide(8.0, walker(-8.0), ((away, PolylineType.CROSSING),)), plan))
+    assert "tail_place" not in rules(judged(wide(8.0, walker(-8.0), ((away, PolylineType.CROSSING),)), plan))
 
 
 # -- direction, widening, independence -------------------------------------------------------

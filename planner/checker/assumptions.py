@@ -131,7 +131,7 @@ class PhantomBounds:
     """
 
     walking_speed: float = field(default=1.4, metadata={"unit": "m/s", "category": "occluded road user, speed"})
-    walking_side: float = field(default=1.6, metadata={"unit": "m", "category": "occluded road user, position"})
+    walking_side: float = field(default=2.0, metadata={"unit": "m", "category": "occluded road user, position"})
     walking_impact: float = field(default=2.8, metadata={"unit": "m/s", "category": "occluded road user, severity"})
     driving_speed: float = field(default=8.3, metadata={"unit": "m/s", "category": "occluded road user, speed"})
     driving_response: float = field(
@@ -141,8 +141,8 @@ class PhantomBounds:
         default=4.0, metadata={"unit": "m/s^2", "category": "occluded road user, minimum deceleration"}
     )
     source: str = (
-        "walking 5 km/h and 10 km/h of impact: Euro NCAP CPNCO and its rating; 1.6 m: what recorded drivers allow for, "
-        "32 km/h past parked cars; driving 30 km/h: an urban side street; "
+        "walking 5 km/h and 10 km/h of impact: Euro NCAP CPNCO and its rating; 2 m: what allows 48 km/h, the "
+        "urban limit, past parked cars; driving 30 km/h: an urban side street; "
         "response and braking as a visible car's"
     )
 

@@ -44,7 +44,7 @@ def resting_place(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, con
         if claimed.any() and not (_distance(now.center[0], now.axis[0], now.half[0], path[:, :2]) < half).any():
             track = int(sets.objects.track_id[i])
             detail = "comes to rest in the way of cross traffic"
-            found.violations.append(Violation("tail_rest", track, time, float(gap[claimed].min()), detail))
+            found.violations.append(Violation("tail_place", track, time, float(gap[claimed].min()), detail))
     still, standing = (
         sweep(np.repeat(rest.corners, 2, 0), np.zeros(1)),
         sweep(np.repeat(now.corners, 2, 0), np.zeros(1)),
@@ -60,7 +60,7 @@ def resting_place(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, con
             for i in np.flatnonzero(users):
                 track = int(sets.objects.track_id[i])
                 found.violations.append(
-                    Violation("tail_rest", track, time, depth, "comes to rest on a crosswalk in use")
+                    Violation("tail_place", track, time, depth, "comes to rest on a crosswalk in use")
                 )
     if len(sets.lane):
         along = sets.lane[:, 1] - sets.lane[:, 0]
@@ -70,7 +70,7 @@ def resting_place(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, con
         near = _distance(rest.center[0], rest.axis[0], rest.half[0], sets.lane.mean(1)) - _LANE
         if crossing.any() and near[crossing].min() < 0:
             margin = float(near[crossing].min())
-            found.records.append(Violation("tail_rest_on_crossing_lane", -1, time, margin, "a lane crosses here"))
+            found.records.append(Violation("tail_place_on_crossing_lane", -1, time, margin, "a lane crosses here"))
     return found
 
 
