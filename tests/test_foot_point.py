@@ -29,7 +29,8 @@ def points_near(path: ReferencePath, count: int, seed: int = 0) -> tuple[Tensor,
     draw = torch.Generator().manual_seed(seed)
     s = torch.rand(len(path.count), count, dtype=F64, generator=draw) * (path.length[:, None] + 20) - 10
     d = 3 * torch.randn(s.shape, dtype=F64, generator=draw)
-    xy = path.to_cartesian(s, d)
+    # Off the normals at the ends, where rounding would decide whether s may move.
+    xy = path.to_cartesian(s, d) + 0.3 * torch.randn(*s.shape, 2, dtype=F64, generator=draw)
     xy[:, ::7] += 40 * torch.randn(xy[:, ::7].shape, dtype=F64, generator=draw)
     return xy, s
 
