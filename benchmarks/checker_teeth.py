@@ -43,7 +43,7 @@ def unsafe_plans(case: int) -> tuple[Plan, dict[str, Plan]]:
     reach = rng.uniform(1.5, 4.0)
     # Against the traffic: the route comes towards ego.
     against = scene.replace(route=scene.route.replace(xy=scene.route.xy.flip(0)))
-    return (scene, plan, tail), {
+    unsafe = {
         "inflated": (make_scene(v, (bollard(v, reach),), a=a), plan, tail),
         "shifted": (scene, shifted(plan, float(rng.choice([-0.8, 0.8]))), shifted(tail, 0.8)),
         "late": (make_scene(v, (wall,), a=a), plan, late(plan, tail)),
@@ -54,9 +54,11 @@ def unsafe_plans(case: int) -> tuple[Plan, dict[str, Plan]]:
         "off the road": (scene, off, with_tail(off, 5.0)),
         "no rest": (scene, plan, plan),
         "teleport": (scene, plan, teleported(tail)),
-        "wrong way": (against, plan, tail),
         "over the limit": speeding(scene, plan, v),
     }
+    if a > -0.9:  # who brakes harder gives the wrong way up, as it must
+        unsafe["wrong way"] = (against, plan, tail)
+    return (scene, plan, tail), unsafe
 
 
 def speeding(scene: VectorScene, plan: Trajectory, v: float) -> Plan:

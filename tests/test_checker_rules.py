@@ -319,6 +319,11 @@ def test_a_tail_may_not_end_on_a_crosswalk_in_use() -> None:
     assert "tail_place" in rules(judged(wide(8.0, walker(-8.0), crosswalk), plan))
     assert "tail_place" not in rules(judged(wide(8.0, walker(-14.0), crosswalk), plan)), "nobody near"
     assert "tail_place" not in rules(judged(wide(8.0, walker(-8.0)), plan)), "no crosswalk"
+    # The front alone on it, the middle of the vehicle not; then just short of it.
+    for reach, refused in ((-0.2, True), (0.2, False)):
+        ahead = outline + torch.tensor([1.0 + V.length / 2 + reach, 0.0], dtype=F64)
+        report = judged(wide(8.0, walker(-8.0), ((ahead, PolylineType.CROSSING),)), plan)
+        assert ("tail_place" in rules(report)) is refused
     away = outline + torch.tensor([V.length, 0.0], dtype=F64)
     assert "tail_place" not in rules(judged(wide(8.0, walker(-8.0), ((away, PolylineType.CROSSING),)), plan))
 

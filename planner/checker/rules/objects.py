@@ -135,20 +135,8 @@ def _their_duty(sets: SceneSets, motion: Motion, config: CheckerConfig) -> np.nd
 
 
 def _side_move(sets: SceneSets, motion: Motion) -> float:
-    """How far (m) the rear axle moves sideways relative to the route; relative to its own start without one."""
-    if len(sets.route_xy) < 2:
-        c, s = np.cos(sets.ego[2]), np.sin(sets.ego[2])
-        off = motion.pose[:, :2] - sets.ego[:2]
-        return float(np.abs(c * off[:, 1] - s * off[:, 0]).max())
-    start, along = sets.route_xy[:-1], np.diff(sets.route_xy, axis=0)
-    size2 = np.maximum((along**2).sum(1), 1e-12)
-    to = motion.pose[:, None, :2] - start
-    u = np.clip((to * along).sum(-1) / size2, 0.0, 1.0)
-    gap2 = ((to - u[..., None] * along) ** 2).sum(-1)
-    i = gap2.argmin(1)
-    rows = np.arange(len(to))
-    cross = along[i, 0] * to[rows, i, 1] - along[i, 1] * to[rows, i, 0]
-    offset = np.sign(cross) * np.sqrt(gap2[rows, i])
+    """How far (m) the rear axle moves sideways relative to the route."""
+    _, offset, _ = sets.relations.frame.project(motion.pose[:, :2])
     return float(np.abs(offset - offset[0]).max())
 
 
