@@ -198,7 +198,7 @@ class PlannerProcess:
         if death := now.death():
             self._replace(death)
         elif self._waiting_since is not None and time.monotonic() - self._waiting_since > self.config.hang_after:
-            self._replace(f"hung: no answer for {self.config.hang_after:g} s")
+            self._replace(f"hung: no answer for {time.monotonic() - self._waiting_since:.1f} s")
         elif self._grown(now):
             self._replace(f"memory grew from {self._memory / _MIB:.0f} to {now.memory() / _MIB:.0f} MiB")
 

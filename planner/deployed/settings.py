@@ -20,7 +20,7 @@ class ProcessConfig:
     resident memory has grown by this share since its first answers. block (MiB): room for one message.
     """
 
-    patience: float = 5.0
+    patience: float = 30.0
     hang_after: float = 1.0
     start_timeout: float = 120.0
     restarts: int = 3
