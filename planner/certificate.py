@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
-import torch
+import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
@@ -35,41 +36,40 @@ class SolvedProgram:
     in_tail: tuple[bool, ...]
     lower_id: Int[Tensor, "R n L"]
     upper_id: Int[Tensor, "R n L"]
+    _margins: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
-    def margins(self) -> tuple[Tensor, Tensor]:
-        """``[R, n, L]`` each: room to the lower and to the upper side; infinite for what is no hard rule."""
-        with torch.no_grad():
-            lower, upper, _ = self.problem.limits()
-            value = self.problem.limit_values(self.solution.z)
-            comfort = torch.tensor([not rule for rule in self.rules])
-            return (
-                torch.where(comfort, torch.inf, value - lower),
-                torch.where(comfort, torch.inf, upper - value),
-            )
+    def _hard(self) -> np.ndarray:
+        return np.array([bool(rule) for rule in self.rules])
 
-    @cached_property
-    def worst(self) -> list[tuple[float, int]]:
-        """Per candidate: the smallest margin and its place in the flattened limits."""
-        least, place = torch.minimum(*self.margins).flatten(1).min(1)
-        return list(zip(least.tolist(), place.tolist()))
+    def margins(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of candidate i, ``[n, L]`` each: room to the lower and the upper side; infinite for what is no hard rule."""
+        if i not in self._margins:
+            p, z = self.problem, self.solution.z[i].detach().numpy()
+            C, *sides = (x[i].detach().numpy() for x in (p.C, p.z_lower, p.lower, p.z_upper, p.upper))
+            value = np.concatenate([z, (C @ z[..., None])[..., 0]], -1)
+            lower, upper = np.concatenate(sides[:2], -1), np.concatenate(sides[2:], -1)
+            self._margins[i] = tuple(np.where(self._hard, x, np.inf) for x in (value - lower, upper - value))
+        return self._margins[i]
 
-    @cached_property
-    def active(self) -> list[list[ActiveRow]]:
-        """Per candidate: the limits with a price, dearest first."""
-        dual = self.solution.dual.detach()
-        below, above = self.margins
-        use = (dual.abs() > ACTIVE_DUAL) & torch.isfinite(torch.minimum(below, above).clamp(max=1e6))
-        use = use & torch.tensor([bool(rule) for rule in self.rules])
-        rows, stages, limits = use.nonzero(as_tuple=True)
-        price = dual[rows, stages, limits]
-        margin = torch.where(price > 0, above[rows, stages, limits], below[rows, stages, limits])
-        who = torch.where(price > 0, self.upper_id[rows, stages, limits], self.lower_id[rows, stages, limits])
-        out: list[list[ActiveRow]] = [[] for _ in range(len(dual))]
-        columns = (rows, stages, limits, price.abs(), margin, who)
-        for r, t, limit, cost, room, track in zip(*(c.tolist() for c in columns)):
-            out[r].append(ActiveRow(self.label(t, limit, track), room, cost))
-        return [sorted(found, key=lambda row: -row.dual) for found in out]
+    def worst(self, i: int) -> tuple[float, int]:
+        """The smallest margin of candidate i and its place in the flattened limits."""
+        least = np.minimum(*self.margins(i)).reshape(-1)
+        place = int(least.argmin())
+        return float(least[place]), place
+
+    def active(self, i: int) -> list[ActiveRow]:
+        """The limits of candidate i with a price, dearest first."""
+        below, above = self.margins(i)
+        dual = self.solution.dual_upper[i].detach().numpy() - self.solution.dual_lower[i].detach().numpy()
+        use = (np.abs(dual) > ACTIVE_DUAL) & self._hard & (np.minimum(below, above) > -np.inf)
+        lower_id, upper_id = self.lower_id[i].numpy(), self.upper_id[i].numpy()
+        out = []
+        for t, limit in zip(*(x.tolist() for x in use.nonzero())):
+            price = float(dual[t, limit])
+            margin, who = (above, upper_id) if price > 0 else (below, lower_id)
+            out.append(ActiveRow(self.label(t, limit, int(who[t, limit])), float(margin[t, limit]), abs(price)))
+        return sorted(out, key=lambda row: -row.dual)
 
     def label(self, stage: int, limit: int, track_id: int) -> RowLabel:
         """The name of one limit."""
@@ -78,9 +78,9 @@ class SolvedProgram:
 
     def worst_label(self, i: int) -> RowLabel:
         """The name of the limit with the least room."""
-        stage, limit = divmod(self.worst[i][1], len(self.rules))
-        below, above = self.margins
-        nearer = self.upper_id if float(above[i, stage, limit]) <= float(below[i, stage, limit]) else self.lower_id
+        stage, limit = divmod(self.worst(i)[1], len(self.rules))
+        below, above = self.margins(i)
+        nearer = self.upper_id if above[stage, limit] <= below[stage, limit] else self.lower_id
         return self.label(stage, limit, int(nearer[i, stage, limit]))
 
     def blocking(self, i: int) -> tuple[RowLabel, ...]:
@@ -103,14 +103,14 @@ class SolvedProgram:
 def certificate(programs: tuple[SolvedProgram, ...], i: int, tail: bool) -> Certificate:
     """Of candidate i: the worst of all its programs; active rows of the intended motion or of the tail."""
     solutions = [p.solution for p in programs]
-    nearest = min(programs, key=lambda p: p.worst[i][0])
-    rows = sorted((row for p in programs for row in p.active[i]), key=lambda row: -row.dual)
+    nearest = min(programs, key=lambda p: p.worst(i)[0])
+    rows = sorted((row for p in programs for row in p.active(i)), key=lambda row: -row.dual)
     return Certificate(
         max(float(s.primal_residual[i]) for s in solutions),
         max(float(s.dual_residual[i]) for s in solutions),
         max(float(s.gap[i]) for s in solutions),
         nearest.worst_label(i),
-        nearest.worst[i][0],
+        nearest.worst(i)[0],
         tuple(r for r in rows if r.label.rule.endswith("(tail)") == tail)[:MOST_ACTIVE],
     )
 

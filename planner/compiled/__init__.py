@@ -57,7 +57,7 @@ def why_not() -> str:
 
 
 def kernel(symbol: str, signature: str) -> Callable[..., None] | None:
-    """The compiled function of that name; None where the library is missing. Calls release the GIL.
+    """The compiled function of that name; None where the library is missing or lacks it. Calls release the GIL.
 
     signature: a letter per argument, spaces are free. Tensors on the CPU: T float64, I int64, B bool are read (made
     contiguous if need be, None is a null pointer); R, J, C of the same types are written and must be contiguous.
@@ -67,7 +67,10 @@ def kernel(symbol: str, signature: str) -> Callable[..., None] | None:
     library, _ = _library()
     if library is None:
         return None
-    function, letters = getattr(library, symbol), signature.replace(" ", "")
+    function, letters = getattr(library, symbol, None), signature.replace(" ", "")
+    if function is None:
+        return None  # the library is older than this caller; the build makes it anew
+    dtypes = [_DTYPES.get(letter) for letter in letters]
     function.argtypes = [_C.get(letter, ctypes.c_void_p) for letter in letters]
     function.restype = ctypes.c_int64
 
@@ -75,7 +78,12 @@ def kernel(symbol: str, signature: str) -> Callable[..., None] | None:
         if len(arguments) != len(letters):
             raise TypeError(f"{symbol}: expected {len(letters)} arguments, got {len(arguments)}")
         kept: list[Tensor] = []
-        values = [_value(symbol, x, c, kept) for x, c in zip(arguments, letters)]
+        values = [
+            x.data_ptr()
+            if dtype and x is not None and x.dtype is dtype and x.is_cpu and x.is_contiguous()
+            else _value(symbol, x, letter, kept)
+            for x, letter, dtype in zip(arguments, letters, dtypes)
+        ]
         if function(*values) != 0:
             raise MemoryError(f"{symbol} found no memory")
 
