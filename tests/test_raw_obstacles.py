@@ -99,6 +99,15 @@ def test_who_is_there_is_found_with_a_velocity(kind, size, yaw, v, place, ego_v)
     assert outlines(raw)[i].difference(outline.buffer(0.9 if far else 0.3)).area < 0.05
 
 
+def test_the_seen_corner_of_a_bus_gives_a_box_along_the_bus_and_not_across_the_next_lane() -> None:
+    bus = user(AgentClass.BUS, 16.6, 4.3, (11.7, 2.5, 3.2), np.pi - 0.04)
+    raw, _ = watch(bus, 0.0, 2)
+    outline = box(np.array([16.6, 4.3, np.pi - 0.04]), np.array([11.7, 2.5]))
+    touching = [o for o in outlines(raw) if o.intersects(outline)]
+    assert max(o.area for o in touching) > 4.0
+    assert all(outline.buffer(0.4).contains(o) for o in touching)
+
+
 def test_the_middle_of_a_long_flank_is_not_known_to_stand_still() -> None:
     raw, _ = watch(user(AgentClass.TRUCK, -4.0, 4.0, TRUCK, 0.0, 6.0), 0.0)
     beside = (raw.centre[:, 1] - 3.0).abs().lt(1.5) & raw.centre[:, 0].abs().lt(9.0)
