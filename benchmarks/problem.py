@@ -244,11 +244,11 @@ class StageForm:
         b, n = instance.batch, instance.horizon
         weight = torch.tensor(WEIGHTS, dtype=torch.float64)
         self.instance, self.parent = instance, tuple(range(-1, n - 1))
-        self.H = torch.diag(weight).expand(b, n, NZ, NZ)
+        self.H = torch.diag(weight).repeat(1, n, 1, 1).expand(b, n, NZ, NZ)
         self.place = torch.zeros(2, NZ, dtype=torch.float64)
         self.place[0, 0] = self.place[1, 3] = 1.0
         self.pull = -weight * self.place
-        zero = torch.zeros(1, 1, 1, dtype=torch.float64)
+        zero = torch.zeros(1, n, half_planes, dtype=torch.float64)
         self.lower, self.compliance = (zero - torch.inf).expand(b, n, half_planes), zero.expand(b, n, half_planes)
 
     def program(self, parameters: Parameters) -> StageProgram:

@@ -116,9 +116,9 @@ class Examination:
         for outcome, status in _SPOKEN.items():
             spoken = torch.where(self.reason == int(outcome), int(status), spoken)
         answer.status = torch.where(answer.status < 0, spoken, answer.status)
-        keep = answer.solved[:, None, None]
+        members = (answer.status != int(SolveStatus.SOLVED)).nonzero()[:, 0]
         for name in ("z", "dual_lower", "dual_upper", "costate"):
-            setattr(answer, name, torch.where(keep, getattr(answer, name), 0.0))
+            getattr(answer, name)[members] = 0.0
 
 
 def _without_distant(p: StageProgram) -> StageProgram:

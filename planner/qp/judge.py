@@ -85,6 +85,13 @@ def residuals_in_torch(problem: StageProgram, claim: KernelSolution) -> Residual
     return Residuals(primal, scaled, (left + wrong) / (1 + terms), paid / (1 + cost))
 
 
+def standard(smoothing: float, slackening: float = 1.0) -> tuple[float, float, float, float]:
+    """What `acceptable` asks for, as dd_standard in judge.hpp: scaled primal, dual, gap, and ROUNDED."""
+    if smoothing:
+        return PRIMAL_TOLERANCE * slackening, DUAL_TOLERANCE * slackening, float("inf"), -1.0
+    return PRIMAL_TOLERANCE * slackening, DUAL_TOLERANCE * slackening, DUAL_TOLERANCE * slackening, ROUNDED
+
+
 def acceptable(claim: KernelSolution, worth: Residuals, smoothing: float, slackening: float = 1.0) -> Tensor:
     """``[B]``: converged, and the recomputed residuals agree. NaN compares false and is refused.
 

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from planner.qp.kernel import KernelAdjoint, KernelSolution
+from planner.qp.native import Described
 from planner.qp.native import judge as compiled
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution
-from planner.qp.solver import DEFAULTS, SolveOptions, choose_kernel, solve
+from planner.qp.solver import DEFAULTS, SolveOptions, choose_kernel, native_kernel, solve, solve_described
 
 RESIDUAL_TRUSTED = 1e-6
 """Largest relative residual of the adjoint system of a gradient that counts."""
@@ -110,7 +111,7 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, box: dict[str, Any], *tensors: Tensor) -> Tensor:
         problem = StageProgram(box["parent"], *tensors)
-        solution = solve(problem, box["options"], box["start"])
+        solution, ctx.described = solve_described(problem, box["options"], box["start"])
         box["report"] = SolveReport(problem, solution, box["options"])
         ctx.box = box
         ctx.save_for_backward(*tensors, solution.z, solution.costate, solution.dual_lower, solution.dual_upper)
@@ -122,12 +123,15 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
         options: SolveOptions = ctx.box["options"]
         *data, z, costate, dual_lower, dual_upper = ctx.saved_tensors
+        point, needed = (z, costate, dual_lower, dual_upper), ctx.needs_input_grad[1:]
         with torch.no_grad():
-            problem = StageProgram(ctx.box["parent"], *data)
-            point = (z, costate, dual_lower, dual_upper)
-            found, trusted = _adjoint(problem, point, ctx.status, grad_z, options)
+            if ctx.described is not None:
+                gradients, trusted = _differentiate(ctx.described, data, point, ctx.status, grad_z, options, needed)
+            else:
+                problem = StageProgram(ctx.box["parent"], *data)
+                found, trusted = _adjoint(problem, point, ctx.status, grad_z, options)
+                gradients = _gradients(problem, point, found, trusted, needed)
             ctx.box["report"]._trusted = trusted
-            gradients = _gradients(problem, point, found, trusted, ctx.needs_input_grad[1:])
         if torch.is_grad_enabled():
             gradients = [None if g is None else _Once.apply(t, g) for t, g in zip(data, gradients)]
         return None, *gradients
@@ -143,6 +147,23 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> None:
         raise RuntimeError(_TWICE)
+
+
+def _differentiate(
+    described: Described, data: list[Tensor], point: tuple[Tensor, Tensor, Tensor, Tensor], status: Tensor,
+    grad_z: Tensor, options: SolveOptions, needed: tuple[bool, ...],
+) -> tuple[list[Tensor | None], Tensor]:  # fmt: skip
+    """`_adjoint` and `_gradients` in one compiled call."""
+    kernel = native_kernel()
+    if kernel is None:
+        raise RuntimeError("the compiled kernel was there in the forward pass and is gone in the backward pass")
+    grad = grad_z if grad_z.dtype == torch.float64 else grad_z.double()
+    shapes = [t.shape if need else None for t, need in zip(data, needed)]
+    trust = (RESIDUAL_TRUSTED, KINK_TRUSTED)
+    made, trusted = kernel.differentiate(
+        described, shapes, point, status, grad, trust, options.for_kernel(options.deadline)
+    )
+    return [None if g is None else g.to(t.dtype) for g, t in zip(made, data)], trusted
 
 
 def _adjoint(
@@ -224,7 +245,8 @@ def _dtype(problem: StageProgram) -> torch.dtype:
     """The widest of the data's dtypes."""
     dtype = problem.g.dtype
     for t in problem.tensors():
-        dtype = torch.promote_types(dtype, t.dtype)
+        if t.dtype is not dtype:
+            dtype = torch.promote_types(dtype, t.dtype)
     return dtype
 
 

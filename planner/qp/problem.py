@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -53,7 +53,8 @@ class StageProgram:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All data in the order of the fields, `parent` left out."""
-        return tuple(getattr(self, f.name) for f in fields(self) if f.name != "parent")
+        return (self.x0, self.A, self.B, self.c, self.H, self.g, self.z_lower, self.z_upper, self.C, self.lower,
+                self.upper, self.compliance)  # fmt: skip
 
     def with_tensors(self, tensors: tuple[Tensor, ...] | list[Tensor]) -> StageProgram:
         """The same tree with other data."""

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from planner.qp.examine import Examination
-from planner.qp.judge import acceptable, residuals
+from planner.qp.judge import Residuals, acceptable, residuals, standard
 from planner.qp.kernel import Kernel, KernelOptions, KernelSolution
+from planner.qp.native import Described, DescribedAtOnce, NativeKernel, available
 from planner.qp.native.judge import library
 from planner.qp.problem import SolveStatus, StageProgram, StageSolution
 from planner.qp.torch_kernel import TorchKernel
@@ -47,6 +49,7 @@ class SolveOptions:
 
 
 DEFAULTS = SolveOptions()
+_NOTHING = torch.zeros(1, 1, 1, dtype=torch.float64)
 
 
 def solve(problem: StageProgram, options: SolveOptions = DEFAULTS, start: StageSolution | None = None) -> StageSolution:
@@ -56,27 +59,64 @@ def solve(problem: StageProgram, options: SolveOptions = DEFAULTS, start: StageS
     With smoothing > 0 the solution is the point of the central path and `gap` its distance from the optimum.
     Raises ValueError for an unknown backend or a malformed problem.
     """
+    with torch.no_grad():
+        return solve_described(problem, options, start)[0]
+
+
+def solve_described(
+    problem: StageProgram, options: SolveOptions, start: StageSolution | None = None
+) -> tuple[StageSolution, Described | None]:
+    """`solve` where no gradients are recorded, and the data as the compiled kernel knows them (None for others)."""
     begun = time.perf_counter()
-    data = raw_data(problem)
-    kernel = choose_kernel(options.backend, data.g.device)
-    slackening = REFERENCE_SLACKENING if options.backend in REFERENCES else 1.0
-    claim = kernel.solve(data, None, options.for_kernel(options.deadline), _to_start(start))
-    worth = residuals(data, claim)
-    good = acceptable(claim, worth, options.smoothing, slackening)
-    status = torch.where(good, int(SolveStatus.SOLVED), -1)
-    none = torch.zeros_like(claim.dual_upper[..., :1]).expand_as(claim.dual_upper)
+    kernel = choose_kernel(options.backend, problem.g.device)
+    data = problem
+    described: Described | None = None
+    if isinstance(kernel, NativeKernel):
+        at_once = described = DescribedAtOnce(problem)
+        if not at_once.exact:
+            data = raw_data(problem)
+            described = Described(data)
+            described.kept += data.tensors()
+    else:
+        data = raw_data(problem)
+    claim, worth, status, refused = attempt(data, described, kernel, options, start)
+    none = _NOTHING.to(status.device)
     answer = StageSolution(
         claim.z, claim.dual_lower, claim.dual_upper, claim.costate, status, claim.iterations, worth.primal, worth.dual,
-        worth.gap, none, torch.zeros_like(worth.primal),
+        worth.gap, none.expand(claim.dual_upper.shape), none.view(1).expand(len(status)),
     )  # fmt: skip
-    if not bool(good.all()):
+    if refused:
         reference = options.backend in REFERENCES
         own = choose_kernel("auto", data.g.device) if reference else kernel
-        Examination(data, claim, answer, own, options.for_kernel(begun + options.deadline)).run(
+        answer.proof = torch.zeros_like(worth.primal)
+        Examination(raw_data(data), claim, answer, own, options.for_kernel(begun + options.deadline)).run(
             0 if options.effort == 0 else (1 if reference else 1 + options.effort)
         )
     answer.solve_time = time.perf_counter() - begun
-    return answer
+    return answer, described
+
+
+def attempt(
+    data: StageProgram, described: Described | None, kernel: Kernel, options: SolveOptions, start: StageSolution | None
+) -> tuple[KernelSolution, Residuals, Tensor, bool]:
+    """One solve, judged: the claim, its residuals, status ``[B]`` (0 where it counts, else -1), whether any does not.
+
+    data: as `raw_data` gives it. Raises ValueError where the data are invalid.
+    """
+    first = _to_start(start)
+    if isinstance(kernel, NativeKernel) and described is not None:
+        judged_by = standard(options.smoothing)
+        found = kernel.solve_judged(described, options.for_kernel(options.deadline), first, judged_by)
+        if found is None:
+            data.validate()
+            raise ValueError("StageProgram: invalid data")
+        claim, numbers, status, refused = found
+        return claim, Residuals(*numbers.unbind()), status, refused > 0
+    slackening = REFERENCE_SLACKENING if options.backend in REFERENCES else 1.0
+    claim = kernel.solve(data, None, options.for_kernel(options.deadline), first)
+    worth = residuals(data, claim)
+    good = acceptable(claim, worth, options.smoothing, slackening)
+    return claim, worth, torch.where(good, int(SolveStatus.SOLVED), -1), not bool(good.all())
 
 
 def raw_data(problem: StageProgram) -> StageProgram:
@@ -101,19 +141,20 @@ def choose_kernel(backend: str, device: torch.device) -> Kernel:
         )
     if backend == "torch" or (backend == "auto" and device.type != "cpu"):
         return TorchKernel()
-    native = native_kernel()
-    if native is None and backend == "native":
+    found = native_kernel()
+    if found is None and backend == "native":
         raise RuntimeError("backend 'native': the compiled kernel is not installed; `dualdrive doctor` says why")
-    return native or TorchKernel()
+    return found or TorchKernel()
 
 
-def native_kernel() -> Kernel | None:
+def native_kernel() -> NativeKernel | None:
     """The compiled kernel, None where it is not installed."""
-    try:
-        from planner.qp import native
-    except ImportError:
-        return None
-    return native.NativeKernel() if native.available() else None
+    return _native_kernel() if available() else None
+
+
+@lru_cache(maxsize=1)
+def _native_kernel() -> NativeKernel:
+    return NativeKernel()
 
 
 def _judged_compiled(p: StageProgram) -> bool:

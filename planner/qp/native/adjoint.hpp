@@ -13,12 +13,13 @@ namespace {
 constexpr double kUndecided = 1e-3;      // below this, a limit's smaller number (multiplier or slack) counts as zero
 constexpr double kProximalShare = 1e-9;   // compliance of the proximal term, over 1 / the mean curvature
 constexpr int kRefinements = 6;
-constexpr double kRefined = 1e-12;       // residual at which refinement ends
+constexpr double kRefined = 1e-10;       // residual at which refinement ends
 
 template <int W, int NX, int NU>
 class Adjoint : public StageNewton<W, NX, NU> {
   using Base = StageNewton<W, NX, NU>;
   using typename Base::Equations;
+  using typename Base::Side;
   using typename Base::Sides;
   using typename Base::Source;
   using typename Base::Stage;
@@ -27,7 +28,8 @@ class Adjoint : public StageNewton<W, NX, NU> {
   using Base::at;
   using Base::broadcast;
   using Base::id;
-  using Base::sign_of;
+  using Base::each_entry;
+  using Base::entry;
   using Base::job_;
   using Base::limits_;
   using Base::member_;
@@ -53,7 +55,7 @@ class Adjoint : public StageNewton<W, NX, NU> {
     T *sign, *give, *w, *dy, *off;  // sign: 0 where the lane does not hold it; give = s / l + r
   };
   Held* held_ = nullptr;
-  T** dz_ = nullptr;
+  T **dz_ = nullptr, **grad_ = nullptr;
   T kink_{}, residual_{}, curvature_{};
 
   void hold() {
@@ -66,12 +68,16 @@ class Adjoint : public StageNewton<W, NX, NU> {
       for (int i = 0; i < nz; ++i) curvature += stage_[t].diagonal ? stage_[t].H[i] : stage_[t].H[i * (this->row_z() + 1)];
     const T proximal = kProximalShare * (double(n_) * nz) / curvature;
     held_ = this->template take<Held>(n_);
-    dz_ = this->template take<T*>(n_);
+    dz_ = this->template take<T*>(n_), grad_ = this->template take<T*>(n_);
+    const Source grad = this->source(*job_.grad_z);
+    T *down = this->slot_[0], *up = this->slot_[1];  // multipliers of a stage
     kink_ = T{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      for (int i = 0; i < nz; ++i) st.val[i] = z(int64_t(t) * nz + i);
+      z.part(st.val, t, nz);
       this->apply_rows(st, st.val);
+      grad.part(grad_[t] = this->template take<T>(nz), t, nz);
+      lower.part(down, t, limits_), upper.part(up, t, limits_);
       dz_[t] = this->template take<T>(nz);
       const Sides& sd = st.sides;
       const Equations& eq = st.equal;
@@ -88,41 +94,39 @@ class Adjoint : public StageNewton<W, NX, NU> {
         held.w[k] = sign * sign / (give + proximal);
         held.dy[k] = held.off[k] = T{};
       };
-      const T *bounds = reinterpret_cast<const T*>(sd.bound), *soft = reinterpret_cast<const T*>(sd.comply);
-      for (int k = 0; k < sd.n * K; ++k) {
-        const int limit = sd.limit[k];
-        const int64_t i = int64_t(t) * limits_ + id(st, limit);
-        T norm = broadcast(1);
-        if (limit >= nz) {
-          const auto& row = st.row[limit - nz];
-          norm = T{};
-          for (int e = 0; e < row.entries; ++e) norm += this->entry(row, e) * this->entry(row, e);
-        }
-        T sign{}, give{};
-        const T u = upper(i), l = lower(i);
-        for (int w = 0; w < W; ++w) {
-          const double direction = sign_of(sd, k);
-          if (direction == 0 || at(bounds[k], w) >= kAbsent) continue;
-          const double dual = larger(direction > 0 ? at(u, w) : at(l, w), 0.0), r = at(soft[k], w);
-          if (mu > 0) {
-            if (dual > 0) at(sign, w) = direction, at(give, w) = mu / (dual * dual) + r;
-            continue;
-          }
-          const double slack = larger(at(bounds[k], w) - direction * at(st.val[limit], w) + r * dual, 0.0);
-          const double size = larger(at(norm, w), 1e-300), push = dual * size;  // both scaled to the row of norm 1
-          const bool holds = push > slack;
-          const double doubt = holds ? slack / push : slack > 0 ? push / slack : 0;
-          at(kink_, w) = larger(at(kink_, w), doubt);
-          if (!holds && doubt < kUndecided) continue;
-          at(sign, w) = direction;
-          at(give, w) = r + (doubt < kUndecided ? 0 : slack / larger(dual, 1e-300));
-        }
-        if (any(!(sign == T{}))) add(limit, sign, give);
+      // Squared lengths of the rows; bounds have length one.
+      T* norm = this->scratch_l_;
+      for (int i = 0; i < nz; ++i) norm[i] = broadcast(1);
+      for (int r = 0; r < st.rows; ++r) {
+        norm[nz + r] = T{};
+        for (int e = 0; e < st.row[r].entries; ++e) norm[nz + r] += this->entry(st.row[r], e) * this->entry(st.row[r], e);
       }
+      const T none{}, tiny = broadcast(1e-300);
+      each_entry(sd, [&](int limit, Side& side, int j, const T& comply, auto direction) {
+        if (limit >= nz + st.rows) return;
+        const int i = id(st, limit);
+        const T& bound = entry(side.bound, j);
+        const auto present = bound < kAbsent;
+        const T along = present ? broadcast(direction) : none;
+        const T dual = larger(direction > 0 ? up[i] : down[i], none);
+        if (mu > 0) {
+          const T sign = dual > 0 ? along : none;
+          if (any(!(sign == none))) add(limit, sign, sign == none ? none : mu / (dual * dual) + comply);
+          return;
+        }
+        const T slack = larger(bound - direction * st.val[limit] + comply * dual, none);
+        const T push = dual * larger(norm[limit], tiny);  // both scaled to the row of norm 1
+        const auto holds = push > slack;
+        const T more = larger(push, slack), doubt = !present || more == none ? none : smaller(push, slack) / more;
+        kink_ = larger(kink_, doubt);
+        const T sign = holds || doubt >= kUndecided ? along : none;
+        if (!any(!(sign == none))) return;
+        add(limit, sign, sign == none ? none : comply + (doubt < kUndecided ? none : slack / larger(dual, tiny)));
+      });
       for (int k = 0; k < eq.n; ++k) {
-        const int64_t i = int64_t(t) * limits_ + id(st, eq.limit[k]);
+        const int i = id(st, eq.limit[k]);
         T sign = eq.on[k];
-        const T u = upper(i), l = lower(i);
+        const T u = up[i], l = down[i];
         for (int w = 0; w < W; ++w)
           if (at(l, w) > at(u, w)) at(sign, w) = -at(sign, w);
         add(eq.limit[k], sign, eq.comply[k]);
@@ -151,7 +155,6 @@ class Adjoint : public StageNewton<W, NX, NU> {
   // Residual of the full system at (dz, dy), with dcostate; then one correction by the factored one.
   void refine() {
     const int nz = this->nz();
-    const Source grad = this->source(*job_.grad_z);
     T* pushed = this->scratch_w_;
     T* linear = this->scratch_l_;
     for (int round = 0;; ++round) {
@@ -174,7 +177,7 @@ class Adjoint : public StageNewton<W, NX, NU> {
           linear[i] += held.w[k] * held.off[k];
         }
         for (int i = 0; i < nz; ++i) {
-          T v = grad(int64_t(t) * nz + i);
+          T v = grad_[t][i];
           size = larger(size, magnitude(v));
           v += pushed[i];
           if (st.diagonal)
@@ -207,7 +210,7 @@ class Adjoint : public StageNewton<W, NX, NU> {
     const int nx = this->nx(), nz = this->nz();
     const dd_gradient& out = *job_.gradient;
     for (int w = 0; w < count; ++w) {
-      const int64_t b = member_[w], from = b * n_;
+      const int64_t b = member_[w] - job_.gradient_first, from = b * n_;
       double* limits[2] = {out.dlower + from * limits_, out.dupper + from * limits_};
       for (double* side : limits) memset(side, 0, sizeof(double) * n_ * limits_);
       double check = at(residual_, w);

@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-#define DD_VERSION 1
+#define DD_VERSION 2
 #define DD_API __attribute__((visibility("default")))
 
 /* Row-major float64 data of a batch: member b starts at data + b * stride; stride 0 means that all share one. */

@@ -3,10 +3,17 @@
 #include <math.h>
 #include <string.h>
 
+#include <memory>
 #include <new>
 #include <vector>
 
 #define DD_EXPORT __attribute__((visibility("default")))
+// The same loops for several instruction sets, chosen when the library is loaded.
+#if defined(DD_X86) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define DD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), flatten))
+#else
+#define DD_CLONES
+#endif
 
 namespace {
 
@@ -32,38 +39,24 @@ bool finite(const double* d, int64_t size) {
   return good;
 }
 
-// One look at every number that is there; a shared tensor is looked at once.
-bool finite(const dd_tensor& t, int64_t batch, int64_t size) {
-  const int64_t members = t.stride ? batch : 1;
+// Every number of the members from `first` to `last`; a shared tensor is looked at on request only.
+bool finite(const dd_tensor& t, int64_t first, int64_t last, bool shared, int64_t size) {
+  if (shared) return t.stride || finite(t.data, size);
   bool good = true;
-  for (int64_t b = 0; b < members; ++b) good &= finite(member(t, b), size);
+  for (int64_t b = first; t.stride && b < last; ++b) good &= finite(member(t, b), size);
   return good;
 }
 
 // sign +1: a lower limit, which may be -infinite; -1: an upper one.
-bool attainable(const dd_tensor& t, int64_t batch, int64_t size, double sign) {
-  const int64_t members = t.stride ? batch : 1;
+bool attainable(const double* d, int64_t size, double sign) {
   bool good = true;
-  for (int64_t b = 0; b < members; ++b) {
-    const double* d = member(t, b);
-    for (int64_t i = 0; i < size; ++i) good &= sign * d[i] < INFINITY;
-  }
+  for (int64_t i = 0; i < size; ++i) good &= sign * d[i] < INFINITY;
   return good;
 }
-
-bool valid(const dd_problem& p) {
-  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, B = p.batch;
-  bool good = finite(p.x0, B, nx) && finite(p.A, B, n * nx * nx) && finite(p.B, B, n * nx * nu);
-  good = good && finite(p.c, B, n * nx) && finite(p.H, B, n * nz * nz) && finite(p.g, B, n * nz);
-  good = good && attainable(p.z_lower, B, n * nz, 1) && attainable(p.z_upper, B, n * nz, -1);
-  if (!m) return good;
-  good = good && finite(p.C, B, n * m * nz) && attainable(p.lower, B, n * m, 1) && attainable(p.upper, B, n * m, -1);
-  good = good && finite(p.compliance, B, n * m);
-  const int64_t members = p.compliance.stride ? B : 1;
-  for (int64_t b = 0; good && b < members; ++b) {
-    const double* r = member(p.compliance, b);
-    for (int64_t i = 0; i < n * m; ++i) good &= r[i] >= 0;
-  }
+bool attainable(const dd_tensor& t, int64_t first, int64_t last, bool shared, int64_t size, double sign) {
+  if (shared) return t.stride || attainable(t.data, size, sign);
+  bool good = true;
+  for (int64_t b = first; t.stride && b < last; ++b) good &= attainable(member(t, b), size, sign);
   return good;
 }
 
@@ -87,14 +80,30 @@ struct Worst {
 
 }  // namespace
 
-extern "C" DD_EXPORT int dd_judge(const dd_problem* problem, const dd_claim* claim, double* residuals) try {
-  const dd_problem& p = *problem;
+DD_CLONES bool valid_data(const dd_problem& p, int64_t first, int64_t last, bool shared) {
+  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu;
+  const auto plain = [&](const dd_tensor& t, int64_t size) { return finite(t, first, last, shared, size); };
+  const auto limit = [&](const dd_tensor& t, int64_t size, double sign) {
+    return attainable(t, first, last, shared, size, sign);
+  };
+  bool good = plain(p.x0, nx) && plain(p.A, n * nx * nx) && plain(p.B, n * nx * nu) && plain(p.c, n * nx);
+  good = good && plain(p.H, n * nz * nz) && plain(p.g, n * nz) && plain(p.C, n * m * nz) && plain(p.compliance, n * m);
+  good = good && limit(p.z_lower, n * nz, 1) && limit(p.z_upper, n * nz, -1);
+  good = good && limit(p.lower, n * m, 1) && limit(p.upper, n * m, -1);
+  if (!good || shared != !p.compliance.stride) return good;
+  for (int64_t b = shared ? 0 : first; b < (shared ? 1 : last); ++b)
+    for (int64_t i = 0; i < n * m; ++i) good &= member(p.compliance, b)[i] >= 0;
+  return good;
+}
+
+DD_CLONES void judge_members(const dd_problem& p, const dd_claim& claim, int64_t first, int64_t last,
+                             double* residuals) {
   const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, L = nz + m, B = p.batch;
-  if (!valid(p)) return 1;
-  std::vector<double> left(n * nx), gradient(nz), push(nz);
-  for (int64_t b = 0; b < B; ++b) {
-    const double *z = claim->z + b * n * nz, *costate = claim->costate + b * n * nx;
-    const double *down = claim->lower + b * n * L, *up = claim->upper + b * n * L;
+  const std::unique_ptr<double[]> memory(new double[n * nx + 2 * nz]);
+  double *left = memory.get(), *gradient = left + n * nx, *push = gradient + nz;
+  for (int64_t b = first; b < last; ++b) {
+    const double *z = claim.z + b * n * nz, *costate = claim.costate + b * n * nx;
+    const double *down = claim.lower + b * n * L, *up = claim.upper + b * n * L;
     const double *A = member(p.A, b), *Bu = member(p.B, b), *c = member(p.c, b), *H = member(p.H, b);
     const double *g = member(p.g, b), *C = member(p.C, b), *x0 = member(p.x0, b), *zl = member(p.z_lower, b);
     const double *zu = member(p.z_upper, b), *lo = member(p.lower, b), *hi = member(p.upper, b);
@@ -121,7 +130,7 @@ extern "C" DD_EXPORT int dd_judge(const dd_problem* problem, const dd_claim* cla
       for (int64_t j = 0; j < m; ++j) {
         const int64_t k = t * m + j;
         worst.limit(dot(Ct + j * nz, x, nz), lo[k], hi[k], r[k], dt[nz + j], ut[nz + j]);
-        add_times(push.data(), Ct + j * nz, ut[nz + j] - dt[nz + j], nz);
+        add_times(push, Ct + j * nz, ut[nz + j] - dt[nz + j], nz);
       }
       for (int64_t i = 0; i < nz; ++i) {
         const double hz = dot(Ht + i * nz, x, nz), gi = g[t * nz + i];
@@ -143,31 +152,36 @@ extern "C" DD_EXPORT int dd_judge(const dd_problem* problem, const dd_claim* cla
     residuals[2 * B + b] = (stationarity + worst.wrong) / (1 + terms) + poison;
     residuals[3 * B + b] = worst.paid / (1 + fabs(cost)) + poison;
   }
+}
+
+extern "C" DD_EXPORT int dd_judge(const dd_problem* problem, const dd_claim* claim, double* residuals) try {
+  if (!valid_data(*problem, 0, problem->batch, true) || !valid_data(*problem, 0, problem->batch, false)) return 1;
+  judge_members(*problem, *claim, 0, problem->batch, residuals);
   return 0;
 } catch (const std::bad_alloc&) {
   return -2;
 }
 
-extern "C" DD_EXPORT int dd_pull_back(const dd_problem* problem, const dd_claim* solution, const dd_claim* sensitivity,
-                                      const uint8_t* keep, double* const* gradients) {
-  const dd_problem& p = *problem;
-  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, L = nz + m, B = p.batch;
+DD_CLONES void pull_back_members(const dd_problem& p, const dd_claim& solution, const dd_claim& sensitivity,
+                                 const uint8_t* keep, int64_t first, int64_t last, double* const* gradients) {
+  const int64_t n = p.stages, nx = p.states, nu = p.inputs, m = p.rows, nz = nx + nu, L = nz + m;
   const int64_t sizes[] = {nx, n * nx * nx, n * nx * nu, n * nx, n * nz * nz, n * nz,
                            n * nz, n * nz, n * m * nz, n * m, n * m, n * m};
-  for (int64_t b = 0; b < B; ++b) {
+  for (int64_t b = first; b < last; ++b) {
+    const int64_t own = b - first;
     double* out[12];
     for (int k = 0; k < 12; ++k) out[k] = gradients[k] ? gradients[k] + b * sizes[k] : nullptr;
-    if (!keep[b] || out[0]) {
-      for (int k = 0; k < (keep[b] ? 1 : 12); ++k)
+    if (!keep[own] || out[0]) {
+      for (int k = 0; k < (keep[own] ? 1 : 12); ++k)
         if (out[k]) memset(out[k], 0, sizes[k] * sizeof(double));
-      if (!keep[b]) continue;
+      if (!keep[own]) continue;
     }
-    const double *zb = solution->z + b * n * nz, *ab = sensitivity->z + b * n * nz, *x0 = member(p.x0, b);
+    const double *zb = solution.z + b * n * nz, *ab = sensitivity.z + own * n * nz, *x0 = member(p.x0, b);
     for (int64_t t = 0; t < n; ++t) {
       const double *z = zb + t * nz, *a = ab + t * nz;
-      const double *costate = solution->costate + (b * n + t) * nx, *nu_ = sensitivity->costate + (b * n + t) * nx;
-      const double *down = solution->lower + (b * n + t) * L, *up = solution->upper + (b * n + t) * L;
-      const double *dlow = sensitivity->lower + (b * n + t) * L, *dup = sensitivity->upper + (b * n + t) * L;
+      const double *costate = solution.costate + (b * n + t) * nx, *nu_ = sensitivity.costate + (own * n + t) * nx;
+      const double *down = solution.lower + (b * n + t) * L, *up = solution.upper + (b * n + t) * L;
+      const double *dlow = sensitivity.lower + (own * n + t) * L, *dup = sensitivity.upper + (own * n + t) * L;
       const int64_t q = p.parent[t];
       const double *past = q < 0 ? x0 : zb + q * nz, *moved = q < 0 ? nullptr : ab + q * nz;
       if (out[0] && q < 0)
@@ -198,6 +212,11 @@ extern "C" DD_EXPORT int dd_pull_back(const dd_problem* problem, const dd_claim*
           out[11][t * m + j] = up[nz + j] * dup[nz + j] - down[nz + j] * dlow[nz + j];
     }
   }
+}
+
+extern "C" DD_EXPORT int dd_pull_back(const dd_problem* problem, const dd_claim* solution, const dd_claim* sensitivity,
+                                      const uint8_t* keep, double* const* gradients) {
+  pull_back_members(*problem, *solution, *sensitivity, keep, 0, problem->batch, gradients);
   return 0;
 }
 

@@ -9,8 +9,11 @@ template <class Solver, int W>
 int run(const Job& job, const BlockQueue& queue) {
   Solver block(job);
   if (!block.ready()) return -2;
-  for (int64_t first; (first = queue.next(queue.state)) < queue.last;)
-    block.solve(first, int(smaller<int64_t>(W, queue.last - first)));
+  for (int64_t first; (first = queue.next(queue.state)) < queue.last;) {
+    const int64_t count = smaller<int64_t>(W, queue.last - first);
+    block.solve(first, int(count));
+    queue.done(queue.state, first, count);
+  }
   return 0;
 }
 

@@ -12,12 +12,14 @@ struct Job {
   dd_solution* solution;
   const dd_tensor* grad_z;
   dd_gradient* gradient;
-  double stop_at;  // monotonic clock, s
+  double stop_at;          // monotonic clock, s
+  int64_t gradient_first;  // the member whose gradient is written first
 };
 
 // Blocks of members, handed out one at a time to whoever asks.
 struct BlockQueue {
   int64_t (*next)(void* state);  // first member of the next block; at or beyond `last` when there is none
+  void (*done)(void* state, int64_t first, int64_t count);
   void* state;
   int64_t last;
 };

@@ -41,14 +41,21 @@ struct Lanes<1> {
   static constexpr int K = DD_WIDTH;
 };
 
-#define DD_INLINE inline __attribute__((always_inline))
+#define DD_ALWAYS __attribute__((always_inline))
+#define DD_INLINE inline DD_ALWAYS
 
 template <class V>
 DD_INLINE V larger(V a, V b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64) return V(_mm512_maskz_max_pd(0xff, __m512d(a), __m512d(b)));
+#endif
   return a > b ? a : b;
 }
 template <class V>
 DD_INLINE V smaller(V a, V b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64) return V(_mm512_maskz_min_pd(0xff, __m512d(a), __m512d(b)));
+#endif
   return a < b ? a : b;
 }
 DD_INLINE double magnitude(double a) { return __builtin_fabs(a); }

@@ -1,22 +1,17 @@
-// Primal-dual interior point with Mehrotra's predictor and corrector; Newton steps by a Riccati recursion over the tree.
+// Primal-dual interior point with Mehrotra's predictor and corrector; steps by a Riccati recursion over the tree.
 //
-// A block holds W instances side by side. Every limit v <= b or v >= b of a stage becomes a side with sign +1 or -1,
-// slack s, multiplier l and compliance r:   s = sign (b - v) + r l,   s l -> tau.   With inv = 1 / (s + r l) and
-// e = sign (b - v) + r l  Newton's step is
-//     dl = inv (l (sign dv - e) + tau),   ds = e - s - sign dv + r dl,   weight in the Hessian  w = l inv,
-// and for the predictor (tau = 0) both relative changes follow from one number, rho = dl / l = inv (sign dv - e),
-// ds / s = -1 - rho. A proximal term on dl adds a little to r in these steps only: weights stay bounded, the recursion
-// stays accurate, the solution stays the same. Limits whose two sides meet are equations, kept by that term alone.
-// The dynamics hold at all times: states are rolled out from the inputs.
+// A block holds W instances side by side; what a step does to slacks and multipliers is in side_passes.hpp. Limits whose
+// two sides meet are equations, kept by the proximal term alone. The dynamics hold at all times: states are rolled out
+// from the inputs.
 #pragma once
 
 #include <time.h>
 
-#include "stage_newton.hpp"
+#include "side_passes.hpp"
 
 namespace {
 
-constexpr double kToBoundary = 0.999;     // share of the step to the boundary that is taken
+constexpr double kToBoundary = 0.9995;    // share of the step to the boundary that is taken
 constexpr double kUsefulStep = 0.03;      // predictor steps shorter than this say nothing of second order
 constexpr double kProximal = 1e-9;        // compliance of a proximal term on every multiplier, in the problem's scale
 constexpr double kLeastProduct = 0.1;     // products aim no lower than this share of the tolerance
@@ -24,11 +19,11 @@ constexpr double kSmoothingError = 1e-7;  // of a product on the central path, r
 constexpr double kUnitShare = 0.3;        // slacks start at this share of the largest violation + the mean distance
 constexpr double kLeastUnit = 1e-9;
 constexpr double kLeastGradient = 1e-3;  // where the cost is flat at the start: this share of curvature x slack
-constexpr double kStartProduct = 2;      // products that a cold start begins with, in the problem's scale
+constexpr double kStartProduct = 10;     // products that a cold start begins with, in the problem's scale
 constexpr double kWarmProduct = 1e-2;    // and a warm one
 constexpr double kMostDual = 1e6;        // of a start's multipliers, in the problem's scale
 constexpr double kStalled = 100;         // x tolerance: a violation above this that does not fall
-constexpr double kExploding = 1e4;       // mean multiplier, in the problem's scale; together the sign of an empty problem
+constexpr double kExploding = 1e4;       // mean multiplier, in the problem's scale; both: the sign of an empty problem
 constexpr int kMisses = 4;
 
 inline double clock_now() {
@@ -38,28 +33,35 @@ inline double clock_now() {
 }
 
 template <int W, int NX, int NU>
-class InteriorPoint : public StageNewton<W, NX, NU> {
-  using Base = StageNewton<W, NX, NU>;
+class InteriorPoint : public SidePasses<W, NX, NU> {
+  using Base = SidePasses<W, NX, NU>;
   using typename Base::Equations;
   using typename Base::S;
+  using typename Base::Side;
   using typename Base::Sides;
+  using typename Base::SideTotals;
   using typename Base::Stage;
   using typename Base::T;
   using Base::K;
   using Base::at;
   using Base::broadcast;
-  using Base::add_to;
+  using Base::each_entry;
+  using Base::each_limit;
+  using Base::entry;
   using Base::id;
-  using Base::sign_of;
   using Base::count_;
   using Base::job_;
   using Base::limits_;
   using Base::member_;
   using Base::most;
   using Base::n_;
-  using Base::pick;
+  using Base::part;
   using Base::stage_;
+  using Base::proximal_;
+  using Base::residual_tolerance;
   using Base::sum;
+  using Base::taken;
+  using Base::tolerance;
 
  public:
   using Base::Base;
@@ -67,7 +69,8 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
   // Solve members first .. first + count - 1; 1 <= count <= W.
   void solve(int64_t first, int count) {
     this->load(first, count);
-    for (int w = 0; w < W; ++w) lane_[w] = Lane{this->crossed_[w] ? DD_DIVERGING : kRunning, false, 0, 0, 0, 0, 1, 0, {}, 0, INFINITY};
+    for (int w = 0; w < W; ++w)
+      lane_[w] = Lane{this->crossed_[w] ? DD_DIVERGING : kRunning, false, 0, 0, 0, 0, 1, 0, {}, 0, INFINITY};
     begin();
     iterate();
     store(count);
@@ -89,14 +92,12 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
 
   Lane lane_[W];
   T alpha_{};  // step taken next; 0 where a lane rests
-  T slack_unit_{}, dual_unit_{}, product_unit_{}, proximal_{}, tolerance_{};
+  T slack_unit_{}, dual_unit_{}, product_unit_{}, tolerance_{};
 
   template <class V>
   static V finite(V v) {
     return v - v == V{} ? v : V{};
   }
-  double tolerance() const { return job_.options->tolerance; }
-
   // Inputs at zero, or at the start's, inside their bounds; then slacks and multipliers in the problem's own scale.
   void begin() {
     const int nx = this->nx(), nz = this->nz();
@@ -122,18 +123,20 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     S violation_s{}, distance_s{}, price_s{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      const Sides& sd = st.sides;
       this->cost_gradient(st);
       for (int i = 0; i < nz; ++i) {
         gradient += magnitude(st.hz[i]);
         curvature += st.diagonal ? st.H[i] : st.H[i * (this->row_z() + 1)];
       }
-      for (int k = 0; k < sd.n; ++k) {
-        const S d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
-        violation_s = larger(violation_s, -d);
-        distance_s += sd.bound[k] < kAbsent ? magnitude(d) : S{};
-        if (sd.soft) price_s += sd.comply[k] > 0 ? larger(-d, S{}) / sd.comply[k] : S{};
-      }
+      each_limit(st.sides, [&](int limit, auto&& sides) {
+        const S v = part(st.val, limit);
+        sides([&](Side& sd, const S& comply, auto sign) {
+          const S d = sd.bound - sign * v;
+          violation_s = larger(violation_s, -d);
+          distance_s += sd.bound < kAbsent ? magnitude(d) : S{};
+          if (st.sides.soft) price_s += comply > 0 ? larger(-d, S{}) / comply : S{};
+        });
+      });
       for (int k = 0; k < st.equal.n; ++k) {
         const T off = st.equal.on[k] * magnitude(st.val[st.equal.limit[k]] - st.equal.b[k]);
         violation = larger(violation, off);
@@ -156,16 +159,12 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
 
   void begin_cold() {
     const T goal = larger(kStartProduct * product_unit_, broadcast(job_.options->smoothing));
-    for (int t = 0; t < n_; ++t) {
-      Stage& st = stage_[t];
-      Sides& sd = st.sides;
-      const T* bound = reinterpret_cast<const T*>(sd.bound);
-      T *s = reinterpret_cast<T*>(sd.s), *l = reinterpret_cast<T*>(sd.l);
-      for (int k = 0; k < sd.n * K; ++k) {
-        s[k] = larger(bound[k] - sign_of(sd, k) * st.val[sd.limit[k]], smaller(s[k], slack_unit_));
-        l[k] = goal / s[k];
-      }
-    }
+    for (int t = 0; t < n_; ++t)
+      each_entry(stage_[t].sides, [&](int limit, Side& sd, int j, const T&, auto sign) {
+        T &s = entry(sd.s, j), &l = entry(sd.l, j);
+        s = larger(entry(sd.bound, j) - sign * stage_[t].val[limit], smaller(s, slack_unit_));
+        l = goal / s;
+      });
   }
 
   // From the start's distances d and multipliers: the point on the central path with the same difference d - l.
@@ -175,46 +174,22 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     const T ratio = slack_unit_ / dual_unit_, most_dual = kMostDual * dual_unit_;
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      Sides& sd = st.sides;
-      const T *bound = reinterpret_cast<const T*>(sd.bound), *comply = reinterpret_cast<const T*>(sd.comply);
-      T *s = reinterpret_cast<T*>(sd.s), *l = reinterpret_cast<T*>(sd.l);
-      for (int k = 0; k < sd.n * K; ++k) {
-        const int64_t i = int64_t(t) * limits_ + id(st, sd.limit[k]);
-        const double sign = sign_of(sd, k);
-        T known = sign > 0 ? u0(i) : l0(i);
-        known = smaller(larger(finite(known), T{}), most_dual);
-        const T a = bound[k] - sign * st.val[sd.limit[k]] + comply[k] * known - ratio * known;
-        T root;
+      each_entry(st.sides, [&](int limit, Side& sd, int j, const T& comply, auto sign) {
+        T known = broadcast(0), root, &s = entry(sd.s, j), &l = entry(sd.l, j);
+        if (limit < this->nz() + st.rows) {
+          const int64_t i = int64_t(t) * limits_ + id(st, limit);
+          known = smaller(larger(finite(sign > 0 ? u0(i) : l0(i)), T{}), most_dual);
+        }
+        const T a = entry(sd.bound, j) - sign * st.val[limit] + comply * known - ratio * known;
         for (int w = 0; w < W; ++w) at(root, w) = sqrt(at(a, w) * at(a, w) + 4 * at(ratio, w) * at(goal, w));
-        s[k] = a > 0 ? 0.5 * (a + root) : 2.0 * ratio * goal / (root - a);
-        l[k] = goal / s[k];
-      }
+        s = a > 0 ? 0.5 * (a + root) : 2.0 * ratio * goal / (root - a);
+        l = goal / s;
+      });
       for (int k = 0; k < st.equal.n; ++k) {
         const int64_t i = int64_t(t) * limits_ + id(st, st.equal.limit[k]);
         st.equal.y[k] = st.equal.on[k] * smaller(larger(finite(u0(i) - l0(i)), -most_dual), most_dual);
       }
     }
-  }
-
-  // The part of a step that is taken: nothing, not even NaN, where a lane rests.
-  template <class V>
-  static DD_INLINE V taken(const T& alpha, const V& step) {
-    if constexpr (W == 1) {
-      if (alpha == 0) return V{};
-      return alpha * step;
-    } else {
-      return alpha > 0 ? alpha * step : V{};
-    }
-  }
-  // Distance of a side from its limit, with what its multiplier buys.
-  static DD_INLINE S distance(const Stage& st, int k, const S& l) {
-    const Sides& sd = st.sides;
-    const S d = sd.bound[k] - sd.sign[k] * pick(st.val, sd.limit, k);
-    return sd.soft ? d + sd.comply[k] * l : d;
-  }
-  // Slack and multiplier of a side after the pending step, which is in e and x.
-  static DD_INLINE void advance(const Sides& sd, int k, const T& alpha) {
-    sd.s[k] += taken(alpha, sd.e[k]), sd.l[k] += taken(alpha, sd.x[k]);
   }
 
   // States and rows from the inputs; with the pending step of inputs, slacks and multipliers if `step`.
@@ -226,8 +201,7 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       if (step) {
-        for (int k = 0; k < st.sides.n; ++k) advance(st.sides, k, alpha_);
-        for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(alpha_, st.equal.dy[k]);
+        this->advance_all(st, alpha_);
         for (int i = nx; i < nz; ++i) st.val[i] += taken(alpha_, st.dval[i]);
       }
       const T* past = st.parent < 0 ? root : stage_[st.parent].val;
@@ -242,21 +216,26 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     roll_out(step);
     T primal{}, dual{}, scale{};
     S primal_s{}, product_s{}, worst_s{};
-    const double tol = tolerance(), goal = job_.options->smoothing;
+    const double tol = residual_tolerance(), goal = job_.options->smoothing;
     T* y = this->scratch_l_;
     T* gradient = this->scratch_w_;
     for (int t = n_ - 1; t >= 0; --t) {
       Stage& st = stage_[t];
-      const Sides& sd = st.sides;
       for (int i = 0; i < nz + st.rows; ++i) y[i] = T{};
-      for (int k = 0; k < sd.n; ++k) {
-        const auto present = sd.bound[k] < kAbsent;
-        primal_s = larger(primal_s, magnitude(distance(st, k, sd.l[k]) - sd.s[k]) - tol * magnitude(sd.bound[k]));
-        const S p = sd.s[k] * sd.l[k];
-        product_s += present ? p : S{};
-        worst_s = larger(worst_s, present ? magnitude(p - goal) : S{});
-        add_to(y, sd.limit, k, sd.sign[k] * sd.l[k]);
-      }
+      each_limit(st.sides, [&](int limit, auto&& sides) {
+        const S v = part(st.val, limit);
+        S push{};
+        sides([&](Side& sd, const S& comply, auto sign) {
+          const auto present = sd.bound < kAbsent;
+          const S apart = magnitude(this->template distance<true>(sd, comply, sign, v) - sd.s);
+          primal_s = larger(primal_s, apart - tol * magnitude(sd.bound));
+          const S p = sd.s * sd.l;
+          product_s += present ? p : S{};
+          worst_s = larger(worst_s, present ? magnitude(p - goal) : S{});
+          push += sign * sd.l;
+        });
+        part(y, limit) = push;
+      });
       const Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) {
         y[eq.limit[k]] += eq.y[k];
@@ -292,25 +271,25 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     const int nz = this->nz();
     Totals total;
     SideTotals sides;
-    const T alpha = alpha_;
+    const T alpha = step ? alpha_ : T{};
     T* weight = this->scratch_w_;
     T* linear = this->scratch_l_;
     for (int t = n_ - 1; t >= 0; --t) {
       Stage& st = stage_[t];
       const int limits = nz + st.rows;
+      for (int i = 0; i < limits; ++i) weight[i] = linear[i] = T{};
+      if (st.sides.soft)
+        this->template weigh<true>(st, alpha, weight, linear, sides);
+      else
+        this->template weigh<false>(st, alpha, weight, linear, sides);
       if (step) {
         for (int i = 0; i < limits; ++i) st.val[i] += taken(alpha, st.dval[i]);
         for (int k = 0; k < st.equal.n; ++k) st.equal.y[k] += taken(alpha, st.equal.dy[k]);
       }
-      for (int i = 0; i < limits; ++i) weight[i] = linear[i] = T{};
-      if (st.sides.soft)
-        weigh<true>(st, step ? alpha : T{}, weight, linear, sides);
-      else
-        weigh<false>(st, step ? alpha : T{}, weight, linear, sides);
       const Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) {
         const T distance = off(st, k);
-        total.primal = larger(total.primal, magnitude(distance) - tolerance() * magnitude(eq.b[k]));
+        total.primal = larger(total.primal, magnitude(distance) - residual_tolerance() * magnitude(eq.b[k]));
         total.dual_sum += magnitude(eq.y[k]);
         weight[eq.limit[k]] += eq.w[k];
         linear[eq.limit[k]] += eq.y[k] + eq.w[k] * distance;
@@ -325,39 +304,6 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     return total;
   }
 
-  struct SideTotals {
-    S product{}, primal{}, dual{};
-  };
-  // Takes the step alpha of the sides; leaves the distance in e.
-  template <bool Soft>
-  DD_INLINE void weigh(const Stage& st, const T& alpha, T* weight, T* linear, SideTotals& total) const {
-    const Sides& sd = st.sides;
-    const double tol = tolerance();
-    const T proximal = proximal_;
-    for (int k = 0; k < sd.n; ++k) {
-      const S bound = sd.bound[k];
-      const S s = sd.s[k] + taken(alpha, sd.e[k]), l = sd.l[k] + taken(alpha, sd.x[k]), both = s * l;
-      const S d = bound - sd.sign[k] * pick(st.val, sd.limit, k), e = Soft ? d + sd.comply[k] * l : d;
-      const auto present = bound < kAbsent;
-      const S give = s + (Soft ? sd.comply[k] + proximal : S{} + proximal) * l, one = 1.0 / (both * give);
-      const S inv = both * one;
-      sd.s[k] = s, sd.l[k] = l, sd.e[k] = e, sd.inv[k] = inv, sd.isl[k] = present ? give * one : S{};
-      total.primal = larger(total.primal, magnitude(e - s) - tol * magnitude(bound));
-      total.product += present ? both : S{};
-      total.dual += l;
-      add_to(weight, sd.limit, k, padded(sd, k) * l * inv);
-      add_to(linear, sd.limit, k, sd.sign[k] * (l - e * (l * inv)));
-    }
-  }
-  // 0 for the sides that only fill a register.
-  static DD_INLINE auto padded(const Sides& sd, int k) {
-    if constexpr (W == 1) {
-      return sd.sign[k] * sd.sign[k];
-    } else {
-      return 1.0;
-    }
-  }
-
   void newton_gradient(Stage& st, const T* linear) {
     const int nz = this->nz();
     alignas(64) T local[Base::kVector];
@@ -367,25 +313,19 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     this->backward_stage(st, gradient);
   }
 
-  // Predictor: the largest relative decrease, and the sum of ds dl; leaves ds dl in x.
+  // Predictor: the largest relative decrease, and the sum of ds dl.
   void predict(T& ratio, T& second) {
-    S off_s{}, second_s{};
+    S off{}, product{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       this->forward_stage(st);
-      const Sides& sd = st.sides;
-      for (int k = 0; k < sd.n; ++k) {
-        // From the middle of the admissible range, -1 <= rho <= 0.
-        const S off = sd.inv[k] * (sd.sign[k] * pick(st.dval, sd.limit, k) - sd.e[k]) + 0.5;
-        off_s = larger(off_s, magnitude(off));
-        const S x = sd.s[k] * sd.l[k] * (0.25 - off * off);
-        second_s += x;
-        sd.x[k] = x;
-      }
+      if (st.sides.soft)
+        this->template predict_sides<true>(st, off, product);
+      else
+        this->template predict_sides<false>(st, off, product);
     }
-    ratio = most(off_s) + 0.5, second = sum(second_s);
+    ratio = most(off) + 0.5, second = sum(product);
   }
-
   // Corrector towards products of tau, less the predictor's second-order term scaled by `share`.
   void correct(const T& tau, const T& share, T& ratio, T& second, T& check) {
     const int nx = this->nx(), nz = this->nz();
@@ -393,58 +333,40 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     for (int t = n_ - 1; t >= 0; --t) {
       Stage& st = stage_[t];
       for (int i = 0; i < nz + st.rows; ++i) linear[i] = T{};
-      const Sides& sd = st.sides;
-      for (int k = 0; k < sd.n; ++k) {
-        const S goal = tau - share * sd.x[k], l = sd.l[k];
-        sd.x[k] = goal;
-        add_to(linear, sd.limit, k, sd.sign[k] * (l + sd.inv[k] * (goal - l * sd.e[k])));
-      }
+      if (st.sides.soft)
+        this->template aim<true>(st, tau, share, linear);
+      else
+        this->template aim<false>(st, tau, share, linear);
       const Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) linear[eq.limit[k]] += eq.y[k] + eq.w[k] * off(st, k);
       newton_gradient(st, linear);
     }
-    S least_s{}, second_s{};
+    S least{}, product{};
     check = T{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       this->forward_stage(st);
       for (int i = nx; i < nz; ++i) check += st.dval[i] * st.dval[i];
       if (st.sides.soft)
-        step_sides<true>(st, least_s, second_s);
+        this->template step_sides<true>(st, least, product);
       else
-        step_sides<false>(st, least_s, second_s);
+        this->template step_sides<false>(st, least, product);
       const Equations& eq = st.equal;
       // The distance apart from the step, which may be below the resolution of the value.
       for (int k = 0; k < eq.n; ++k) eq.dy[k] = eq.w[k] * (off(st, k) + st.dval[eq.limit[k]]);
     }
-    ratio = most(-least_s), second = sum(second_s);
+    ratio = most(-least), second = sum(product);
     check += second;
   }
-  // Leaves the steps of slacks and multipliers in e and x.
-  template <bool Soft>
-  DD_INLINE void step_sides(const Stage& st, S& least, S& second) const {
-    const Sides& sd = st.sides;
-    const T proximal = proximal_;
-    for (int k = 0; k < sd.n; ++k) {
-      const S s = sd.s[k], l = sd.l[k], isl = sd.isl[k];
-      const S miss = sd.sign[k] * pick(st.dval, sd.limit, k) - sd.e[k];
-      const S dl = sd.inv[k] * (l * miss + sd.x[k]);
-      const S ds = (Soft ? sd.comply[k] + proximal : S{} + proximal) * dl - miss - s;
-      least = smaller(least, smaller(dl * s, ds * l) * isl);
-      second += isl > 0 ? ds * dl : S{};
-      sd.e[k] = ds, sd.x[k] = dl;
-    }
-  }
-
   bool good(int w) const {
     const Lane& lane = lane_[w];
-    const double tol = tolerance(), goal = job_.options->smoothing;
+    const double tol = residual_tolerance(), goal = job_.options->smoothing;
     if (!(lane.primal <= tol && lane.dual <= tol * lane.scale)) return false;
     return goal > 0 ? lane.worst <= kSmoothingError * goal : lane.mu <= at(tolerance_, w);
   }
 
   void iterate() {
-    const double tol = tolerance(), goal = job_.options->smoothing;
+    const double tol = residual_tolerance(), goal = job_.options->smoothing;
     measure(false);
     bool pending = false;
     for (int w = 0; w < W; ++w) lane_[w].resting = lane_[w].outcome >= 0 || good(w);
@@ -527,7 +449,8 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
         const double dual_sum = at(total.dual_sum, w);
         const int slot = lane.iterations % 4;
         const bool stalls = lane.iterations > 4 && lane.primal > 0.5 * lane.kept_primal[slot];
-        if (stalls && lane.primal > kStalled * tol && dual_sum > kExploding * n * at(dual_unit_, w)) lane.outcome = DD_DIVERGING;
+        const bool explodes = dual_sum > kExploding * n * at(dual_unit_, w);
+        if (stalls && explodes && lane.primal > kStalled * tol) lane.outcome = DD_DIVERGING;
         lane.kept_primal[slot] = lane.primal;
       }
     }
@@ -545,18 +468,15 @@ class InteriorPoint : public StageNewton<W, NX, NU> {
     }
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      const Sides& sd = st.sides;
-      const T *l = reinterpret_cast<const T*>(sd.l), *bound = reinterpret_cast<const T*>(sd.bound);
       for (int w = 0; w < count; ++w) {
         const int64_t base = member_[w] * n_ + t;
         for (int i = 0; i < nz; ++i) out.z[base * nz + i] = finite(at(st.val[i], w));
         for (int i = 0; i < nx; ++i) out.costate[base * nx + i] = finite(at(st.costate[i], w));
         double *lower = out.dual_lower + base * limits_, *upper = out.dual_upper + base * limits_;
-        for (int k = 0; k < sd.n * K; ++k) {
-          const double direction = sign_of(sd, k);
-          if (direction == 0 || at(bound[k], w) >= kAbsent) continue;
-          (direction > 0 ? upper : lower)[id(st, sd.limit[k])] = finite(at(l[k], w));
-        }
+        each_entry(st.sides, [&](int limit, Side& sd, int j, const T&, auto sign) {
+          if (at(entry(sd.bound, j), w) >= kAbsent) return;
+          (sign > 0 ? upper : lower)[id(st, limit)] = finite(at(entry(sd.l, j), w));
+        });
         for (int k = 0; k < st.equal.n; ++k) {
           const double y = finite(at(st.equal.y[k], w));
           if (at(st.equal.on[k], w) != 0) (y > 0 ? upper : lower)[id(st, st.equal.limit[k])] = magnitude(y);

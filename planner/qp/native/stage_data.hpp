@@ -13,6 +13,16 @@ namespace {
 constexpr double kEqualBounds = 1e-12;  // sides closer than this are an equation
 constexpr double kAbsent = 1e30;        // bound of a side that another lane has and this one lacks
 
+// Of a side: +1 for an upper one, -1 for a lower one, known to the compiler.
+template <int Sign>
+struct Direction {
+  constexpr operator int() const { return Sign; }
+  template <class V>
+  friend DD_INLINE V operator*(Direction, const V& v) {
+    return Sign > 0 ? v : -v;
+  }
+};
+
 template <int W, int NX, int NU>
 class StageData {
  public:
@@ -36,24 +46,20 @@ class StageData {
   bool ready() const { return buffer_ != nullptr; }
 
  protected:
-  // Lanes share a side's direction; where the limits of one instance fill a register, each has its own.
-  template <class V, int Count>
-  struct SignOf {
-    using type = double;
+  // One side of K limits that lie next to each other in a stage's val: v <= bound, or v >= -bound.
+  struct Side {
+    S bound;  // sign x limit; kAbsent where the lane has none
+    S s, l;   // slack and multiplier
+    S one;    // 1 / (s l (s + r l)): both divisions of an iteration in one
+    S x;      // scratch of a pass
   };
-  template <class V>
-  struct SignOf<V, 0> {
-    using type = V;
-  };
-  using Sign = typename SignOf<S, W == 1 ? 0 : 1>::type;
-
+  // Registers of limits with both sides come first, then those with an upper one only, then a lower one only.
   struct Sides {
-    int n;           // registers: K sides each
-    bool soft;       // any compliance
-    int32_t* limit;  // index into the stage's val
-    Sign* sign;      // +1 upper, -1 lower, 0 padding
-    S *bound;        // sign x limit; kAbsent where the lane has none
-    S *comply, *s, *l, *inv, *isl, *e, *x;
+    int both, upper, lower, n;  // registers of limits; n sides in all
+    bool soft;                  // any compliance
+    int32_t* limit;             // of each register: where in the stage's val it begins
+    Side* side;                 // of a register with both, the upper one first
+    S* comply;                  // of each side
   };
   struct Equations {
     int n;
@@ -74,7 +80,8 @@ class StageData {
     T *F, *c, *H, *g;  // F = [A B], nx x nz; H full, or its diagonal
     T *val, *dval;     // what the limits bound: z, then C z of the rows kept; and its step
     T *hz;             // H z + g
-    T *gain, *ldl, *k, *P, *p, *costate;
+    T *gain, *ldl, *k, *p, *costate;
+    T* P;  // cost-to-go of the children; while the stage is eliminated, its whole Hessian in z
     Sides sides;
     Equations equal;
   };
@@ -92,6 +99,7 @@ class StageData {
   int64_t member_[W];
   T count_{};  // sides
   bool crossed_[W];
+  T* slot_[4];  // limits of a stage while it is loaded
   T *flat_, *scratch_q_, *scratch_y_, *scratch_g_, *scratch_w_, *scratch_l_;
 
   int nx() const { return NX ? NX : nx_; }
@@ -107,21 +115,20 @@ class StageData {
   static double& at(T& v, int w) { return reinterpret_cast<double*>(&v)[w]; }
   static double at(const T& v, int w) { return reinterpret_cast<const double*>(&v)[w]; }
   static T broadcast(double v) { return T{} + v; }
-  static double sign_of(const Sides& sd, int k) { return reinterpret_cast<const double*>(sd.sign)[k]; }
   static DD_INLINE const T& entry(const Row& row, int e) { return row.value[kRows ? row.column[e] : e]; }
   // Number of a limit in the problem, where rows that bound nothing count too.
   int id(const Stage& st, int limit) const { return limit < nz() ? limit : nz() + st.row[limit - nz()].id; }
 
   // ---- memory ------------------------------------------------------------------------------------------------------
   size_t footprint() const {
-    const size_t nx = nx_, nz = nz_, nu = nu_, L = limits_, side = (2 * L + K - 1) / K * K;
-    const size_t numbers = nx * nz + nx + nz * nz + nz + 2 * L + nz + nu * nx + nu * nu + nu + 2 * nx * nx + 2 * nx +
-                           m_ * nz + 9 * side + 6 * L + nz + 5 * (side + L) +
+    const size_t nx = nx_, nz = nz_, nu = nu_, L = limits_, side = 2 * ((L + K - 1) / K * K);
+    const size_t numbers = nx * nz + nx + nz * nz + nz + 2 * L + nz + nu * nx + nu * nu + nu + nx * nx + nz * nz + 2 * nx +
+                           m_ * nz + 6 * side + 6 * L + 2 * K + 2 * nz + 5 * (side + L) +
                            (kRows ? 8 * (3 * nx + 2 * nz + nu + m_ + 4) : 0);
     const size_t integers = 2 * (side + L) + m_ * nz;
-    const size_t scratch = 3 * nz * nz + nx * nz + m_ * nz + 3 * L;
+    const size_t scratch = 3 * nz * nz + nx * nz + m_ * nz + 9 * L + 64;
     const size_t per_stage = numbers * sizeof(T) + integers * 4 + sizeof(Stage) + m_ * sizeof(Row) + 64 * (60 + 2 * m_);
-    return n_ * per_stage + scratch * sizeof(T) + 12 * (nz + 1) * (nx + 1) + 8 * n_ + 8192;
+    return n_ * per_stage + scratch * sizeof(T) + 12 * (nz + 1) * (nx + 1) + 24 * n_ + 8192;
   }
   template <class V>
   V* take(size_t n) {
@@ -161,6 +168,7 @@ class StageData {
     flat_ = take<T>(nz * nz + m_ * nz + limits_);
     scratch_q_ = take<T>(nz * nz), scratch_g_ = take<T>(nz * nz), scratch_y_ = take<T>(nx * nz);
     scratch_w_ = take<T>(limits_ + 8), scratch_l_ = take<T>(limits_ + 8);
+    for (T*& slot : slot_) slot = take<T>(limits_ + 8);
     count_ = T{};
     plant();
     load_dynamics();
@@ -170,10 +178,11 @@ class StageData {
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       const int nu = this->nu();
-      st.val = take<T>(nz + st.rows), st.dval = take<T>(nz + st.rows), st.hz = take<T>(row_z());
+      const int limits = (nz + st.rows + K - 1) / K * K;
+      st.val = take<T>(limits), st.dval = take<T>(limits), st.hz = take<T>(row_z());
       st.gain = take<T>(nu * row_x()), st.ldl = take<T>(nu * nu), st.k = take<T>(nu);
       st.p = take<T>(row_x()), st.costate = take<T>(nx);
-      for (int i = 0; i < nz + st.rows; ++i) st.dval[i] = T{};
+      for (int i = 0; i < limits; ++i) st.val[i] = st.dval[i] = T{};
     }
   }
 
@@ -189,7 +198,7 @@ class StageData {
       if (st.parent >= 0) {
         Stage& parent = stage_[st.parent];
         st.adds = !parent.leaf;
-        if (parent.leaf) parent.P = spares > 0 ? spare[--spares] : take<T>(nx * row_x());
+        if (parent.leaf) parent.P = spares > 0 ? spare[--spares] : take<T>(kRows ? nx * row_x() : nz() * nz());
         parent.leaf = false;
       }
       if (!st.leaf) spare[spares++] = st.P;
@@ -238,9 +247,13 @@ class StageData {
   void load_cost() {
     const int nz = this->nz();
     const Source H = source(job_.problem->H), g = source(job_.problem->g);
+    const bool shared = job_.problem->H.stride == 0;
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      H.part(flat_, t, nz * nz);
+      if (shared)
+        for (int i = 0; i < nz * nz; ++i) flat_[i] = broadcast(H.lane[0][int64_t(t) * nz * nz + i]);
+      else
+        H.part(flat_, t, nz * nz);
       T off{};
       for (int i = 0; i < nz; ++i)
         for (int j = 0; j < i; ++j) off += magnitude(flat_[i * nz + j]);
@@ -254,7 +267,7 @@ class StageData {
     for (int t = 0; t < n_; ++t) g.part(stage_[t].g = take<T>(nz), t, nz);
   }
 
-  // The sides that exist in any lane. Rows are numbered as they are kept.
+  // The limits that exist in any lane. Rows are numbered as they are kept.
   void load_limits(int t) {
     const dd_problem& p = *job_.problem;
     const int nz = this->nz();
@@ -268,53 +281,64 @@ class StageData {
       for (int i = 0; i < nz; ++i) comply[i] = T{};
     source(p.compliance).part(comply + nz, t, m_);
 
-    const int most = (2 * limits_ + K - 1) / K;
-    Sides& sd = st.sides;
-    sd.limit = take<int32_t>(most * K), sd.sign = take<Sign>(most);
-    sd.bound = take<S>(most), sd.s = take<S>(most), sd.comply = take<S>(most);
-    double* sign = reinterpret_cast<double*>(sd.sign);
-    T *bound = reinterpret_cast<T*>(sd.bound), *soft = reinterpret_cast<T*>(sd.comply), *span = reinterpret_cast<T*>(sd.s);
     Equations& eq = st.equal;
     eq.limit = take<int32_t>(limits_), eq.on = take<T>(limits_), eq.b = take<T>(limits_), eq.comply = take<T>(limits_);
     st.row = take<Row>(m_);
-    st.rows = 0, eq.n = 0, sd.soft = false;
-    int n = 0;
-    const T absent = broadcast(kAbsent), infinite = broadcast(INFINITY), one = broadcast(1);
+    st.rows = 0, eq.n = 0;
+    const T absent = broadcast(kAbsent), one = broadcast(1);
+    T *above = slot_[0], *below = slot_[1], *soft = slot_[2], *span = slot_[3];
     for (int i = 0; i < limits_; ++i) {
       const T l = lower[i], u = upper[i], gap = u - l;
       const auto equal = magnitude(gap) <= kEqualBounds;
       const T b_u = equal ? absent : u < INFINITY ? u : absent, b_l = equal ? absent : l > -INFINITY ? -l : absent;
-      const bool has_upper = any(b_u < kAbsent), has_lower = any(b_l < kAbsent), has_equal = any(equal);
-      if (!has_upper && !has_lower && !has_equal) continue;
+      const auto has_upper = b_u < kAbsent, has_lower = b_l < kAbsent;
+      const bool has_equal = any(equal);
+      if (i >= nz && !any(has_upper) && !any(has_lower) && !has_equal) continue;
       if (any(gap < 0))
         for (int w = 0; w < W; ++w)
           crossed_[w] |= at(gap, w) < -kEqualBounds && at(comply[i], w) == 0;
       int limit = i;
       if (i >= nz) limit = nz + st.rows, st.row[st.rows++].id = i - nz;
-      const bool is_soft = any(comply[i] > 0);
-      const auto add = [&](const T& b, double direction) {
-        const auto present = b < kAbsent;
-        sd.limit[n] = limit, sign[n] = direction, bound[n] = b;
-        soft[n] = present ? comply[i] : T{}, span[n] = gap > 0 ? gap : infinite;
-        sd.soft |= is_soft;
-        count_ += present ? one : T{};
-        ++n;
-      };
-      if (has_upper) add(b_u, 1);
-      if (has_lower) add(b_l, -1);
+      above[limit] = b_u, below[limit] = b_l, soft[limit] = comply[i];
+      span[limit] = gap > 0 ? gap : broadcast(INFINITY);
+      count_ += (has_upper ? one : T{}) + (has_lower ? one : T{});
       if (has_equal) {
         eq.limit[eq.n] = limit, eq.on[eq.n] = equal ? one : T{}, eq.b[eq.n] = equal ? 0.5 * (l + u) : T{};
         eq.comply[eq.n] = equal ? comply[i] : T{};
         ++eq.n;
       }
     }
-    for (; n % K; ++n) sd.limit[n] = 0, sign[n] = 0, bound[n] = absent, soft[n] = T{}, span[n] = one;
-    sd.n = n / K;
-    sd.l = take<S>(sd.n), sd.inv = take<S>(sd.n), sd.isl = take<S>(sd.n), sd.e = take<S>(sd.n);
-    sd.x = take<S>(sd.n);
-    for (int i = 0; i < sd.n; ++i) sd.e[i] = sd.x[i] = S{};
     eq.w = take<T>(eq.n), eq.y = take<T>(eq.n), eq.dy = take<T>(eq.n);
     for (int i = 0; i < eq.n; ++i) eq.y[i] = eq.dy[i] = T{};
+    const int registers = (nz + st.rows + K - 1) / K;
+    for (int i = nz + st.rows; i < registers * K; ++i) above[i] = below[i] = absent, soft[i] = T{}, span[i] = one;
+    gather_sides(st.sides, registers);
+  }
+
+  // The sides of `registers` registers of limits, from the slots. A side's slack holds the limit's width at first.
+  void gather_sides(Sides& sd, int registers) {
+    const S *above = reinterpret_cast<S*>(slot_[0]), *below = reinterpret_cast<S*>(slot_[1]);
+    const S *soft = reinterpret_cast<S*>(slot_[2]), *span = reinterpret_cast<S*>(slot_[3]);
+    sd.limit = take<int32_t>(registers), sd.side = take<Side>(2 * registers), sd.comply = take<S>(2 * registers);
+    sd.n = 0, sd.soft = false;
+    int taken = 0;
+    const auto add = [&](const S& bound, int r) {
+      Side& side = sd.side[sd.n];
+      side.bound = bound, side.s = span[r], side.x = S{};
+      const S comply = sd.comply[sd.n++] = bound < kAbsent ? soft[r] : S{};
+      sd.soft |= any(comply > 0);
+    };
+    const auto pass = [&](bool upper, bool lower) {
+      const int before = taken;
+      for (int r = 0; r < registers; ++r) {
+        if (any(above[r] < kAbsent) != upper || any(below[r] < kAbsent) != lower) continue;
+        if (upper) add(above[r], r);
+        if (lower) add(below[r], r);
+        sd.limit[taken++] = r * K;
+      }
+      return taken - before;
+    };
+    sd.both = pass(true, true), sd.upper = pass(true, false), sd.lower = pass(false, true);
   }
 
   void load_rows() {
@@ -345,23 +369,36 @@ class StageData {
     return take<V>(0);
   }
 
-  // ---- numbers behind an index, and registers of several limits ------------------------------------------------------
-  static DD_INLINE S pick(const T* values, const int32_t* index, int k) {
-    if constexpr (K == 1) {
-      return values[index[k]];
-    } else {
-      S r;
-      for (int j = 0; j < K; ++j) r[j] = values[index[k * K + j]];
-      return r;
-    }
+  // ---- registers of limits -----------------------------------------------------------------------------------------
+  static DD_INLINE S& part(T* values, int limit) { return *reinterpret_cast<S*>(values + limit); }
+  static DD_INLINE const S& part(const T* values, int limit) { return *reinterpret_cast<const S*>(values + limit); }
+
+  // limit(where in val, visit): visit(each) calls each(side, comply, direction) for the sides of that register.
+  template <class Limit>
+  static DD_INLINE void each_limit(const Sides& sd, Limit&& limit) {
+    Side* side = sd.side;
+    const S* comply = sd.comply;
+    const int32_t* where = sd.limit;
+    for (int k = 0; k < sd.both; ++k, side += 2, comply += 2)
+      limit(*where++, [=](auto&& each) DD_ALWAYS {
+        each(side[0], comply[0], Direction<1>{}), each(side[1], comply[1], Direction<-1>{});
+      });
+    for (int k = 0; k < sd.upper; ++k, ++side, ++comply)
+      limit(*where++, [=](auto&& each) DD_ALWAYS { each(*side, *comply, Direction<1>{}); });
+    for (int k = 0; k < sd.lower; ++k, ++side, ++comply)
+      limit(*where++, [=](auto&& each) DD_ALWAYS { each(*side, *comply, Direction<-1>{}); });
   }
-  static DD_INLINE void add_to(T* values, const int32_t* index, int k, const S& x) {
-    if constexpr (K == 1) {
-      values[index[k]] += x;
-    } else {
-      for (int j = 0; j < K; ++j) values[index[k * K + j]] += x[j];
-    }
+  // each(limit, side, entry, comply, direction) for every single side: `entry` is its place in the register.
+  template <class Each>
+  static void each_entry(const Sides& sd, Each&& each) {
+    each_limit(sd, [&](int limit, auto&& visit) {
+      visit([&](Side& side, const S& comply, auto direction) {
+        for (int j = 0; j < K; ++j) each(limit + j, side, j, reinterpret_cast<const T*>(&comply)[j], direction);
+      });
+    });
   }
+  static DD_INLINE T& entry(S& v, int j) { return reinterpret_cast<T*>(&v)[j]; }
+
   static T sum(const S& x) {
     if constexpr (K == 1) {
       return x;

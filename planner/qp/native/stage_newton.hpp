@@ -76,18 +76,23 @@ class StageNewton : public StageData<W, NX, NU> {
       hessian_rows(st, weight, reinterpret_cast<R*>(q));
       eliminate_rows(st, q);
     } else {
+      if (!st.leaf) q = st.P;
       hessian(st, weight, q);
       eliminate(st, q);
     }
   }
 
-  // Of a stage in z: cost, weights of its limits, cost-to-go of its children.
+  // Of a stage in z: cost and weights of its limits, added to the cost-to-go of its children where there are any.
   void hessian(const Stage& st, const T* __restrict weight, T* __restrict q) const {
     const int nx = this->nx(), nz = this->nz();
-    for (int i = 0; i < nz * nz; ++i) q[i] = st.diagonal ? T{} : st.H[i];
-    if (!st.leaf)
-      for (int i = 0; i < nx; ++i)
-        for (int j = 0; j < nx; ++j) q[i * nz + j] = st.diagonal ? st.P[i * nx + j] : q[i * nz + j] + st.P[i * nx + j];
+    for (int i = 0; i < nz; ++i)
+      for (int j = 0; j < nz; ++j) {
+        const bool known = !st.leaf && i < nx && j < nx;
+        if (st.diagonal)
+          q[i * nz + j] = known ? q[i * nz + j] : T{};
+        else
+          q[i * nz + j] = known ? q[i * nz + j] + st.H[i * nz + j] : st.H[i * nz + j];
+      }
     for (int i = 0; i < nz; ++i) q[i * nz + i] += st.diagonal ? st.H[i] + weight[i] : weight[i];
     for (int r = 0; r < st.rows; ++r) {
       const Row& row = st.row[r];
@@ -152,9 +157,9 @@ class StageNewton : public StageData<W, NX, NU> {
         for (int j = 0; j < nx; ++j) g[i * nz + j] -= scaled * gain[a * nx + j];
       }
       if (st.adds)
-        for (int j = 0; j < nx; ++j) P[i * nx + j] += g[i * nz + j];
+        for (int j = 0; j < nx; ++j) P[i * nz + j] += g[i * nz + j];
       else
-        for (int j = 0; j < nx; ++j) P[i * nx + j] = g[i * nz + j];
+        for (int j = 0; j < nx; ++j) P[i * nz + j] = g[i * nz + j];
     }
     for (int a = nu - 1; a >= 0; --a)
       for (int j = 0; j < nx; ++j) {
@@ -206,9 +211,10 @@ class StageNewton : public StageData<W, NX, NU> {
     }
 #pragma GCC unroll 8
     for (int a = 0; a < nu; ++a) {
-      R v{};
+      R v{}, more{};  // two sums: a single one would wait for itself
 #pragma GCC unroll 8
-      for (int k = 0; k < nx; ++k) v += F[k * ld + nx + a] * y[k] + q[(nx + a) * ld + k] * Fr[k];
+      for (int k = 0; k < nx; ++k) v += F[k * ld + nx + a] * y[k], more += q[(nx + a) * ld + k] * Fr[k];
+      v += more;
       for (int b = 0; b <= a; ++b) d[a * nu + b] = q[(nx + a) * ld + nx + b] + v[nx + b];
       cross[a] = v;
     }
@@ -249,9 +255,10 @@ class StageNewton : public StageData<W, NX, NU> {
     for (int i = 0; i < nx; ++i) p[i] = st.leaf ? gradient[i] : gradient[i] + st.p[i];
     if constexpr (kRows) {
       const R* Fr = reinterpret_cast<const R*>(F);
-      R v = only(load_row<R>(gradient), NX, NX + NU);
+      R v = only(load_row<R>(gradient), NX, NX + NU), more{};
 #pragma GCC unroll 8
-      for (int i = 0; i < NX; ++i) v += p[i] * Fr[i];
+      for (int i = 0; i < NX; ++i) (i % 2 ? more : v) += p[i] * Fr[i];
+      v += more;
       for (int a = 0; a < NU; ++a) h[a] = v[NX + a];
       solve_inputs(st, h);
       if (st.parent < 0) return;
@@ -294,10 +301,10 @@ class StageNewton : public StageData<W, NX, NU> {
     T* __restrict dz = st.dval;
     const T* __restrict past = st.parent < 0 ? nullptr : stage_[st.parent].dval;
     for (int a = 0; a < nu; ++a) {
-      T v = -st.k[a];
+      T v = -st.k[a], more{};
       if (past)
-        for (int i = 0; i < nx; ++i) v -= st.gain[a * this->row_x() + i] * past[i];
-      dz[nx + a] = v;
+        for (int i = 0; i < nx; ++i) (i % 2 ? more : v) -= st.gain[a * this->row_x() + i] * past[i];
+      dz[nx + a] = v + more;
     }
     for (int i = 0; i < nx; ++i) dz[i] = row_dot(st.F, i, past, dz, T{});
     apply_rows(st, dz);
