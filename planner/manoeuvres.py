@@ -64,13 +64,13 @@ def enumerate_manoeuvres(
     attempts = [t for k in range(scenes) for t in _attempts(view, k, standing_time[k], vehicle, config)]
     profiles, taken = shape_profiles(attempts, view.extent_rows, surface, base, start, vehicle, config)
     kinds, index = [["keep"] for _ in range(scenes)], [[k] for k in range(scenes)]
-    sides, lane = [[[0] * agents] for _ in range(scenes)], [[0] for _ in range(scenes)]
+    # Who is passed on which side, by agent.
+    sides: list[list[dict[int, int]]] = [[{}] for _ in range(scenes)]
+    lane = [[0] for _ in range(scenes)]
     for number, (attempt, which) in enumerate(zip(attempts, taken)):
-        side = [0] * agents
-        for wish, w in zip(attempt.wishes, which):
-            side[wish.agent] = w
-        k, first = attempt.scene, next((w for w in which if w), 0)
-        if not side[attempt.blocker] if attempt.oncoming else side in sides[k]:
+        side = {wish.agent: w for wish, w in zip(attempt.wishes, which) if w}
+        k, first = attempt.scene, next(iter(side.values()), 0)
+        if attempt.blocker not in side if attempt.oncoming else side in sides[k]:
             continue  # pointless; nobody passed, or as before
         kinds[k].append("oncoming" if attempt.oncoming else ("left" if first > 0 else "right"))
         index[k].append(scenes + number)
@@ -82,18 +82,21 @@ def enumerate_manoeuvres(
             index[k].append(scenes + len(attempts) + len(changes))
             changes.append(lane_profile(base, lanes, surface, start, k, i))
             kinds[k].append("left" if SIDES[i] > 0 else "right")
-            sides[k].append([0] * agents)
+            sides[k].append({})
             lane[k].append(SIDES[i])
     most = max(map(len, kinds))
-    for own, side_lists, own_lane in zip(index, sides, lane):
-        side_lists += side_lists[:1] * (most - len(own))
+    passed = np.zeros((scenes, most, agents), np.int64)
+    for k, own_sides in enumerate(sides):
+        for v, side in enumerate(own_sides):
+            passed[k, v, list(side)] = list(side.values())
+    for own, own_lane in zip(index, lane):
         own_lane += [0] * (most - len(own))
         own += own[:1] * (most - len(own))
     padded = [kind + [""] * (most - len(kind)) for kind in kinds]
     return Manoeuvres(
         kinds,
         torch.cat([base, profiles, *(c[None] for c in changes)])[torch.tensor(index)] if most > 1 else base[:, None],
-        torch.from_numpy(np.array(sides)),
+        torch.from_numpy(passed),
         torch.tensor([[kind == "oncoming" for kind in row] for row in padded]),
         torch.tensor([[kind != "" for kind in row] for row in padded]),
         torch.tensor(lane),

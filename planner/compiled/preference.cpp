@@ -145,15 +145,25 @@ private:
 
     // missing_: the most that any piece of a forecast leaves missing at each node, in wished gaps.
     void shortfalls(const Forecast& f) {
+        const Index nodes = m_.nodes;
         const bool* active = o_.active + o_.forecast(f.agent, f.mode) * o_.nodes + 1;
-        std::fill(missing_.begin(), missing_.end(), 0.0);
+        const double half_length = prices_.half_length, half_width = prices_.half_width, wish = prices_.side_gap;
+        const double *s = ego_.s.data(), *d = ego_.d.data(), *per_gap = ego_.per_gap.data();
         double* missing = missing_.data();
+        std::fill_n(missing, nodes, 0.0);
         for (Index p = 0; p < o_.pieces; ++p) {
-            const Index first = o_.piece(f.agent, p, f.mode) + 1, nodes = m_.nodes;
+            const Index first = o_.piece(f.agent, p, f.mode) + 1;
+            const double *s_lo = o_.s_lo + first, *s_hi = o_.s_hi + first;
+            const double *d_lo = o_.d_lo + first, *d_hi = o_.d_hi + first;
+            // As in `gaps`, written out: this loop is where the time goes.
             for (Index n = 0; n < nodes; ++n) {
-                if (active[n]) missing[n] = greater_of(missing[n], gaps(n, first + n).missing());
+                const double along = std::max(s_lo[n] - (s[n] + half_length), s[n] - half_length - s_hi[n]);
+                const double across = std::max(d_lo[n] - (d[n] + half_width), d[n] - half_width - d_hi[n]);
+                const double left = 1 - std::max(along * per_gap[n], across / wish);
+                missing[n] = std::max(missing[n], std::min(left, 2.0));
             }
         }
+        for (Index n = 0; n < nodes; ++n) missing[n] = active[n] ? missing[n] : 0.0;
     }
 
     // Equal pieces share the gradient.
@@ -163,12 +173,13 @@ private:
         double& g_v = out.v[row * m_.times + m_.node[n]];
         g_v += g * shortfall * shortfall * m_.node_dt[n] / 5.0 * above(v, 0.0) * below(v, 2.0);
         out.weight[o_.forecast(f.agent, f.mode)] += g_short * missing_[n];
-        double equals = 0.0;
-        for (Index p = 0; p < o_.pieces; ++p) equals += gaps(n, place(f, p, n)).missing() == missing_[n];
+        double largest = 0.0, equals = 0.0;
+        for (Index p = 0; p < o_.pieces; ++p) largest = std::max(largest, gaps(n, place(f, p, n)).missing());
+        for (Index p = 0; p < o_.pieces; ++p) equals += gaps(n, place(f, p, n)).missing() == largest;
         for (Index p = 0; p < o_.pieces; ++p) {
             const Index piece = place(f, p, n);
             const Gaps x = gaps(n, piece);
-            if (x.missing() != missing_[n]) continue;
+            if (x.missing() != largest) continue;
             const double g_near = -g_short * weight / equals * x.within(), along = share(x.along, x.across);
             const double g_along = g_near * along * ego_.per_gap[n], g_across = g_near * (1 - along) / prices_.side_gap;
             g_v -= g_along * x.along * kWall;

@@ -53,11 +53,10 @@ def compiled_shapes(
     if _shape is None or wanted(extents, base, surface.lower, surface.upper, surface.upper_all, start.v):
         return None
     most, comfort = max(len(a.wishes) for a in attempts), config.comfort
-    table: Any = [[*a.wishes, *[(0, 0, 0, 0.0)] * (most - len(a.wishes))] for a in attempts]
-    side, row, berth = np.array(table).reshape(len(attempts), most, 4)[..., 1:].transpose(2, 0, 1)
+    fill = lambda name: [[*(getattr(w, name) for w in a.wishes), *[0] * (most - len(a.wishes))] for a in attempts]  # noqa: E731
     given = _ATTEMPTS(
         len(attempts), most, torch.tensor([a.scene for a in attempts]), torch.tensor([a.oncoming for a in attempts]),
-        torch.from_numpy(side.astype(np.int64)), torch.from_numpy(row.astype(np.int64)), torch.from_numpy(berth.copy()),
+        torch.tensor(fill("side")), torch.tensor(fill("row")), torch.tensor(fill("berth"), dtype=torch.float64),
     )  # fmt: skip
     half = vehicle.width / 2
     soft, hard = half + comfort.side_gap, half + config.margins.side + 0.05
