@@ -18,7 +18,7 @@ from torch import Tensor
 from planner import compiled
 from planner.compiled.stage import Tensors, apply, workers
 from planner.config import PlannerConfig
-from planner.corridor_parts import Pieces, map_floor, pieces_beside
+from planner.corridor_parts import Pieces, by_piece, map_floor, pieces_beside
 from planner.grid import make_grid
 from planner.lateral import LateralBounds, circle_offsets
 from planner.longitudinal import LongitudinalMotion
@@ -64,7 +64,8 @@ class Corridor:
     def bounds(self, motion: LongitudinalMotion) -> LateralBounds:
         """The corridor at every circle when ego moves like this."""
         o, start = self.obstacles, self.start
-        inputs = (motion.s, self.floor, self.profiles, o.d_lo, o.d_hi, start.s, start.v, start.d, start.psi, start.bend)
+        beside = by_piece(o.d_lo), by_piece(o.d_hi)
+        inputs = (motion.s, self.floor, self.profiles, *beside, start.s, start.v, start.d, start.psi, start.bend)
         lower, upper, lower_id, upper_id, d_ref, slope, _ = (
             self.plain(*inputs) if _BOUNDS is None else apply(self, *inputs)
         )
@@ -119,7 +120,7 @@ class Corridor:
         s0: Tensor, v0: Tensor, d0: Tensor, psi0: Tensor, bend0: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """What the compiled version computes: the fields of LateralBounds, and the piece ``[2, R, 2, N, C]`` that is
-        beside each circle, as an index into the obstacles' flattened arrays, -1 where there is none."""
+        beside each circle, by its number as in Pieces, -1 where there is none."""
         settings, offsets = _settings(self.vehicle, self.config)
         room, margin = settings[:2].tolist()
         s = s[..., make_grid(self.config.horizon).node]
@@ -139,7 +140,7 @@ class Corridor:
         fixed = fixed - outside * fade[..., None]
 
         # The floors raised where agents are beside.
-        piece = self._strictest_plain(s.detach().numpy(), d_lo.detach(), d_hi.detach())
+        piece = self._strictest_plain(s.detach().numpy())
         beside, number = piece >= 0, piece.clamp(min=0)
         above = torch.stack([d_hi.reshape(-1)[number[0]], -d_lo.reshape(-1)[number[1]]]) + room
         gone = (s - s0[:, None, None]).detach()[..., None]
@@ -153,21 +154,20 @@ class Corridor:
         ids = torch.where(sets, self.obstacles.track_id.reshape(-1)[agent], -1)
         return raised[0], -raised[1], ids[0], ids[1], *self._profile_plain(s, profiles), piece
 
-    def _strictest_plain(self, at: np.ndarray, d_lo: Tensor, d_hi: Tensor) -> Tensor:
+    def _strictest_plain(self, at: np.ndarray) -> Tensor:
         offsets, p = circle_offsets(self.vehicle).numpy(), self.pieces
         reach, item, beside, count = (x.numpy() for x in (p.reach, p.item, p.beside, p.count))
-        values = (d_hi.numpy().reshape(-1), -d_lo.numpy().reshape(-1))
         found = np.full((2, *at.shape, len(offsets)), -1, dtype=np.int64)
         for r, b, n in np.ndindex(*at.shape):
             k, v = divmod(int(self.which[r]), beside.shape[2])
             total = count[k, n]
             if not total:
                 continue
-            own, (first, last) = item[k, n, :total], reach[k, n, :, :total]
+            own, (first, last, *floors) = item[k, n, :total], reach[k, n, :, :total]
             point = (at[r, b, n] + offsets)[:, None]
             for side in (0, 1):
                 meets = (point > first) & (point < last) & beside[k, n, v, side, :total]
-                strictest = np.where(meets, values[side][own], -np.inf).argmax(1)  # of equals, the first
+                strictest = np.where(meets, floors[side], -np.inf).argmax(1)  # of equals, the first
                 found[side, r, b, n] = np.where(meets.any(1), own[strictest], -1)
         return torch.from_numpy(found)
 

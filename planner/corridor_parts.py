@@ -67,15 +67,21 @@ class _Floor:
 class Pieces:
     """Pieces of agents that are a lateral matter for a variant in use, K at most in each scene at each of N nodes.
 
-    reach ``[S, N, 2, K]`` m: between which two places along the path a circle's centre is beside. item ``[S, N, K]``:
-    the piece's index in the obstacles' flattened arrays. beside ``[S, N, V, 2, K]``: ego stays above it, below it; of
-    variants in use. count ``[S, N]``: entries that are meant.
+    reach ``[S, N, 4, K]`` m: between which two places along the path a circle's centre is beside, and the floors that
+    the piece sets for who stays above and below it, without the room kept beside it. item ``[S, N, K]``: the piece's
+    number in the flattened arrays of `by_piece`. beside ``[S, N, V, 2, K]``: ego stays above it, below it; of variants
+    in use. count ``[S, N]``: entries that are meant.
     """
 
-    reach: Float[Tensor, "S N 2 K"]
+    reach: Float[Tensor, "S N 4 K"]
     item: Int[Tensor, "S N K"]
     beside: Bool[Tensor, "S N V 2 K"]
     count: Int[Tensor, "S N"]
+
+
+def by_piece(values: Float[Tensor, "S A M N P"]) -> Float[Tensor, "S A P M N"]:
+    """The obstacles' intervals in the order in which they lie in memory."""
+    return values.permute(0, 1, 4, 2, 3)
 
 
 def pieces_beside(
@@ -98,16 +104,15 @@ def pieces_beside(
     _, agents, modes, nodes, pieces = obstacles.s_lo.shape
     listed = agents * modes * pieces + 1
     found = Pieces(
-        torch.empty(scenes, nodes - 1, 2, listed, dtype=torch.float64),
+        torch.empty(scenes, nodes - 1, 4, listed, dtype=torch.float64),
         torch.empty(scenes, nodes - 1, listed, dtype=torch.int64),
         torch.empty(scenes, nodes - 1, variants, 2, listed, dtype=torch.bool),
         torch.empty(scenes, nodes - 1, dtype=torch.int64),
     )
     room, reach = vehicle.width / 2 + config.margins.side, vehicle.length / (2 * CIRCLES) + BESIDE
-    given = (
-        obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi, obstacles.active, likely, manoeuvres.profile,
-        manoeuvres.side, used, surface.s[:, 0], found.reach, found.item, found.beside, found.count,
-    )  # fmt: skip
+    intervals = (by_piece(x) for x in (obstacles.s_lo, obstacles.s_hi, obstacles.d_lo, obstacles.d_hi))
+    ways = (manoeuvres.profile, manoeuvres.side, used, surface.s[:, 0])
+    given = (*intervals, obstacles.active, likely, *ways, found.reach, found.item, found.beside, found.count)
     if _BESIDE is None:
         pieces_plain(room, reach, *(x.detach().numpy() for x in given))
     else:
@@ -122,9 +127,10 @@ def pieces_plain(
     first_s: np.ndarray, ends: np.ndarray, item: np.ndarray, beside: np.ndarray, count: np.ndarray,
 ) -> None:  # fmt: skip
     """What the compiled version writes to the last four, which are the fields of Pieces."""
+    numbers = np.arange(s_lo.size).reshape(s_lo.shape)
+    s_lo, s_hi, d_lo, d_hi, numbers = (x.transpose(0, 1, 3, 4, 2) for x in (s_lo, s_hi, d_lo, d_hi, numbers))
     scenes, _, _, nodes, _ = s_lo.shape
     variants, cells = profile.shape[1:]
-    numbers = np.arange(s_lo.size).reshape(s_lo.shape)
     middle = (s_lo + s_hi) / 2 - first_s[:, None, None, None, None]
     cell = np.clip(np.rint(middle / GRID), 0, cells - 1).astype(np.int64)
     beside[:], count[:] = False, 0
@@ -145,8 +151,9 @@ def pieces_plain(
             own = counts[:, :, :, n + 1]
             any_way = own.any(0)
             total = count[k, n] = int(any_way.sum())
-            item[k, n, :total] = number = numbers[k, :, :, n + 1][any_way]
-            ends[k, n, :, :total] = s_lo.reshape(-1)[number] - reach, s_hi.reshape(-1)[number] + reach
+            item[k, n, :total] = numbers[k, :, :, n + 1][any_way]
+            begin, end, low, high = (x[k, :, :, n + 1][any_way] for x in (s_lo, s_hi, d_lo, d_hi))
+            ends[k, n, :, :total] = begin - reach, end + reach, high, -low
             beside[k, n, :, 0, :total] = (own & ~below[:, :, :, n + 1])[:, any_way]
             beside[k, n, :, 1, :total] = (own & below[:, :, :, n + 1])[:, any_way]
 

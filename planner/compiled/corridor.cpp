@@ -109,7 +109,8 @@ class Strictest {
         std::fill(value.begin(), value.end(), -std::numeric_limits<double>::infinity());
         std::fill(piece.begin(), piece.end(), -1);
         const Index list = row.k * w.nodes + n, count = w.count[list];
-        const double *first = w.reach + 2 * list * w.listed, *last = first + w.listed, s = row.s(b, n);
+        const double *first = w.reach + 4 * list * w.listed, *last = first + w.listed, s = row.s(b, n);
+        const double *above = last + w.listed, *below = above + w.listed;
         const bool* beside = w.beside + (list * w.variants + w.which[row.r] % w.variants) * 2 * w.listed;
         const double rear = s + w.offset[0], front = s + w.offset[w.circles - 1];
         for (Index i = 0; i < count; i += BLOCK) {
@@ -117,8 +118,9 @@ class Strictest {
             if (end == i + BLOCK && !any_met(first + i, last + i, rear, front)) continue;
             for (Index j = i; j < end; ++j) {
                 if (!(first[j] < front && last[j] > rear)) continue;
-                if (beside[j]) look_at(0, w.item[list * w.listed + j], s, first[j], last[j]);
-                if (beside[w.listed + j]) look_at(1, w.item[list * w.listed + j], s, first[j], last[j]);
+                const Index own = w.item[list * w.listed + j];
+                if (beside[j]) look_at(0, own, above[j], s, first[j], last[j]);
+                if (beside[w.listed + j]) look_at(1, own, below[j], s, first[j], last[j]);
             }
         }
     }
@@ -127,8 +129,7 @@ class Strictest {
     Index who(Index side, Index c) const { return piece[side * w.circles + c]; }
 
   private:
-    void look_at(Index side, Index own, double s, double first, double last) {
-        const double floor = side ? -row.in.d_lo[own] : row.in.d_hi[own];
+    void look_at(Index side, Index own, double floor, double s, double first, double last) {
         for (Index c = 0; c < w.circles; ++c) {
             const Index place = side * w.circles + c;
             const double point = s + w.offset[c];
@@ -328,8 +329,8 @@ DDS_EXPORT Index dds_corridor(const double* settings, const double* offset, cons
                               Index cells, Index agents, Index of_agent, Index listed, Index threads) {
     return guarded([&] {
         const World world{settings[0], settings[1], settings[2], settings[3], settings[4], offset, first_s, which,
-                          oncoming, node, cell_count, reach, item, beside, count, track_id, rows, nodes, fine, circles, scenes,
-                          variants, cells, agents, of_agent, listed};
+                          oncoming, node, cell_count, reach, item, beside, count, track_id, rows, nodes, fine,
+                          circles, scenes, variants, cells, agents, of_agent, listed};
         const Inputs<const double> in{s, floor, profile, d_lo, d_hi, s0, v0, d0, psi0, bend0};
         const Outputs out{lower, upper, lower_id, upper_id, d_ref, slope, piece};
         over_rows(rows, threads, [&](Index r) { forward(Row(world, in, r), out); });
@@ -350,8 +351,8 @@ DDS_EXPORT Index dds_corridor_adjoint(
     Index of_agent, Index listed, Index threads) {
     return guarded([&] {
         const World world{settings[0], settings[1], settings[2], settings[3], settings[4], offset, first_s, which,
-                          oncoming, node, cell_count, reach, item, beside, count, track_id, rows, nodes, fine, circles, scenes,
-                          variants, cells, agents, of_agent, listed};
+                          oncoming, node, cell_count, reach, item, beside, count, track_id, rows, nodes, fine,
+                          circles, scenes, variants, cells, agents, of_agent, listed};
         const Inputs<const double> in{s, floor, profile, d_lo, d_hi, s0, v0, d0, psi0, bend0};
         const Inputs<double> out{d_s, d_floor, d_profile, d_d_lo, d_d_hi, d_s0, d_v0, d_d0, d_psi0, d_bend0};
         const Given g{g_lower, g_upper, g_d_ref, g_slope};

@@ -187,7 +187,8 @@ DDS_EXPORT Index dds_longitudinal_program(
     Index rows, Index nodes, Index stages, Index fine, Index threads) {
     return guarded([&] {
         const Constants k{{length, nodes, stages, fine}, Settings(settings), at_stage};
-        const In in{s_lower, s_upper, v_cap, gap_s, gap_headway, gap_speed, s0, v0, a0, aim_v, weight_v, aim_s, weight_s};
+        const In in{s_lower, s_upper, v_cap, gap_s, gap_headway, gap_speed, s0, v0, a0, aim_v, weight_v, aim_s,
+                    weight_s};
         const Outputs<double> out{x0, g, z_lower, z_upper, C, upper};
         over_rows(rows, threads, [&](Index r) { forward(k, in.row(r, nodes), out.row(r, stages)); });
     });
@@ -207,7 +208,8 @@ DDS_EXPORT Index dds_longitudinal_program_adjoint(
     Index rows, Index nodes, Index stages, Index fine, Index threads) {
     return guarded([&] {
         const Constants k{{length, nodes, stages, fine}, Settings(settings), at_stage};
-        const In in{s_lower, s_upper, v_cap, gap_s, gap_headway, gap_speed, s0, v0, a0, aim_v, weight_v, aim_s, weight_s};
+        const In in{s_lower, s_upper, v_cap, gap_s, gap_headway, gap_speed, s0, v0, a0, aim_v, weight_v, aim_s,
+                    weight_s};
         const Outputs<const double> g{g_x0, g_g, g_z_lower, g_z_upper, g_C, g_upper};
         const Inputs<double> out{d_s_lower, d_s_upper, d_v_cap, d_gap_s, d_gap_headway, d_gap_speed, d_s0,
                                  d_v0, d_a0, d_aim_v, d_weight_v, d_aim_s, d_weight_s};

@@ -55,22 +55,18 @@ void dynamics_adjoint(const StageGrid& grid, double h, const double* g_A, const 
     });
 }
 
-// Of one row: v and a before each of the fine steps of both branches, and the distance driven in it.
-struct Before {
-    double h;
-    double distance(double v, double a, double jerk) const { return h * (v + h * (a / 2 + h / 6 * jerk)); }
-};
+// What a fine step of h s drives (m) for speed and acceleration before it and its jerk.
+double distance(double h, double v, double a, double jerk) { return h * (v + h * (a / 2 + h / 6 * jerk)); }
 
 // Into s, v, a, jerk [2 F]; rho null for 1.
 void integrate(const StageGrid& grid, double h, const double* z, const double* rho, const double start[3], double* s,
                double* v, double* a, double* jerk) {
-    const Before before{h};
     double at_s = 0.0, at_v = 0.0, at_a = 0.0;
     over_intervals(grid, [&](Index branch, Index node, Index first) {
         if (node == 0) at_s = start[0], at_v = start[1], at_a = start[2];
         const double j = z[NZ * grid.stage(branch, node) + JERK];
         for (Index f = first; f < first + grid.length[node]; ++f) {
-            at_s += before.distance(at_v, at_a, j) * (rho ? rho[f] : 1.0);
+            at_s += distance(h, at_v, at_a, j) * (rho ? rho[f] : 1.0);
             at_v += h * (at_a + h / 2 * j);
             at_a += h * j;
             s[f] = at_s, v[f] = at_v, a[f] = at_a, jerk[f] = j;
@@ -86,8 +82,8 @@ struct Given {
 
 // From g to the gradients of z, of rho (null: not wanted) and, added, of the start. v, a: as integrated.
 void integrate_adjoint(const StageGrid& grid, double h, const double* z, const double* rho, const double start[3],
-                       const double* v, const double* a, const Given& g, double* d_z, double* d_rho, double d_start[3]) {
-    const Before before{h};
+                       const double* v, const double* a, const Given& g, double* d_z, double* d_rho,
+                       double d_start[3]) {
     for (Index branch = 0; branch < 2; ++branch) {
         double d_s = 0.0, d_v = 0.0, d_a = 0.0;
         Index f = (branch + 1) * grid.fine - 1;
@@ -99,7 +95,8 @@ void integrate_adjoint(const StageGrid& grid, double h, const double* z, const d
                 d_s += g.at(0, f);
                 d_v += g.at(1, f);
                 d_a += g.at(2, f);
-                if (d_rho) d_rho[f] = d_s * before.distance(first ? start[1] : v[f - 1], first ? start[2] : a[f - 1], j);
+                const double v_before = first ? start[1] : v[f - 1], a_before = first ? start[2] : a[f - 1];
+                if (d_rho) d_rho[f] = d_s * distance(h, v_before, a_before, j);
                 const double d_distance = d_s * (rho ? rho[f] : 1.0);
                 d_z[NZ * stage + JERK] += g.at(3, f) + h * (d_a + h * (d_v / 2 + h / 6 * d_distance));
                 d_a += h * (d_v + h / 2 * d_distance);
