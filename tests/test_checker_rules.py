@@ -89,6 +89,14 @@ def test_the_answer_is_braking_of_the_tabulated_size(short: float, answered: boo
         assert next(v.margin for v in report.violations if v.rule == "rss_same") == pytest.approx(-short, abs=1e-6)
 
 
+def test_a_stop_is_an_answer_itself_and_only_recorded() -> None:
+    scene, soft = prepare(gap_ahead(-0.5), V, C), with_tail(drive(10.0), 2.0)
+    assert "rss_same" in rules(check_prepared(scene, drive(10.0), soft, V, C))
+    for report in (check_prepared(scene, soft, soft, V, C), check_prepared(scene, drive(10.0), soft, V, C, kept=True)):
+        assert "rss_same" not in rules(report)
+        assert "rss_same" in records(report)
+
+
 def test_ego_need_not_answer_what_is_over_in_time() -> None:
     """A car that cut in close but pulls away: no longer dangerous when ego would have to brake."""
     assert "rss_same" not in rules(judged(gap_ahead(-0.3, lead=13.0), drive(10.0)))

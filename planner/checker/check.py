@@ -89,7 +89,8 @@ def _judge(
     if not same:
         found.add(road.speed_limit(sets, intended, config))
     found.add(road.wrong_way(sets, intended, config))
-    found.add(danger.rss_response(sets, planned, vehicle, config))
+    lasting = same or kept
+    found.add(_unless(lasting, danger.rss_response(sets, planned, vehicle, config)))
     found.add(unseen.phantom_walkers(sets, intended, vehicle, config))
 
     until = stopping.rest_time(config.rest_speed)
@@ -100,12 +101,18 @@ def _judge(
     found.add(road.stop_line(sets, halting, sweeps, config, "tail_stop_line"))
     found.add(unseen.tail_sight(sets, halting, vehicle, config))
     found.add(unseen.phantom_drivers(sets, halting, vehicle, config))
-    place = rest.resting_place(sets, halting, vehicle, config)
-    if same or kept:
-        # A stop of last resort, or one accepted earlier: better there than nowhere.
-        place.records, place.violations = place.records + place.violations, []
-    found.add(place)
+    found.add(_unless(lasting, rest.resting_place(sets, halting, vehicle, config)))
     return found
+
+
+def _unless(lasting: bool, finding: Finding) -> Finding:
+    """For a stop of last resort, or a tail accepted earlier, what only asks for another plan is a record.
+
+    Stopping is the answer to danger, and better in a bad place than nowhere; what it may hit is judged by the sets.
+    """
+    if lasting:
+        finding.records, finding.violations = finding.records + finding.violations, []
+    return finding
 
 
 def _stands(sets: SceneSets, motion: Motion, config: CheckerConfig) -> bool:
