@@ -7,6 +7,7 @@ the wake pipe. It can write into nothing but its plan block: the scene block is 
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import resource
@@ -35,6 +36,7 @@ def main(arguments: list[str]) -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (settings.memory_max, settings.memory_max))
         scenes, answers = Reader(scene_fd, scene_stream), Writer(plan_fd, plan_stream)
         planner = ConvexPlanner(settings.planner, settings.vehicle)
+        gc.freeze()  # what is loaded stays: without it a full collection walks over all of torch for 0.1 s
         answers.write(pack({"kind": "ready"}, {}))
         os.write(answer_fd, b"r")
         while wake.read(4096):  # empty: the other side is gone
