@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,7 @@ def build(library: Library, target: Path | None = None) -> Path:
     cxx = compiler()
     if cxx is None:
         raise BuildError("no C++ compiler: $CXX, c++, g++ and clang++ are all missing")
+    began = time.time()
     with tempfile.TemporaryDirectory() as temporary:
         objects = [f"{temporary}/{i}.o" for i in range(len(library.units))]
         common = [*cxx, *shlex.split(FLAGS), f"-I{library.folder}"]
@@ -118,6 +120,7 @@ def build(library: Library, target: Path | None = None) -> Path:
         fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             _run([*cxx, "-shared", "-s", "-pthread", *objects, "-o", str(fresh)])
+            os.utime(fresh, (began, began))  # a source written meanwhile is not in it, and must look younger
             os.replace(fresh, target)
         finally:
             fresh.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from random_trees import random_program
 
-from planner import build_native
+from planner import build_native, compiled
 from planner.build_native import SOLVER
 from planner.qp import native
 from planner.qp.kernel import KernelOptions
@@ -117,3 +117,23 @@ def test_a_program_without_python_can_call_it(tmp_path) -> None:
     subprocess.run([*command, f"-Wl,-rpath,{folder}"], check=True, capture_output=True, timeout=120)
     done = subprocess.run([str(program)], check=True, capture_output=True, text=True, timeout=60)
     assert "converged" in done.stdout
+
+
+def test_a_source_written_during_the_build_makes_the_library_stale(monkeypatch, tmp_path) -> None:
+    source = tmp_path / "a.cpp"
+    source.write_text("")
+
+    def compile_slowly(command: list[str]) -> None:
+        source.write_text("// changed meanwhile")
+        open(command[-1], "w").close()
+
+    monkeypatch.setattr(build_native, "compiler", lambda: ["c++"])
+    monkeypatch.setattr(build_native, "_run", compile_slowly)
+    library = build_native.Library(tmp_path, "lib.so", "version", (("a.cpp", ""),))
+    assert build_native.build(library).stat().st_mtime < source.stat().st_mtime
+
+
+@pytest.mark.skipif(not compiled.available(), reason=compiled.why_not())
+def test_a_library_older_than_its_caller_is_named() -> None:
+    with pytest.warns(UserWarning, match="lacks dds_not_there.*planner.build_native"):
+        assert compiled.kernel("dds_not_there", "n") is None

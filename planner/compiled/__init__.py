@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,9 @@ def why_not() -> str:
 
 
 def kernel(symbol: str, signature: str) -> Callable[..., None] | None:
-    """The compiled function of that name; None where the library is missing or lacks it. Calls release the GIL.
+    """The compiled function of that name; None where the library is missing or, with a warning, older than its caller.
+
+    Calls release the GIL.
 
     signature: a letter per argument, spaces are free. Tensors on the CPU: T float64, I int64, B bool are read (made
     contiguous if need be, None is a null pointer); R, J, C of the same types are written and must be contiguous.
@@ -69,7 +72,9 @@ def kernel(symbol: str, signature: str) -> Callable[..., None] | None:
         return None
     function, letters = getattr(library, symbol, None), signature.replace(" ", "")
     if function is None:
-        return None  # the library is older than this caller; the build makes it anew
+        text = f"the compiled library lacks {symbol}, its slower twin is used: python -m planner.build_native"
+        warnings.warn(text, stacklevel=2)
+        return None
     dtypes = [_DTYPES.get(letter) for letter in letters]
     function.argtypes = [_C.get(letter, ctypes.c_void_p) for letter in letters]
     function.restype = ctypes.c_int64
