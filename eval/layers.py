@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 from planner import fallback
 from planner.checker import CheckReport, check_prepared, prepare
-from planner.kept_tail import KeptTail
 from planner.result import PlanResult, PlanStatus
 from planner.scene import EgoState, RawObstacles, Trajectory, VectorScene, VehicleParameters
 from planner.supervise import SupervisedPlan, Supervisor, SupervisorConfig
+from planner.supervision.kept_tail import KeptTail
 
 LAYERS = ("checker", "tail", "second_channel", "monitors")
 

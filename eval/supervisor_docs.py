@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from planner.supervisor_state import rules_table
+from planner.supervision.supervisor_state import rules_table
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "safety.md"
 _BETWEEN = re.compile(r"(<!-- rules -->\n).*?(<!-- /rules -->)", re.DOTALL)

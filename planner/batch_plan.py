@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from planner.certificate import SolvedProgram, blocked_by, certificate, explain, phase1_slack
-from planner.decisions import CandidateSet
-from planner.preference import softmin
+from planner.decisions.candidates import CandidateSet
+from planner.decisions.preference import softmin
+from planner.path.reference_path import ReferencePath
 from planner.qp.layer import SolveReport
 from planner.qp.problem import SolveStatus
-from planner.reference_path import ReferencePath
 from planner.result import Candidate, PlanResult, PlanStatus
 from planner.scene import Trajectory
 

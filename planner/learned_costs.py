@@ -17,9 +17,9 @@ from torch import Tensor
 
 from planner.config import CostWeights, PlannerConfig
 from planner.grid import make_grid
-from planner.reference_path import build_reference_path
+from planner.path.reference_path import build_reference_path
+from planner.path.surface import start_state
 from planner.scene import EgoProposal, Trajectory, VectorScene
-from planner.surface import start_state
 
 WEIGHTS = tuple(f.name for f in fields(CostWeights))
 """Names of the cost terms, in the order of `EgoProposal.cost_weight`."""

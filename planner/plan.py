@@ -12,29 +12,29 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from planner import lateral, longitudinal
 from planner.batch_plan import BatchPlan
 from planner.certificate import SolvedProgram
 from planner.config import PlannerConfig
-from planner.conflicts import conflict_bounds
-from planner.corridor import make_corridor
-from planner.decisions import CandidateSet, assemble
+from planner.decisions.candidates import CandidateSet, assemble
+from planner.decisions.conflicts import conflict_bounds
+from planner.decisions.manoeuvres import Manoeuvres, enumerate_manoeuvres
+from planner.decisions.neighbour_lanes import neighbour_lanes
+from planner.decisions.preference import candidate_costs
 from planner.grid import Grid, make_grid
-from planner.kinematics import frenet_view, integrate
-from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
-from planner.neighbour_lanes import neighbour_lanes
-from planner.obstacles import Obstacles, project_obstacles
-from planner.preference import candidate_costs
-from planner.proposed_motion import beside_own_offset, beside_own_speed, of_candidates, proposed_reference
+from planner.objects.obstacles import Obstacles, project_obstacles
+from planner.path.reference_path import ReferencePath, build_reference_path
+from planner.path.speed_profile import free_speed
+from planner.path.surface import Start, Surface, start_state, usable_surface
+from planner.programs import lateral, longitudinal
+from planner.programs.corridor import make_corridor
+from planner.programs.kinematics import frenet_view, integrate
+from planner.programs.proposed_motion import beside_own_offset, beside_own_speed, of_candidates, proposed_reference
+from planner.programs.tracking import TrackingReference
 from planner.qp.layer import SolveReport, solve_differentiable
 from planner.qp.solver import SolveOptions
-from planner.reference_path import ReferencePath, build_reference_path
 from planner.result import PlanResult
 from planner.scene import Trajectory, VectorScene, VehicleParameters
 from planner.sensitivity import replay_sensitivity
-from planner.speed_profile import free_speed
-from planner.surface import Start, Surface, start_state, usable_surface
-from planner.tracking import TrackingReference
 
 
 @dataclass

@@ -18,13 +18,13 @@ from planner.certificate import certificate
 from planner.checker import CheckerConfig, check_prepared, prepare
 from planner.config import PlannerConfig, Tracking
 from planner.grid import make_grid
+from planner.path.reference_path import build_reference_path
+from planner.path.surface import start_state
 from planner.plan import PlannerMemory, plan_scenes
-from planner.proposed_motion import ProposedMotion, follow, from_points, from_trajectory
-from planner.reference_path import build_reference_path
+from planner.programs.proposed_motion import ProposedMotion, follow, from_points, from_trajectory
+from planner.programs.tracking import TrackingReference, per_node
 from planner.result import Certificate
 from planner.scene import Trajectory, VectorScene, VehicleParameters
-from planner.surface import start_state
-from planner.tracking import TrackingReference, per_node
 
 CLOSE = Tracking(position=50.0, speed=25.0, offset=50.0, heading=50.0, comfort=0.05)
 """How a projection weighs deviations (see Tracking): the planner's own wishes fill in what the proposal leaves open."""

@@ -3,7 +3,8 @@
 scene sound? plan in time? -> candidates in order, the first the checker accepts is driven and its tail kept
 -> none: the kept tail, where it still passes -> otherwise the better of braking along it and braking fully.
 Rejecting is always possible because the last accepted tail is always there. What the states change is in
-`planner.supervisor_state`: in DEGRADED candidates must be slower and farther away, below it they are not driven.
+`planner.supervision.supervisor_state`: in DEGRADED candidates must be slower and farther
+away, below it they are not driven.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from planner.checker import CheckerConfig, CheckReport, SceneSets, check_prepared, prepare
-from planner.kept_tail import Certificate, KeptTail
-from planner.last_resort import Option, last_known, stops
-from planner.restrictions import restricted_check, restricted_scene, slows_down
 from planner.result import PlanResult, PlanStatus
 from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters
-from planner.scene_door import SceneDoor, hear, plan_problem
-from planner.supervisor_state import (
+from planner.supervision.kept_tail import Certificate, KeptTail
+from planner.supervision.last_resort import Option, last_known, stops
+from planner.supervision.restrictions import restricted_check, restricted_scene, slows_down
+from planner.supervision.scene_door import SceneDoor, hear, plan_problem
+from planner.supervision.supervisor_state import (
     Cycle,
     Level,
     Outcome,
@@ -31,7 +32,7 @@ from planner.supervisor_state import (
     StateMachine,
     Transition,
 )
-from planner.watchdog import Watchdog
+from planner.supervision.watchdog import Watchdog
 
 WIDENING_MAX = 4.0
 _LOG = logging.getLogger("dualdrive.supervisor")

@@ -15,15 +15,15 @@ import shapely
 from planner_scenes import Other, make_scene, rectangle
 
 from planner.config import PlannerConfig
-from planner.conflicts import conflict_bounds
-from planner.decisions import CandidateSet, assemble
+from planner.decisions.candidates import CandidateSet, assemble
+from planner.decisions.conflicts import conflict_bounds
+from planner.decisions.manoeuvres import enumerate_manoeuvres
 from planner.grid import make_grid
-from planner.manoeuvres import enumerate_manoeuvres
-from planner.obstacles import project_obstacles
-from planner.reference_path import build_reference_path
+from planner.objects.obstacles import project_obstacles
+from planner.path.reference_path import build_reference_path
+from planner.path.speed_profile import free_speed
+from planner.path.surface import start_state, usable_surface
 from planner.scene import AgentClass, VectorScene, VehicleParameters
-from planner.speed_profile import free_speed
-from planner.surface import start_state, usable_surface
 
 VEHICLE = VehicleParameters()
 WALKER = AgentClass.PEDESTRIAN

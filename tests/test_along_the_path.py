@@ -10,12 +10,12 @@ from torch import Tensor
 from twins import assert_twins, by_twin, needs_library, with_gradients
 
 from benchmarks.crowded import crowded_scene
-from planner import speed_profile, surface
 from planner.grid import make_grid
-from planner.reference_path import ReferencePath, build_reference_path
+from planner.path import speed_profile, surface
+from planner.path.reference_path import ReferencePath, build_reference_path
+from planner.path.speed_profile import free_speed
+from planner.path.surface import Start, start_state, usable_surface
 from planner.scene import VectorScene
-from planner.speed_profile import free_speed
-from planner.surface import Start, start_state, usable_surface
 
 NODES = make_grid(CONFIG.horizon).node_time
 SPEED = ((speed_profile, "_free_speed"), (speed_profile, "_free_speed_back"))

@@ -10,9 +10,9 @@ from torch import Tensor
 from twins import assert_twins, by_twin, needs_library, with_gradients
 
 from benchmarks.crowded import crowded_scene
-from planner import reference_path
-from planner.path_points import ATTRIBUTES
-from planner.reference_path import build_reference_path
+from planner.path import reference_path
+from planner.path.path_points import ATTRIBUTES
+from planner.path.reference_path import build_reference_path
 from planner.scene import Route
 
 F64 = torch.float64

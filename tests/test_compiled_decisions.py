@@ -13,21 +13,21 @@ from torch import Tensor
 from twins import assert_twins, by_kernel, needs_library
 
 from benchmarks.crowded import crowded_scene
-from planner import preference
 from planner.compiled import conflicts as compiled_conflicts
 from planner.compiled import merge as compiled_merge
 from planner.compiled import profiles as compiled_profiles
 from planner.config import PlannerConfig, SafeDistances
-from planner.conflicts import Longitudinal, conflict_bounds, plain_bounds
-from planner.decisions import assemble
+from planner.decisions import preference
+from planner.decisions.candidates import assemble
+from planner.decisions.conflicts import Longitudinal, conflict_bounds, plain_bounds
+from planner.decisions.manoeuvres import Manoeuvres, enumerate_manoeuvres
+from planner.decisions.preference import Motion, motion_costs
 from planner.grid import make_grid
-from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
-from planner.obstacles import Obstacles, project_obstacles
-from planner.preference import Motion, motion_costs
-from planner.reference_path import ReferencePath, build_reference_path
+from planner.objects.obstacles import Obstacles, project_obstacles
+from planner.path.reference_path import ReferencePath, build_reference_path
+from planner.path.speed_profile import free_speed
+from planner.path.surface import Start, Surface, start_state, usable_surface
 from planner.scene import AgentClass, VectorScene, VehicleParameters
-from planner.speed_profile import free_speed
-from planner.surface import Start, Surface, start_state, usable_surface
 
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()
 WITH_GRADIENT = ("s_lo", "s_hi", "sigma_s", "weight", "speed_s")

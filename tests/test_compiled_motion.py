@@ -11,15 +11,20 @@ from stage_twins import assert_stage_twins, values_and_gradients, with_leaves
 from torch import Tensor
 from twins import needs_library
 
-from planner import kinematics, lateral, longitudinal
 from planner.config import Horizon, PlannerConfig
 from planner.grid import make_grid
-from planner.kinematics import integrate
-from planner.lateral import LateralBounds, LateralState, build_lateral, lateral_state
-from planner.longitudinal import LongitudinalBounds, LongitudinalMotion, build_longitudinal, longitudinal_motion
+from planner.path.surface import Start
+from planner.programs import kinematics, lateral, longitudinal
+from planner.programs.kinematics import integrate
+from planner.programs.lateral import LateralBounds, LateralState, build_lateral, lateral_state
+from planner.programs.longitudinal import (
+    LongitudinalBounds,
+    LongitudinalMotion,
+    build_longitudinal,
+    longitudinal_motion,
+)
+from planner.programs.tracking import TrackingReference
 from planner.scene import VehicleParameters
-from planner.surface import Start
-from planner.tracking import TrackingReference
 
 pytestmark = needs_library
 PROGRAM = [(lateral, name) for name in ("_BUILD", "_BUILD_ADJOINT", "_STATE", "_STATE_ADJOINT")]

@@ -15,16 +15,16 @@ from stage_twins import assert_stage_twins, mapped, values_and_gradients
 from torch import Tensor
 from twins import needs_library
 
-from planner import corridor, corridor_parts
 from planner.config import PlannerConfig
-from planner.corridor import NEAR, STILL, lateral_bounds, make_corridor
+from planner.decisions.manoeuvres import Manoeuvres
 from planner.grid import make_grid
-from planner.lateral import LateralBounds, circle_offsets
-from planner.longitudinal import LongitudinalMotion
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import Start, Surface, hold
+from planner.programs import corridor, corridor_parts
+from planner.programs.corridor import NEAR, STILL, lateral_bounds, make_corridor
+from planner.programs.lateral import LateralBounds, circle_offsets
+from planner.programs.longitudinal import LongitudinalMotion
 from planner.scene import VehicleParameters
-from planner.surface import Start, Surface, hold
 
 F64 = torch.float64
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()

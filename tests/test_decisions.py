@@ -15,7 +15,7 @@ from planner_scenes import SCENES, Other, agent_rectangles, make_scene
 from planner import ConvexPlanner, PlannerConfig, PlanStatus
 from planner import plan as plan_module
 from planner.config import Margins
-from planner.decisions import CandidateSet
+from planner.decisions.candidates import CandidateSet
 from planner.scene import AgentClass, Trajectory, VectorScene, VehicleParameters
 
 # Own values where the tests count on them: the same time kept to everybody in a crossing zone.

@@ -25,7 +25,7 @@ from planner.limiter import Command, limit
 from planner.plan import ConvexPlanner
 from planner.result import PlanStatus
 from planner.scene import VectorScene, VehicleParameters
-from planner.scene_door import SceneDoor
+from planner.supervision.scene_door import SceneDoor
 
 ONSET = 1.0
 

@@ -10,9 +10,9 @@ from test_reference_path import WAYS, route_of
 from torch import Tensor
 from twins import assert_twins, needs_library, with_gradients
 
-from planner import foot_point
-from planner.foot_point import Splines, foot_points
-from planner.reference_path import ReferencePath, build_reference_path
+from planner.path import foot_point
+from planner.path.foot_point import Splines, foot_points
+from planner.path.reference_path import ReferencePath, build_reference_path
 from planner.scene import Route
 
 F64 = torch.float64

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import fuzz_doors
 from benchmarks.fuzz import cases, plan_door, scene_door
-from planner.scene_door import SceneDoor
+from planner.supervision.scene_door import SceneDoor
 
 
 @pytest.fixture(scope="module")

@@ -9,22 +9,22 @@ import torch
 from planner_scenes import Other, ego_rectangles, make_scene, rectangle
 
 from planner.config import PlannerConfig
-from planner.conflicts import conflict_bounds
-from planner.corridor import make_corridor
-from planner.decisions import assemble
+from planner.decisions.candidates import assemble
+from planner.decisions.conflicts import conflict_bounds
+from planner.decisions.manoeuvres import enumerate_manoeuvres
 from planner.grid import make_grid
-from planner.joint_refinement import Case, Refined, _Runner, refine, rows_of
-from planner.kinematics import frenet_view, integrate
-from planner.lateral import lateral_state
-from planner.longitudinal import longitudinal_motion
-from planner.manoeuvres import enumerate_manoeuvres
-from planner.obstacles import project_obstacles
+from planner.objects.obstacles import project_obstacles
+from planner.path.reference_path import build_reference_path
+from planner.path.speed_profile import free_speed
+from planner.path.surface import start_state, usable_surface
 from planner.plan import cost_weights
+from planner.programs.corridor import make_corridor
+from planner.programs.joint_refinement import Case, Refined, _Runner, refine, rows_of
+from planner.programs.kinematics import frenet_view, integrate
+from planner.programs.lateral import lateral_state
+from planner.programs.longitudinal import longitudinal_motion
 from planner.qp.solver import SolveOptions
-from planner.reference_path import build_reference_path
 from planner.scene import VehicleParameters
-from planner.speed_profile import free_speed
-from planner.surface import start_state, usable_surface
 
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()
 GRID = make_grid(CONFIG.horizon)

@@ -7,13 +7,13 @@ import torch
 from planner_scenes import F64, WALKER, Other, make_scene
 
 from planner.config import PlannerConfig
+from planner.decisions.manoeuvres import Manoeuvres, enumerate_manoeuvres
 from planner.grid import make_grid
-from planner.manoeuvres import Manoeuvres, enumerate_manoeuvres
-from planner.obstacles import project_obstacles
-from planner.reference_path import build_reference_path
+from planner.objects.obstacles import project_obstacles
+from planner.path.reference_path import build_reference_path
+from planner.path.speed_profile import allowed_speed, free_speed
+from planner.path.surface import Start, Surface, start_state, usable_surface
 from planner.scene import AgentClass, Route, VectorScene, VehicleParameters
-from planner.speed_profile import allowed_speed, free_speed
-from planner.surface import Start, Surface, start_state, usable_surface
 
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()
 NODES = make_grid(CONFIG.horizon).node_time

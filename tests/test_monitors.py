@@ -23,7 +23,7 @@ from planner.monitors import (
 from planner.monitors.coverage import CoverageConfig
 from planner.monitors.forecast_scores import ForecastScores
 from planner.scene import AgentFutures, AgentTracks, RawObstacles, RawStatus, Trajectory, VectorScene
-from planner.supervisor_state import Level
+from planner.supervision.supervisor_state import Level
 
 OK, DEGRADED, MINIMAL_RISK = MonitorLevel.OK, MonitorLevel.DEGRADED, MonitorLevel.MINIMAL_RISK
 

@@ -15,8 +15,8 @@ from scipy.stats import norm
 
 from planner.config import PlannerConfig, Risk
 from planner.grid import make_grid
-from planner.obstacles import REACH_LATERAL, Obstacles, project_obstacles, risk_quantile
-from planner.reference_path import build_reference_path
+from planner.objects.obstacles import REACH_LATERAL, Obstacles, project_obstacles, risk_quantile
+from planner.path.reference_path import build_reference_path
 from planner.scene import AgentClass, VectorScene
 
 CONFIG = PlannerConfig(risk=Risk(hit_probability=0.25, sigma_floor=0.05, longitudinal_max=3.0, lateral_max=0.5))

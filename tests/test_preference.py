@@ -13,9 +13,9 @@ from planner_scenes import F64, SCENES, UP, WALKER, Other, make_scene
 
 from planner import ConvexPlanner, PlannerConfig, PlanStatus
 from planner import plan as plan_module
+from planner.decisions.options import KINDS
+from planner.decisions.preference import candidate_costs, softmin
 from planner.grid import make_grid
-from planner.options import KINDS
-from planner.preference import candidate_costs, softmin
 from planner.scene import EgoProposal, VectorScene, VehicleParameters
 
 CONFIG = PlannerConfig()

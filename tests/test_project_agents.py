@@ -12,9 +12,10 @@ from torch import Tensor
 from twins import assert_twins, by_twin, needs_library, with_gradients
 
 from benchmarks.crowded import crowded_scene
-from planner import foot_point, obstacles
-from planner.obstacles import Obstacles, project_obstacles
-from planner.reference_path import build_reference_path
+from planner.objects import obstacles
+from planner.objects.obstacles import Obstacles, project_obstacles
+from planner.path import foot_point
+from planner.path.reference_path import build_reference_path
 from planner.scene import AgentFutures, AgentTracks, VectorScene
 
 F64 = torch.float64

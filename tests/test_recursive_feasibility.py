@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.recursive_feasibility import measure, rollout
 from benchmarks.set_worlds import World
-from planner.kept_tail import KeptTail
+from planner.supervision.kept_tail import KeptTail
 
 
 def test_in_a_consistent_world_what_was_accepted_stays_accepted_until_rest() -> None:

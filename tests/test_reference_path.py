@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.foot_point import TUBE
-from planner.reference_path import ATTRIBUTES, SPACING, Frenet, ReferencePath, build_reference_path
+from planner.path.foot_point import TUBE
+from planner.path.reference_path import ATTRIBUTES, SPACING, Frenet, ReferencePath, build_reference_path
 from planner.scene import Route
 
 F64 = torch.float64

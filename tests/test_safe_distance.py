@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_stage_formulation import CONFIG, F64, GRID, INF, WEIGHTS, F, N, free_bounds, n, random, rolled
 
-from planner.longitudinal import (
+from planner.path.surface import Start
+from planner.programs.longitudinal import (
     LIMIT_RULES,
     SAFE_RULE,
     LongitudinalBounds,
@@ -18,11 +19,10 @@ from planner.longitudinal import (
     limit_rules,
     with_progress,
 )
-from planner.longitudinal_constants import ACCELERATION, JERK, S, V
+from planner.programs.longitudinal_constants import ACCELERATION, JERK, S, V
+from planner.programs.safe_distance import CHORDS, SPARE, SafeDistance, chords, full_braking
 from planner.qp.problem import StageProgram
 from planner.qp.solver import SolveOptions, solve
-from planner.safe_distance import CHORDS, SPARE, SafeDistance, chords, full_braking
-from planner.surface import Start
 
 RESPONSE, BRAKING = 0.3, 4.0
 

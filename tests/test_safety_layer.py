@@ -18,8 +18,8 @@ import planner.safety_layer as module
 from planner import ConvexPlanner
 from planner.checker import check
 from planner.config import Tracking
+from planner.path.reference_path import build_reference_path
 from planner.plan import PlannerMemory
-from planner.reference_path import build_reference_path
 from planner.safety_layer import CLOSE, SafeTrajectory, SafetyLayer
 from planner.scene import Trajectory, VectorScene
 from planner.sensitivity import displaced

@@ -6,9 +6,9 @@ import pytest
 import torch
 from checker_scenes import F64, agent, drive, make_scene, with_tail
 
-from planner import scene_door as door
 from planner.scene import VectorScene
-from planner.scene_door import SceneDoor, plan_problem
+from planner.supervision import scene_door as door
+from planner.supervision.scene_door import SceneDoor, plan_problem
 
 
 def scene(**more) -> VectorScene:

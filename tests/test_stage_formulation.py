@@ -11,9 +11,10 @@ from scipy.integrate import solve_ivp
 
 from planner.config import CostWeights, Horizon, PlannerConfig
 from planner.grid import make_grid
-from planner.kinematics import integrate
-from planner.lateral import LateralBounds, LateralState, build_lateral, lateral_state
-from planner.longitudinal import (
+from planner.path.surface import Start
+from planner.programs.kinematics import integrate
+from planner.programs.lateral import LateralBounds, LateralState, build_lateral, lateral_state
+from planner.programs.longitudinal import (
     LIMIT_RULES,
     LongitudinalBounds,
     LongitudinalMotion,
@@ -23,12 +24,11 @@ from planner.longitudinal import (
     stop_time,
     with_progress,
 )
-from planner.longitudinal_constants import EXCESS, JERK, S, V
+from planner.programs.longitudinal_constants import EXCESS, JERK, S, V
+from planner.programs.tracking import TrackingReference
 from planner.qp.problem import StageProgram
 from planner.qp.solver import SolveOptions, solve
 from planner.scene import VehicleParameters
-from planner.surface import Start
-from planner.tracking import TrackingReference
 
 F64 = torch.float64
 CONFIG, VEHICLE = PlannerConfig(), VehicleParameters()

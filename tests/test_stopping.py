@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.config import MotionLimits, PlannerConfig
-from planner.stopping import STEP, braking_distance, full_stop, shortest_stop
-from planner.surface import Start
+from planner.decisions.stopping import STEP, braking_distance, full_stop, shortest_stop
+from planner.path.surface import Start
 
 STATES = st.lists(st.tuples(st.floats(0.0, 30.0), st.floats(-9.0, 4.0)), min_size=1, max_size=5)
 CONFIGS = [PlannerConfig(), PlannerConfig(limits=MotionLimits(tail_braking_max=8.0, tail_jerk_max=20.0, jerk_max=2.0))]

@@ -12,12 +12,12 @@ from checker_scenes import F64, agent, drive, make_scene, with_tail
 
 from planner import fallback
 from planner.checker import CheckerConfig, CheckReport
-from planner.kept_tail import KeptTail
 from planner.result import Candidate, PlanResult, PlanStatus
 from planner.scene import AgentClass, EgoState, RawObstacles, Trajectory, VectorScene, frames
 from planner.supervise import SupervisedPlan, Supervisor, SupervisorConfig
-from planner.supervisor_state import State
-from planner.watchdog import Watchdog
+from planner.supervision.kept_tail import KeptTail
+from planner.supervision.supervisor_state import State
+from planner.supervision.watchdog import Watchdog
 
 
 def candidate(trajectory: Trajectory | None, tail: Trajectory | None, name: str = "go") -> Candidate:

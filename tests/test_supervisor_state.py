@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.supervisor_state import (
+from planner.supervision.supervisor_state import (
     RULES,
     Counters,
     Cycle,

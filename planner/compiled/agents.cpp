@@ -1,4 +1,4 @@
-// Which agents come near the path, and what they take up along and across it: obstacles.py, agent_projection.py.
+// Which agents come near the path, and what they take up along and across it: planner/objects/.
 #include "agents.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// Agents and their forecasts as the kernels see them: twin of agent_projection.py.
+// Agents and their forecasts as the kernels see them: twin of objects/agent_projection.py.
 #pragma once
 
 #include "intervals.hpp"

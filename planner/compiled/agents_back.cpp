@@ -1,4 +1,4 @@
-// Derivative of dds_project_agents: agent_projection.py.
+// Derivative of dds_project_agents: objects/agent_projection.py.
 #include "agents.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// What each agent asks of ego's motion along the path, and its derivative: planner/conflicts.py, planner/occupied.py.
+// What each agent asks of ego's motion along the path, and its derivative: planner/decisions/conflicts.py, planner/objects/occupied.py.
 #include "calculus.hpp"
 #include "encounters.hpp"
 #include "risk.hpp"

@@ -1,4 +1,4 @@
-"""`planner.conflicts` compiled: one call for the bounds of all rows, one for their derivative."""
+"""`planner.decisions.conflicts` compiled: one call for the bounds of all rows, one for their derivative."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from planner import compiled
 from planner.compiled.records import obstacles_record, start_record, stored
 from planner.compiled.stage import apply, workers
 from planner.config import PlannerConfig
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
-from planner.right_of_way import band_half
+from planner.decisions.manoeuvres import Manoeuvres
+from planner.decisions.right_of_way import band_half
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import Start, Surface
 from planner.scene import VehicleParameters
-from planner.surface import Start, Surface
 
 _forward = compiled.kernel("dds_conflicts", "SSSS J R R C C J n")
 _backward = compiled.kernel("dds_conflicts_back", "SSSS I TTTT RRRRR n")
@@ -24,7 +24,7 @@ _RULES = compiled.record("Rules", "fff f ffffff ffff ff ffff")
 
 
 class ConflictRows:
-    """C rows of `planner.conflicts.Longitudinal`: a `planner.compiled.stage.Stage`, and then what has no gradient.
+    """C rows of `planner.decisions.conflicts.Longitudinal`: a `planner.compiled.stage.Stage`, then constants.
 
     who ``[3, C]``: scene, manoeuvre, agent. flags ``[3, C]``: conflict, passable, theirs. moving ``[C, N]``;
     first_time ``[C]`` s; count ``[S]``: rows of each scene.

@@ -1,4 +1,4 @@
-// The lateral corridor of every candidate along its motion, and the adjoint: the twin of planner/corridor.py.
+// The lateral corridor of every candidate along its motion, and the adjoint: the twin of planner/programs/corridor.py.
 #include <limits>
 
 #include "arrays.hpp"

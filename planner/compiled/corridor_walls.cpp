@@ -1,5 +1,5 @@
 // What the corridor is made from: the floors of the map, and which pieces of agents lie beside which way to go.
-// The twin of planner/corridor_parts.py.
+// The twin of planner/programs/corridor_parts.py.
 #include <limits>
 
 #include "arrays.hpp"

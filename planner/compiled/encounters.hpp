@@ -1,4 +1,4 @@
-// Whose duty it is: twin of planner/right_of_way.py, one scene at a time. Discrete, no gradient.
+// Whose duty it is: twin of planner/decisions/right_of_way.py, one scene at a time. Discrete, no gradient.
 #pragma once
 
 #include "obstacles.hpp"
@@ -15,7 +15,7 @@ constexpr double kGrid = 1.0;                                 // m, of the surfa
 // Yes or no. Not a byte: that may be part of anything, so loops that write some would read everything else again.
 using Flag = std::int16_t;
 
-// The lateral ways to go: planner/manoeuvres.py, and the grid they stand on.
+// The lateral ways to go: planner/decisions/manoeuvres.py, and the grid they stand on.
 struct Ways {
     Index variants, cells;
     const double* profile;  // [S, V, G]

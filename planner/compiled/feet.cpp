@@ -1,4 +1,4 @@
-// Feet of points on the splines of many scenes, and their derivatives: foot_point.py.
+// Feet of points on the splines of many scenes, and their derivatives: path/foot_point.py.
 #include "spline.hpp"
 
 namespace {

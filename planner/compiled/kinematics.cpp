@@ -1,4 +1,4 @@
-// The kinematic bicycle along given profiles, and its adjoint: the twin of planner/kinematics.py, row by row.
+// The kinematic bicycle along given profiles, and its adjoint: the twin of planner/programs/kinematics.py, row by row.
 #include "arrays.hpp"
 #include "calculus.hpp"
 #include "scratch.hpp"

@@ -1,4 +1,4 @@
-// The lateral program of every candidate, and its adjoint: the twin of planner/lateral.py, row by row.
+// The lateral program of every candidate, and its adjoint: the twin of planner/programs/lateral.py, row by row.
 #include "lateral.hpp"
 
 #include <limits>

@@ -1,4 +1,4 @@
-// Data of the lateral program, row by row; see planner/lateral.py, whose names these are.
+// Data of the lateral program, row by row; see planner/programs/lateral.py, whose names these are.
 #pragma once
 
 #include "lateral_steps.hpp"

@@ -1,5 +1,5 @@
 // Fine steps of the linearised lateral motion, their products over the intervals, and both adjoints: one row at a time.
-// The twin of planner/lateral_dynamics.py, whose names these are. An entry of a step is 5 * row + column.
+// The twin of planner/programs/lateral_dynamics.py, whose names these are. An entry of a step is 5 * row + column.
 #pragma once
 
 #include "calculus.hpp"

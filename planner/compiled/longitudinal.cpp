@@ -1,4 +1,4 @@
-// The longitudinal program of every candidate, and its adjoint: the twin of planner/longitudinal.py, row by row.
+// The longitudinal program of every candidate, and its adjoint: the twin of planner/programs/longitudinal.py, row by row.
 #include <limits>
 
 #include "calculus.hpp"

@@ -1,5 +1,5 @@
 // Exact integration of constant jerks along the path, over stages and over fine steps, with the adjoints: row by row.
-// The twin of `with_progress` and `longitudinal_motion` in planner/longitudinal.py.
+// The twin of `with_progress` and `longitudinal_motion` in planner/programs/longitudinal.py.
 #include "stage_grid.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// The longitudinal bounds of candidates from those of the agents that matter to each: planner/decisions.py.
+// The longitudinal bounds of candidates from those of the agents that matter to each: planner/decisions/candidates.py.
 #include "calculus.hpp"
 #include "obstacles.hpp"
 #include "stopping.hpp"

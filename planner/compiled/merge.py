@@ -1,4 +1,4 @@
-"""`planner.decisions.plain_merge` compiled: one call for all candidates, one for the derivative."""
+"""`planner.decisions.candidates.plain_merge` compiled: one call for all candidates, one for the derivative."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from planner import compiled
 from planner.compiled.stage import apply
 from planner.config import PlannerConfig
-from planner.conflicts import Longitudinal
-from planner.longitudinal import LongitudinalBounds
-from planner.obstacles import Obstacles
-from planner.options import Choice, Options
-from planner.safe_distance import SafeDistance
+from planner.decisions.conflicts import Longitudinal
+from planner.decisions.options import Choice, Options
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import Start
+from planner.programs.longitudinal import LongitudinalBounds
+from planner.programs.safe_distance import SafeDistance
 from planner.scene import VehicleParameters
-from planner.surface import Start
 
 _forward = compiled.kernel("dds_merge", "SSSSS RR RRRRRR JJ")
 _backward = compiled.kernel("dds_merge_back", "SSSSS TTTTTTT RRRRRRR")

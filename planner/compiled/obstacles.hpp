@@ -1,4 +1,4 @@
-// What decisions read of the road users and of ego's start: planner/obstacles.py, planner/surface.py.
+// What decisions read of the road users and of ego's start: planner/objects/obstacles.py, planner/path/surface.py.
 #pragma once
 
 #include "arrays.hpp"

@@ -1,4 +1,4 @@
-// Paths along routes: reference_path.py.
+// Paths along routes: path/reference_path.py.
 #include <memory>
 
 #include "path.hpp"

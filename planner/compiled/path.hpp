@@ -1,4 +1,4 @@
-// A curvature-continuous path along a route: twin of reference_path.py and path_points.py, one scene at a time.
+// A curvature-continuous path along a route: twin of path/reference_path.py and path/path_points.py, one scene at a time.
 #pragma once
 
 #include "spline.hpp"

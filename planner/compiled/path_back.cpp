@@ -1,4 +1,4 @@
-// Derivative of dds_build_path: reference_path.py.
+// Derivative of dds_build_path: path/reference_path.py.
 #include "path.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// How candidates compare, and the derivative: planner/preference.py.
+// How candidates compare, and the derivative: planner/decisions/preference.py.
 #include "calculus.hpp"
 #include "obstacles.hpp"
 

@@ -1,4 +1,4 @@
-// Offset profiles without gradient: planner/offset_profile.py, and `Obstacles.extents_of`.
+// Offset profiles without gradient: planner/decisions/offset_profile.py, and `Obstacles.extents_of`.
 #include "obstacles.hpp"
 
 namespace {

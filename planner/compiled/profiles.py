@@ -1,4 +1,4 @@
-"""`planner.offset_profile` compiled, for planning without a gradient; None from a function here: ask the definition."""
+"""`planner.decisions.offset_profile` compiled, for planning without a gradient; None from here: ask the definition."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from planner import compiled
 from planner.compiled.records import obstacles_record, start_record
 from planner.config import PlannerConfig
-from planner.obstacles import SOON, Obstacles
+from planner.objects.obstacles import SOON, Obstacles
+from planner.path.surface import Start, Surface
 from planner.scene import VehicleParameters
-from planner.surface import Start, Surface
 
 if TYPE_CHECKING:
-    from planner.offset_profile import Attempt
+    from planner.decisions.offset_profile import Attempt
 
 _base = compiled.kernel("dds_base_profile", "SS R")
 _shape = compiled.kernel("dds_shape_profiles", "SSS TTT RJ")

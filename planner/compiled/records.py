@@ -7,8 +7,8 @@ import ctypes
 from torch import Tensor
 
 from planner import compiled
-from planner.obstacles import Obstacles
-from planner.surface import Start
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import Start
 
 _OBSTACLES = compiled.record("Obstacles", "nnnnn T TTTT TT B T TT B I")
 _START = compiled.record("Start", "TTTT")

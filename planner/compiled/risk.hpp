@@ -1,4 +1,4 @@
-// The quantile by which uncertainty becomes distance: `risk_quantile` in planner/obstacles.py.
+// The quantile by which uncertainty becomes distance: `risk_quantile` in planner/objects/obstacles.py.
 #pragma once
 
 #include "arrays.hpp"

@@ -1,4 +1,4 @@
-// Free-flow speed along paths and its derivative: speed_profile.py.
+// Free-flow speed along paths and its derivative: path/speed_profile.py.
 #include "spline.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// Cubic splines with knots one metre apart, and the feet of points on them: twin of foot_point.py.
+// Cubic splines with knots one metre apart, and the feet of points on them: twin of path/foot_point.py.
 #pragma once
 
 #include "lanes.hpp"

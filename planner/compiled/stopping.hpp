@@ -1,4 +1,4 @@
-// How far ego drives until it stands: twin of planner/stopping.py.
+// How far ego drives until it stands: twin of planner/decisions/stopping.py.
 #pragma once
 
 #include "arrays.hpp"
@@ -41,7 +41,7 @@ inline double shortest_stop(double v, double a0, const Brakes& b) {
     return way + 0.4;
 }
 
-// s until the tail shall be at rest: planner/longitudinal.py.
+// s until the tail shall be at rest: planner/programs/longitudinal.py.
 inline double stop_time(double v, const Brakes& b) {
     const double ramps = (b.acceleration_max + 2 * kTailBraking) / b.tail_jerk_max;
     return (v + b.acceleration_max * b.shared) / kTailBraking + (b.shared + ramps + 0.3);

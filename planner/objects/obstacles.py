@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from planner import compiled
-from planner.agent_projection import Spread
 from planner.config import PlannerConfig
-from planner.intervals import PIECES
-from planner.obstacles_plain import SOON, project_plain
-from planner.reference_path import ReferencePath
+from planner.objects.agent_projection import Spread
+from planner.objects.intervals import PIECES
+from planner.objects.obstacles_plain import SOON, project_plain
+from planner.path.reference_path import ReferencePath
 from planner.scene import VectorScene
 
 REACH_LATERAL = 7.0

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from planner.config import PlannerConfig
-from planner.surface import Start
+from planner.path.surface import Start
 
 STEP = 0.02
 """s, of the simulated hardest stop."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from planner import compiled
 from planner.compiled import stage
 from planner.config import PlannerConfig
-from planner.reference_path import SPACING, ReferencePath
-from planner.surface import Start
+from planner.path.reference_path import SPACING, ReferencePath
+from planner.path.surface import Start
 
 STEP = 0.1
 """s, of the drive at the allowed speeds."""

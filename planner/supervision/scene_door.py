@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from planner.scene import RawObstacles, Trajectory, VectorScene
-from planner.supervisor_state import Level
+from planner.supervision.supervisor_state import Level
 
 DISTANCE_MAX = 1e5  # m, of anything in the ego frame
 GLOBAL_MAX = 1e8  # m, of ego in the map's frame

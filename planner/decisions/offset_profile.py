@@ -13,8 +13,8 @@ from torch import Tensor
 
 from planner.compiled.profiles import compiled_base, compiled_shapes
 from planner.config import PlannerConfig
+from planner.path.surface import GRID, Start, Surface, hold
 from planner.scene import AgentClass, VehicleParameters
-from planner.surface import GRID, Start, Surface, hold
 
 WALKING = (AgentClass.PEDESTRIAN, AgentClass.BICYCLE)
 WALKING_BERTH = 0.6

@@ -16,16 +16,16 @@ from torch import Tensor
 
 from planner.compiled.merge import merged_bounds
 from planner.config import PlannerConfig
-from planner.conflicts import Longitudinal
-from planner.forecasts import array
-from planner.longitudinal import LongitudinalBounds
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
-from planner.options import SLACK, Choice, Options, table
-from planner.safe_distance import SafeDistance
+from planner.decisions.conflicts import Longitudinal
+from planner.decisions.manoeuvres import Manoeuvres
+from planner.decisions.options import SLACK, Choice, Options, table
+from planner.decisions.stopping import full_stop, shortest_stop
+from planner.objects.forecasts import array
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import Start
+from planner.programs.longitudinal import LongitudinalBounds
+from planner.programs.safe_distance import SafeDistance
 from planner.scene import VehicleParameters
-from planner.stopping import full_stop, shortest_stop
-from planner.surface import Start
 
 STANDING_ROOM = 0.02
 """m: standing still is always allowed, within this."""
@@ -35,8 +35,9 @@ STANDING_ROOM = 0.02
 class CandidateSet:
     """R decisions of S scenes ready to be solved, scene by scene.
 
-    kind: one of `planner.options.KINDS`. scene, manoeuvre ``[R]``; hold ``[R]``: aims for standing still. bounds: of
-    the longitudinal program. text, duties (track id -> what is done about it): for people, written when first read.
+    kind: one of `planner.decisions.options.KINDS`. scene, manoeuvre ``[R]``; hold ``[R]``: aims for standing still.
+    bounds: of the longitudinal program. text, duties (track id -> what is done about it): for people, written when
+    first read.
     """
 
     kind: list[str]

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from planner.agent_projection import Nodes, ProjectAgents, Spread, at_nodes, bracket
-from planner.intervals import PIECES
-from planner.reference_path import ReferencePath
+from planner.objects.agent_projection import Nodes, ProjectAgents, Spread, at_nodes, bracket
+from planner.objects.intervals import PIECES
+from planner.path.reference_path import ReferencePath
 from planner.scene import AgentClass, VectorScene
 
 STANDING_SPEED = 0.5
@@ -21,7 +21,7 @@ SOON = 3.0
 def project_plain(
     scene: VectorScene, path: ReferencePath, node_time: Tensor, spread: Spread, lateral: float
 ) -> tuple[Tensor, ...]:
-    """The fields of `planner.obstacles.Obstacles` after node_time. lateral (m): how near an agent has to come."""
+    """The fields of `planner.objects.obstacles.Obstacles` after node_time. lateral (m): how near one has to come."""
     agents, futures = scene.agents, scene.futures
     nodes = bracket(futures.time.detach().double().numpy(), node_time.numpy())
     near = _near_path(scene, path, nodes, lateral)

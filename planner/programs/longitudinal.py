@@ -16,11 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from planner import compiled
-from planner.arrays import library
 from planner.compiled.stage import Tensors, apply, workers
 from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
-from planner.longitudinal_constants import (
+from planner.path.surface import Start
+from planner.programs.arrays import library
+from planner.programs.longitudinal_constants import (
     JERK,
     TAIL_BRAKING,
     TAIL_WEIGHT,
@@ -29,10 +30,9 @@ from planner.longitudinal_constants import (
     longitudinal_constants,
     stop_after,
 )
+from planner.programs.safe_distance import CHORDS, SafeDistance, chords, full_braking, within_reach
+from planner.programs.tracking import TrackingReference, per_node
 from planner.qp.problem import StageProgram
-from planner.safe_distance import CHORDS, SafeDistance, chords, full_braking, within_reach
-from planner.surface import Start
-from planner.tracking import TrackingReference, per_node
 
 LIMIT_RULES = ("obstacle ahead", "speed", "acceleration", "jerk", "", "", "", "")
 """Rules by limit: bounds on s, v, a, jerk, gap excess, then the three rows of the comfortable gap ("": no hard rule).
@@ -183,7 +183,7 @@ def stop_time(v0: Any, config: PlannerConfig) -> Any:
 def _safe_rows(
     safe: SafeDistance, v_cap: Tensor, start: Start, rho: Tensor | None, grid: Grid, config: PlannerConfig
 ) -> tuple[Float[Tensor, "R n Q 5"], Float[Tensor, "R n Q"]]:
-    """Rows of the safe distances and their upper limits; see `planner.safe_distance`."""
+    """Rows of the safe distances and their upper limits; see `planner.programs.safe_distance`."""
     xp = library(safe.s, start.s)
     count, nodes = len(start.v), len(grid.node)
     v0, a0, cap = (x.detach().numpy() for x in (start.v, start.a, v_cap))

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from planner.compiled.profiles import compiled_extents
 from planner.config import PlannerConfig
-from planner.neighbour_lanes import SIDES, NeighbourLanes, lane_profile
-from planner.obstacles import Obstacles
-from planner.offset_profile import WALKING, WALKING_BERTH, Attempt, Wish, base_profile, shape_profiles
-from planner.reference_path import ReferencePath
+from planner.decisions.neighbour_lanes import SIDES, NeighbourLanes, lane_profile
+from planner.decisions.offset_profile import WALKING, WALKING_BERTH, Attempt, Wish, base_profile, shape_profiles
+from planner.objects.obstacles import Obstacles
+from planner.path.reference_path import ReferencePath
+from planner.path.surface import GRID, Start, Surface
 from planner.scene import AgentClass, VehicleParameters
-from planner.surface import GRID, Start, Surface
 
 LOOK_AHEAD = 70.0
 NUDGE_SPEED = 2.5

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from planner.obstacles import Obstacles
+from planner.objects.obstacles import Obstacles
 
 
 @dataclass

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from planner.config import PlannerConfig, Tracking
 from planner.grid import make_grid
-from planner.lateral import LateralBounds
-from planner.longitudinal import LongitudinalBounds
-from planner.reference_path import ReferencePath
+from planner.path.reference_path import ReferencePath
+from planner.programs.lateral import LateralBounds
+from planner.programs.longitudinal import LongitudinalBounds
+from planner.programs.tracking import TrackingReference
 from planner.scene import EgoState, Trajectory, VectorScene
 from planner.scene.frames import wrap_angle
-from planner.tracking import TrackingReference
 
 WALKING = 1.0
 """m/s: below about this speed the direction of motion says little, and the weight on the heading fades out."""

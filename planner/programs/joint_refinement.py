@@ -17,19 +17,31 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from planner.config import PlannerConfig
-from planner.corridor import Corridor, make_corridor
+from planner.decisions.manoeuvres import Manoeuvres
 from planner.grid import make_grid
-from planner.kinematics import frenet_view, integrate
-from planner.lateral import LateralBounds, LateralProgram, LateralState, build_lateral, circle_offsets, lateral_state
-from planner.longitudinal import LongitudinalBounds, LongitudinalMotion, build_longitudinal, longitudinal_motion
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
+from planner.objects.obstacles import Obstacles
+from planner.path.reference_path import ReferencePath
+from planner.path.surface import Start, Surface
+from planner.programs.corridor import Corridor, make_corridor
+from planner.programs.kinematics import frenet_view, integrate
+from planner.programs.lateral import (
+    LateralBounds,
+    LateralProgram,
+    LateralState,
+    build_lateral,
+    circle_offsets,
+    lateral_state,
+)
+from planner.programs.longitudinal import (
+    LongitudinalBounds,
+    LongitudinalMotion,
+    build_longitudinal,
+    longitudinal_motion,
+)
+from planner.programs.tracking import TrackingReference
 from planner.qp.problem import StageProgram
 from planner.qp.solver import SolveOptions, solve
-from planner.reference_path import ReferencePath
 from planner.scene import Trajectory, VehicleParameters
-from planner.surface import Start, Surface
-from planner.tracking import TrackingReference
 
 RAMP = 0.5
 """Metres sideways per metre driven by which a wall is felt before it begins, so that braking counts as giving way."""
@@ -52,7 +64,7 @@ class Case:
     """R decisions to plan jointly, rows of a `CandidateSet`, and what it was made from.
 
     scene, manoeuvre: whose and which. start, path, manoeuvres, obstacles, surface: of the scenes. weights: in the order
-    of CostWeights, ``[R, W]`` or ``[W]``. ego: as `planner.kinematics.integrate` takes it.
+    of CostWeights, ``[R, W]`` or ``[W]``. ego: as `planner.programs.kinematics.integrate` takes it.
     """
 
     scene: Int[Tensor, " R"]

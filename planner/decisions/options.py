@@ -12,18 +12,18 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.config import PlannerConfig
-from planner.conflicts import Longitudinal
-from planner.forecasts import array
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
-from planner.right_of_way import opposed
+from planner.decisions.conflicts import Longitudinal
+from planner.decisions.manoeuvres import Manoeuvres
+from planner.decisions.right_of_way import opposed
+from planner.objects.forecasts import array
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import Start
 from planner.scene import VehicleParameters
-from planner.surface import Start
 
 KINDS = ("yield", "hold", "pass", "left", "right", "oncoming")
 """Of candidates, in the order of EgoProposal.decision_logit."""
 SLACK = 0.05
-"""m: least distance to what is ahead, where braking cannot keep the margin (`planner.decisions`)."""
+"""m: least distance to what is ahead, where braking cannot keep the margin (`planner.decisions.candidates`)."""
 
 
 class Choice(NamedTuple):

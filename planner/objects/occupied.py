@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from planner.config import PlannerConfig
-from planner.forecasts import array, flat_pieces, piece_index
-from planner.obstacles import Obstacles, risk_quantile
-from planner.right_of_way import Encounters
+from planner.decisions.right_of_way import Encounters
+from planner.decisions.stopping import shortest_stop
+from planner.objects.forecasts import array, flat_pieces, piece_index
+from planner.objects.obstacles import Obstacles, risk_quantile
+from planner.path.surface import Start
 from planner.scene import VehicleParameters
-from planner.stopping import shortest_stop
-from planner.surface import Start
 
 INF = torch.tensor(torch.inf, dtype=torch.float64)
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from planner import compiled
 from planner.compiled.stage import Tensors, apply, workers
 from planner.config import PlannerConfig
-from planner.lateral import CIRCLES
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
+from planner.decisions.manoeuvres import Manoeuvres
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import GRID, Surface
+from planner.programs.lateral import CIRCLES
 from planner.scene import VehicleParameters
-from planner.surface import GRID, Surface
 
 BESIDE = 0.3
 """m, beyond the circle's own reach: how far ahead and behind an agent still counts as beside it."""

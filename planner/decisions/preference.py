@@ -13,11 +13,11 @@ from planner import compiled
 from planner.compiled.records import obstacles_record, stored
 from planner.compiled.stage import apply, workers
 from planner.config import PlannerConfig
-from planner.decisions import CandidateSet
+from planner.decisions.candidates import CandidateSet
+from planner.decisions.options import KINDS
 from planner.grid import make_grid
-from planner.obstacles import Obstacles
-from planner.options import KINDS
-from planner.reference_path import ReferencePath
+from planner.objects.obstacles import Obstacles
+from planner.path.reference_path import ReferencePath
 from planner.scene import EgoProposal, Trajectory, VehicleParameters
 
 HOLD_COST = 0.5

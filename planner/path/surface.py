@@ -14,7 +14,7 @@ from torch import Tensor
 from planner import compiled
 from planner.compiled import stage
 from planner.config import PlannerConfig
-from planner.reference_path import ReferencePath
+from planner.path.reference_path import ReferencePath
 from planner.scene import VectorScene, VehicleParameters
 from planner.scene.frames import wrap_angle
 

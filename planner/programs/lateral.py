@@ -21,12 +21,12 @@ from planner import compiled
 from planner.compiled.stage import Tensors, apply, workers
 from planner.config import PlannerConfig
 from planner.grid import Grid, make_grid
-from planner.lateral_dynamics import SHARPEST, fine_steps, roll_out, whole_stages
-from planner.longitudinal import LongitudinalMotion
+from planner.path.surface import Start
+from planner.programs.lateral_dynamics import SHARPEST, fine_steps, roll_out, whole_stages
+from planner.programs.longitudinal import LongitudinalMotion
+from planner.programs.tracking import TrackingReference, per_node
 from planner.qp.problem import StageProgram
 from planner.scene import VehicleParameters
-from planner.surface import Start
-from planner.tracking import TrackingReference, per_node
 
 CIRCLES = 5
 LATERAL_JERK = 6.0
@@ -69,7 +69,7 @@ class LateralState:
 class LateralProgram:
     """The programs and what leads from their solution to the fine times.
 
-    steps: of `planner.lateral_dynamics.fine_steps`. threads: for the way back to the fine times.
+    steps: of `planner.programs.lateral_dynamics.fine_steps`. threads: for the way back to the fine times.
     """
 
     problem: StageProgram

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from planner.config import PlannerConfig
-from planner.forecasts import array
-from planner.obstacles import Obstacles
-from planner.reference_path import ReferencePath
+from planner.objects.forecasts import array
+from planner.objects.obstacles import Obstacles
+from planner.path.reference_path import ReferencePath
+from planner.path.surface import Start, Surface
 from planner.scene import MapPolylines, PolylineType, VectorScene, VehicleParameters
-from planner.surface import Start, Surface
 
 APART = (2.2, 5.0)
 """m from the path: centrelines nearer than this are our own lane's, farther ones not the next lane's."""

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from planner import compiled
 from planner.compiled import stage
-from planner.foot_point import Frenet, Splines, foot_points
-from planner.path_points import (
+from planner.path.foot_point import Frenet, Splines, foot_points
+from planner.path.path_points import (
     ATTRIBUTES,
     SPACING,
     check_lengths,

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from planner import compiled
-from planner.arrays import library
 from planner.compiled.stage import apply, workers
-from planner.lateral import LateralState
-from planner.longitudinal import LongitudinalMotion
-from planner.reference_path import ReferencePath
+from planner.path.reference_path import ReferencePath
+from planner.programs.arrays import library
+from planner.programs.lateral import LateralState
+from planner.programs.longitudinal import LongitudinalMotion
 from planner.scene import Trajectory
 
 REST_SPEED = 0.04

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from planner.config import PlannerConfig
-from planner.forecasts import Forecasts, array
-from planner.longitudinal import stop_time
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
+from planner.decisions.manoeuvres import Manoeuvres
+from planner.decisions.stopping import braking_distance
+from planner.objects.forecasts import Forecasts, array
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import GRID, Start, Surface
+from planner.programs.longitudinal import stop_time
 from planner.scene import AgentClass, VehicleParameters
-from planner.stopping import braking_distance
-from planner.surface import GRID, Start, Surface
 
 CROSSING_ANGLE = 0.6
 """Relative heading (rad) from which an agent in the band crosses rather than leads."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from planner.foot_point import Feet, Splines, add_cubics, feet_back, find_feet, nearest_knots
-from planner.intervals import PIECES, Boxes, extend_back, extend_intervals, place_back, place_pieces
+from planner.objects.intervals import PIECES, Boxes, extend_back, extend_intervals, place_back, place_pieces
+from planner.path.foot_point import Feet, Splines, add_cubics, feet_back, find_feet, nearest_knots
 
 
 class Nodes(NamedTuple):

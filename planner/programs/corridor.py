@@ -18,14 +18,14 @@ from torch import Tensor
 from planner import compiled
 from planner.compiled.stage import Tensors, apply, workers
 from planner.config import PlannerConfig
-from planner.corridor_parts import Pieces, by_piece, map_floor, pieces_beside
+from planner.decisions.manoeuvres import Manoeuvres
 from planner.grid import make_grid
-from planner.lateral import LateralBounds, circle_offsets
-from planner.longitudinal import LongitudinalMotion
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
+from planner.objects.obstacles import Obstacles
+from planner.path.surface import GRID, Start, Surface
+from planner.programs.corridor_parts import Pieces, by_piece, map_floor, pieces_beside
+from planner.programs.lateral import LateralBounds, circle_offsets
+from planner.programs.longitudinal import LongitudinalMotion
 from planner.scene import VehicleParameters
-from planner.surface import GRID, Start, Surface
 
 NEAR = 8.0
 """Within this distance driven (m), a hard side margin that does not hold now gives way; further on it holds."""
@@ -34,7 +34,7 @@ STILL = 0.5
 
 
 class Candidates(Protocol):
-    """scene, manoeuvre ``[R]``: whose decisions, and which way to go; a `planner.decisions.CandidateSet`."""
+    """scene, manoeuvre ``[R]``: whose decisions, and which way to go; a `planner.decisions.candidates.CandidateSet`."""
 
     scene: Int[Tensor, " R"]
     manoeuvre: Int[Tensor, " R"]

@@ -6,11 +6,12 @@ An agent can be
 - crossing: it enters and leaves our band at an angle (or head on): the bound is the entry of the zone it
   sweeps, for as long as it is there, so that ego never waits inside the zone;
 - standing in the band: the bound stays;
-- passed beside: a lateral matter (`planner.manoeuvres`, `planner.corridor`);
+- passed beside: a lateral matter (`planner.decisions.manoeuvres`, `planner.programs.corridor`);
 - theirs: behind us or beside us, waiting to enter or to turn across our way. Recorded, not a row.
 
-Which of these it is, `planner.right_of_way` decides on plain arrays. Here the bounds follow, with gradients, for the
-few agents that matter at all. `plain_bounds` is the definition; compiled/conflicts.cpp is the same, many times faster.
+Which of these it is, `planner.decisions.right_of_way` decides on plain arrays. Here the bounds follow, with
+gradients, for the few agents that matter at all. `plain_bounds` is the definition; compiled/conflicts.cpp is the same,
+many times faster.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from torch import Tensor
 
 from planner.compiled.conflicts import conflict_rows
 from planner.config import PlannerConfig
-from planner.forecasts import array, flat_pieces
-from planner.manoeuvres import Manoeuvres
-from planner.obstacles import Obstacles
-from planner.occupied import INF, Blocks, Nearest, occupied
-from planner.right_of_way import Encounters, encounters
+from planner.decisions.manoeuvres import Manoeuvres
+from planner.decisions.right_of_way import Encounters, encounters
+from planner.decisions.stopping import braking_distance, full_stop
+from planner.objects.forecasts import array, flat_pieces
+from planner.objects.obstacles import Obstacles
+from planner.objects.occupied import INF, Blocks, Nearest, occupied
+from planner.path.surface import Start, Surface
 from planner.scene import VehicleParameters
-from planner.stopping import braking_distance, full_stop
-from planner.surface import Start, Surface
 
 FIRM_BRAKING = 4.5
 """m/s^2: who merges into where we would be even if we braked like this has the duty not to."""

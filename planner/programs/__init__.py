@@ -1,0 +1,1 @@
+"""From a candidate to its convex programs, and from their solutions to a motion."""

@@ -1,0 +1,1 @@
+"""What `planner.supervise` is made of: state, doors, kept tails and last resorts."""
