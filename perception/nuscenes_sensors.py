@@ -27,16 +27,19 @@ LIDAR = "LIDAR_TOP"
 POINT_BYTES = 20  # x, y, z, intensity, ring as float32
 
 
-def load_sensor_frame(dataroot: str | Path, version: str, sample_token: str) -> SensorFrame:
+def load_sensor_frame(dataroot: str | Path, version: str, sample_token: str, past_sweeps: int = 0) -> SensorFrame:
     """LiDAR and cameras of a key frame, with calibration and each sensor's own ego pose.
 
-    Sensors without a record or a file are left out and named in `missing`.
+    past_sweeps: how many earlier LiDAR records to add: turns, 20 a second, where the tables list sweeps; else earlier
+    key frames. Fewer where the scene begins or files are absent. Sensors without a record or a file are left out and
+    named in `missing`.
     Raises DatasetError: unknown token, broken tables, a file that is there but damaged.
     """
     tables = open_tables(dataroot, version)
     sample = _sample(tables, sample_token)
     missing: list[str] = []
     lidar = _lidar(tables, sample, missing)
+    past = _past(tables, sample, past_sweeps, missing) if lidar is not None else ()
     cameras = _cameras(tables, sample, missing)
     reference = LIDAR if LIDAR in sample["data"] else min(sample["data"], default=None)
     if reference is None:
@@ -50,6 +53,7 @@ def load_sensor_frame(dataroot: str | Path, version: str, sample_token: str) -> 
         cameras=cameras,
         missing=tuple(missing),
         name=sample_token,
+        past=past,
     ).validate()
 
 
@@ -120,9 +124,25 @@ def _record(
 
 def _lidar(tables: Any, sample: dict[str, Any], missing: list[str]) -> LidarSweep | None:
     found = _record(tables, sample, LIDAR, missing)
-    if found is None:
-        return None
-    data, path = found
+    return None if found is None else _sweep(tables, *found)
+
+
+def _past(tables: Any, sample: dict[str, Any], count: int, missing: list[str]) -> tuple[LidarSweep, ...]:
+    """Up to `count` turns before the key frame's, the newest first."""
+    found: list[LidarSweep] = []
+    token = get(tables, "sample_data", sample["data"][LIDAR], f"sample {sample['token']}").get("prev", "")
+    while token and len(found) < count:
+        data = get(tables, "sample_data", token, f"the chain of {LIDAR}")
+        path = Path(tables.dataroot) / data["filename"]
+        if not path.is_file():
+            missing.append(f"{LIDAR}: {count - len(found)} of {count} earlier sweeps, from {data['filename']} on")
+            break
+        found.append(_sweep(tables, data, path))
+        token = data.get("prev", "")
+    return tuple(found)
+
+
+def _sweep(tables: Any, data: dict[str, Any], path: Path) -> LidarSweep:
     size = path.stat().st_size
     if size == 0 or size % POINT_BYTES:
         message = f"{path} has {size} bytes, which is no whole number of points of {POINT_BYTES} bytes"

@@ -48,6 +48,10 @@ class LidarSweep:
         """``[N, 3]`` float64."""
         return transform(self.global_from_ego @ self.ego_from_lidar, self.points)
 
+    def returned(self, closest: float = 1.0) -> np.ndarray:
+        """``[N]`` bool: not a miss (range zero) and not within `closest` (m) of the sensor, where the own roof is."""
+        return (self.points**2).sum(1) > closest**2
+
 
 @dataclass
 class CameraImages:
@@ -101,7 +105,8 @@ class SensorFrame:
     """All sensors around one moment.
 
     time_us; global_from_ego ``[4, 4]`` at that time; ego: its state in the global frame.
-    lidar, cameras: None where there is no file. missing: one sentence per sensor that is absent.
+    lidar, cameras: None where there is no file. past: earlier turns of the same LiDAR, the newest first, each with
+    its own time and pose; empty unless asked for. missing: one sentence per sensor that is absent.
     name: of the sample.
     """
 
@@ -112,6 +117,7 @@ class SensorFrame:
     cameras: CameraImages | None = None
     missing: tuple[str, ...] = ()
     name: str = ""
+    past: tuple[LidarSweep, ...] = ()
 
     def validate(self) -> Self:
         """Check everything that is there. Raises ValueError naming sensor and field."""
@@ -120,7 +126,27 @@ class SensorFrame:
             self.lidar.validate()
         if self.cameras is not None:
             self.cameras.validate()
+        for sweep in self.past:
+            sweep.validate()
         return self
+
+    def lidar_in_ego(self, closest: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All returns of `lidar` and `past`: points ``[N, 3]`` float32 (m) in the ego frame of the frame's own time,
+        intensity ``[N]`` float32 (0 to 255), time ``[N]`` float32 (s; 0 for `time_us`, negative before it).
+
+        The ego's motion between the turns is taken out, that of others is not. closest: see `LidarSweep.returned`.
+        All empty where there is no LiDAR.
+        """
+        sweeps = [s for s in (self.lidar, *self.past) if s is not None]
+        ego_from_global = np.linalg.inv(self.global_from_ego)
+        rows = [np.zeros((0, 5))]
+        for sweep in sweeps:
+            kept = sweep.returned(closest)
+            ego_from_lidar = ego_from_global @ sweep.global_from_ego @ sweep.ego_from_lidar
+            time = np.full(kept.sum(), (sweep.time_us - self.time_us) / 1e6)
+            rows.append(np.c_[transform(ego_from_lidar, sweep.points[kept]), sweep.intensity[kept], time])
+        row = np.concatenate(rows).astype(np.float32)
+        return row[:, :3], row[:, 3], row[:, 4]
 
 
 @dataclass

@@ -105,6 +105,27 @@ def test_synthetic_frame(root: Path) -> None:
     assert frame.ego.v_source == "poses"
 
 
+def test_earlier_turns_come_with_their_own_pose_and_time_and_share_one_ego_frame(root: Path) -> None:
+    """One point at a fixed place of the world, seen from two key frames, comes out at one place of the ego frame."""
+    place = np.array([50.0, 2.0, 0.5])
+    for k in (2, 3, 4):
+        sensor = np.array([20.0 + SPEED * 0.5 * k + 1.0, 0.0, 1.8])
+        row = np.r_[place - sensor, 40.0 + k, 7.0]
+        rows = np.stack([row, [0.0, 0.0, 0.0, 1.0, 0.0]])  # a miss lies where the sensor is
+        rows.astype(np.float32).tofile(root / "samples" / "LIDAR_TOP" / f"{k}.pcd.bin")
+    frame = load_sensor_frame(root, VERSION, "4", past_sweeps=2)
+    assert [s.time_us - frame.time_us for s in frame.past] == [-500_000, -1_000_000]
+    points, intensity, time = frame.lidar_in_ego()
+    np.testing.assert_allclose(points, np.tile(place - [20.0 + SPEED * 2.0, 0, 0], (3, 1)), atol=1e-5)
+    np.testing.assert_allclose(time, [0.0, -0.5, -1.0])
+    np.testing.assert_allclose(intensity, [44, 43, 42])
+    assert points.dtype == intensity.dtype == time.dtype == np.float32
+    reaching_back = load_sensor_frame(root, VERSION, "3", past_sweeps=3)
+    assert len(reaching_back.past) == 1
+    assert any("2 of 3 earlier sweeps" in sentence for sentence in reaching_back.missing)
+    assert len(load_sensor_frame(root, VERSION, "1").lidar_in_ego()[0]) == 0
+
+
 def test_absent_file_is_a_missing_sensor(root: Path) -> None:
     frame = load_sensor_frame(root, VERSION, "1")
     assert frame.lidar is None
