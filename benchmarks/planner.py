@@ -160,7 +160,8 @@ def batch(scenes: list[VectorScene], size: int, repeats: int, config: PlannerCon
             raise FloatingPointError("the planner's gradient is not finite")
 
     row = {"scenes": size, **spread("forward", forward, repeats), **spread("forward_backward", both, repeats)}
-    row["candidates"] = len(plans[0].cost)
+    row["candidates"] = sum(len(result.candidates) for result in plans[0].results())
+    row["programs"] = len(plans[0].cost)  # the others' limits contradict each other
     row["solved_candidates"] = float(plans[0].solved.sum()) / size
     return row
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from planner.certificate import SolvedProgram, blocked_by, certificate, explain, phase1_slack
 from planner.decisions.candidates import CandidateSet
+from planner.decisions.contradictions import EmptyCandidates
 from planner.decisions.preference import softmin
 from planner.path.reference_path import ReferencePath
 from planner.qp.layer import SolveReport
@@ -27,7 +28,8 @@ class BatchPlan:
 
     trajectory, tail ``[R, F + 1]``: meaningful where `solved`. cost ``[R]``: comparable within a scene. programs:
     the longitudinal and the lateral one; reports: of all solves. speed, free_speed ``[S]`` m/s: ego's now, and what the
-    road allows at the end of the horizon. solve_time, total_time: s, of the whole batch.
+    road allows at the end of the horizon. solve_time, total_time: s, of the whole batch. empty: further candidates,
+    not solved because their limits contradict each other; `result` tells of them.
     """
 
     count: int
@@ -42,6 +44,7 @@ class BatchPlan:
     free_speed: Float[Tensor, " S"]
     solve_time: float
     total_time: float
+    empty: EmptyCandidates | None = None
 
     @property
     def trusted(self) -> Bool[Tensor, " R"]:
@@ -85,6 +88,7 @@ class BatchPlan:
     def result(self, scene: int) -> PlanResult:
         """The answer for one scene; what is costly to write down is only made when it is read."""
         found = sorted((self._candidate(i) for i in self._members[scene]), key=_preference)
+        found += self._empty(scene)
         any_solved = bool(found) and found[0].status is PlanStatus.SOLVED
         statuses = {c.status for c in found}
         status = PlanStatus.SOLVED if any_solved else _whole(statuses)
@@ -123,6 +127,19 @@ class BatchPlan:
             lambda: self.trajectory[i], lambda: self.tail[i],
             lambda: certificate(programs, i, tail=False), lambda: certificate(programs, i, tail=True), trusted=trusted,
         )  # fmt: skip
+
+    def _empty(self, scene: int) -> list[Candidate]:
+        if self.empty is None:
+            return []
+        given, gap, label = self.empty.candidates, self.empty.gap, self.empty.label
+
+        def refused(i: int) -> Candidate:
+            return Candidate(
+                given.text[i], given.kind[i], lambda: given.duties[i], PlanStatus.INFEASIBLE, trusted=False,
+                blocked_by=(label[i],), phase1_slack=gap[i] / 2,
+            )  # fmt: skip
+
+        return [refused(i) for i, own in enumerate(given.scene.tolist()) if own == scene]
 
 
 def _preference(candidate: Candidate) -> tuple[bool, float]:

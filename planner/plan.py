@@ -17,6 +17,7 @@ from planner.certificate import SolvedProgram
 from planner.config import PlannerConfig
 from planner.decisions.candidates import CandidateSet, assemble
 from planner.decisions.conflicts import conflict_bounds
+from planner.decisions.contradictions import without_contradictions
 from planner.decisions.manoeuvres import Manoeuvres, enumerate_manoeuvres
 from planner.decisions.neighbour_lanes import neighbour_lanes
 from planner.decisions.preference import candidate_costs
@@ -160,7 +161,8 @@ def plan_scenes(
         conflicts, manoeuvres, obstacles, start, v_profile, path.length - vehicle.front, preferred, vehicle, config
     )
 
-    # Solve all, compare, certify.
+    # Solve all that their limits leave possible, compare, certify.
+    candidates, empty = without_contradictions(candidates, start, grid)
     by = None if deadline is None else began + deadline
     tracking = tracking or proposed_reference(scenes, path, config)
     solved = solve_candidates(
@@ -171,7 +173,7 @@ def plan_scenes(
     )
     return BatchPlan(
         len(memories), candidates, solved.trajectory, solved.tail, cost, solved.programs, solved.reports, path,
-        start.v, v_profile[:, -1], solved.solve_time, time.perf_counter() - began,
+        start.v, v_profile[:, -1], solved.solve_time, time.perf_counter() - began, empty,
     )  # fmt: skip
 
 

@@ -48,6 +48,14 @@ class CandidateSet:
     options: Options
     choices: list[tuple[int, Choice]]
 
+    def part(self, rows: list[int]) -> CandidateSet:
+        """Some of the candidates, in that order."""
+        at = torch.tensor(rows, dtype=torch.int64)
+        kind, choices = [self.kind[i] for i in rows], [self.choices[i] for i in rows]
+        return CandidateSet(
+            kind, self.scene[at], self.manoeuvre[at], self.hold[at], self.bounds.part(at), self.options, choices
+        )
+
     @cached_property
     def text(self) -> list[str]:
         """Names, unique within a scene, that stay the same from cycle to cycle as long as the decision does."""

@@ -64,6 +64,14 @@ class LongitudinalBounds:
     v_cap: Float[Tensor, "R N"]
     safe: SafeDistance | None = field(default=None, kw_only=True)
 
+    def part(self, rows: Int[Tensor, " R2"]) -> LongitudinalBounds:
+        """Those of some of the candidates."""
+        return LongitudinalBounds(
+            self.s_upper[rows], self.s_lower[rows], self.upper_id[rows], self.lower_id[rows], self.gap_s[rows],
+            self.gap_headway[rows], self.gap_speed[rows], self.v_ref[rows], self.v_cap[rows],
+            safe=self.safe and replace(self.safe, s=self.safe.s[rows], track_id=self.safe.track_id[rows]),
+        )  # fmt: skip
+
 
 @dataclass
 class LongitudinalMotion:
