@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,10 +46,7 @@ def random_boxes(rng: np.random.Generator, count: int) -> Solids:
         np.full(n, 0.3), np.zeros(n),
     ]  # fmt: skip
     solids = Solids.from_rows([tuple(row) for row in rows])
-    return Solids(
-        solids.centre, solids.yaw, solids.half, solids.bottom, solids.top, rng.uniform(-15, 15, (n, 2)),
-        solids.reflectivity, solids.porosity,
-    )  # fmt: skip
+    return replace(solids, velocity=rng.uniform(-15, 15, (n, 2)))
 
 
 def witness(solids: Solids, motion: SensorMotion, column: int, ring: int) -> float:

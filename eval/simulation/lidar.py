@@ -224,10 +224,14 @@ def _in_ego_frame(solids: Solids, ground: Ground, motion: SensorMotion) -> Solid
     c, s = np.cos(yaw), np.sin(yaw)
     into = np.array([[c, -s], [s, c]])  # row vectors times this: global to ego axes
     level = ground.waves(solids.centre)
-    return Solids(
-        (solids.centre - [x, y]) @ into, solids.yaw - yaw, solids.half, solids.bottom + level, solids.top + level,
-        solids.velocity @ into, solids.reflectivity, solids.porosity,
-    )  # fmt: skip
+    return replace(
+        solids,
+        centre=(solids.centre - [x, y]) @ into,
+        yaw=solids.yaw - yaw,
+        bottom=solids.bottom + level,
+        top=solids.top + level,
+        velocity=solids.velocity @ into,
+    )
 
 
 def _to_global(xy: np.ndarray, motion: SensorMotion) -> np.ndarray:

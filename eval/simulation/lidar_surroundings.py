@@ -15,7 +15,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
-from eval.simulation.lidar_solids import Solids
+from eval.simulation.lidar_solids import Material, Solids
+from eval.simulation.sensing.raster import rastered
 from perception.recording import Recording
 
 CELL = 0.25
@@ -47,7 +48,7 @@ class Ground:
     def __init__(self, drivable: BaseGeometry, low: np.ndarray, high: np.ndarray, config: SurroundingsConfig) -> None:
         """low, high ``[2]``: corners of the region in which the edge of the drivable area is known; road beyond it."""
         self.config, self._low = config, low
-        self._raster = _rastered(drivable, low, np.ceil((high - low) / CELL).astype(int))
+        self._raster = rastered(drivable, low, np.ceil((high - low) / CELL).astype(int), CELL)
 
     def waves(self, xy: np.ndarray) -> np.ndarray:
         """Of the ground at points ``[..., 2]``."""
@@ -97,7 +98,19 @@ def _kerbs(drivable: BaseGeometry, region: BaseGeometry, height: float) -> Solid
         if length < 0.05 or region.boundary.distance(shapely.Point(middle)) < 0.01:
             continue
         outward = np.array([along[1], -along[0]]) / length * 0.1
-        rows.append((*(middle + outward), np.arctan2(along[1], along[0]), length / 2, 0.1, -0.3, height, 0.3, 0.0))
+        rows.append(
+            (
+                *(middle + outward),
+                np.arctan2(along[1], along[0]),
+                length / 2,
+                0.1,
+                -0.3,
+                height,
+                0.3,
+                0.0,
+                Material.KERB,
+            )
+        )
     return Solids.from_rows(rows)
 
 
@@ -125,7 +138,9 @@ def _fronts(
         top, reflectivity = float(rng.uniform(*heights)), float(rng.uniform(0.15, 0.5))
         if rng.uniform() < share and near.contains(shapely.Point((a + b) / 2)):
             half, (dx, dy) = float(np.hypot(*(b - a))) / 2, b - a
-            rows.append((*((a + b) / 2), float(np.arctan2(dy, dx)), half, 0.15, -0.5, top, reflectivity, 0.05))
+            rows.append(
+                (*((a + b) / 2), float(np.arctan2(dy, dx)), half, 0.15, -0.5, top, reflectivity, 0.05, Material.WALL)
+            )
     return rows
 
 
@@ -149,12 +164,12 @@ def _plants(
             if not near.contains(shapely.Point(x, y)):
                 continue
             if kind < 0.35:
-                rows.append((x, y, yaw, 0.08, 0.08, -0.3, 6.0, 0.4, 0.0))
+                rows.append((x, y, yaw, 0.08, 0.08, -0.3, 6.0, 0.4, 0.0, Material.POLE))
             elif kind < 0.7:
-                rows.append((x, y, yaw, 0.16, 0.16, -0.3, 2.4, 0.2, 0.0))
-                rows.append((x, y, yaw, 1.0 + width, 1.0 + width, 2.4, 3.5 + 2 * height, 0.25, 0.55))
+                rows.append((x, y, yaw, 0.16, 0.16, -0.3, 2.4, 0.2, 0.0, Material.TRUNK))
+                rows.append((x, y, yaw, 1.0 + width, 1.0 + width, 2.4, 3.5 + 2 * height, 0.25, 0.55, Material.LEAVES))
             else:
-                rows.append((x, y, yaw, width, 0.6 * width, -0.2, height, 0.25, 0.35))
+                rows.append((x, y, yaw, width, 0.6 * width, -0.2, height, 0.25, 0.35, Material.LEAVES))
     return rows
 
 
@@ -193,20 +208,3 @@ def _rings(geometry: BaseGeometry) -> list[shapely.LinearRing]:
 def _edges(geometry: BaseGeometry) -> list[tuple[np.ndarray, np.ndarray]]:
     points = [np.array(ring.coords)[:, :2] for ring in _rings(geometry)]
     return [(a, b) for line in points for a, b in pairwise(line)]
-
-
-def _rastered(area: BaseGeometry, low: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """``[X, Y]`` bool: whether a cell's middle lies in the area, by the even-odd rule along each column of cells."""
-    toggles = np.zeros((cells[0], cells[1] + 1), dtype=np.int32)
-    for a, b in _edges(area):
-        if a[0] == b[0]:
-            continue
-        left, right = (a, b) if a[0] < b[0] else (b, a)
-        # Columns whose middle lies in [left, right).
-        first, last = np.ceil((np.array([left[0], right[0]]) - low[0]) / CELL - 0.5).astype(int)
-        column = np.arange(max(first, 0), min(last, cells[0]))
-        x = low[0] + (column + 0.5) * CELL
-        y = left[1] + (right[1] - left[1]) * (x - left[0]) / (right[0] - left[0])
-        row = np.clip(np.ceil((y - low[1]) / CELL - 0.5), 0, cells[1]).astype(int)
-        np.add.at(toggles, (column, row), 1)
-    return np.cumsum(toggles[:, :-1], axis=1) % 2 == 1
