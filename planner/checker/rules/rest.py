@@ -85,7 +85,7 @@ def _on(still: object, none: np.ndarray, sides: np.ndarray, outline: np.ndarray,
     """How far (m, negative) a rectangle reaches into an outline; 0 outside."""
     apart = float(sweep_segment_separation(still, none, sides).min())  # type: ignore[arg-type]
     inside = bool(_inside(outline, center[None])[0])
-    return min(apart, 0.0) if not inside else min(apart, -float(_outline_distance(outline, center[None])[0]) - 1e-3)
+    return min(apart, -1e-3 if inside else 0.0)
 
 
 def _inside(outline: np.ndarray, point: np.ndarray) -> np.ndarray:

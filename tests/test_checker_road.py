@@ -1,0 +1,545 @@
+"""Road and resting place: edges, lines, limits and outlines, against shapely and by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from checker_scenes import F64, agent, drive, make_scene, with_tail
+
+import planner.checker
+from planner.checker import Assumptions, CheckerConfig, CheckReport, SceneSets, Violation, check_prepared, prepare
+from planner.checker.edges import beyond_boundary, segments
+from planner.checker.motion import Motion
+from planner.checker.rules import road
+from planner.checker.rules.rest import resting_place
+from planner.scene import AgentClass, PolylineType, Trajectory, VectorScene, VehicleParameters
+
+V, C = VehicleParameters(), CheckerConfig()
+TABLE = Assumptions()
+CAR, WALKER, BICYCLE = AgentClass.CAR, AgentClass.PEDESTRIAN, AgentClass.BICYCLE
+
+
+def sets(scene: VectorScene, **config: float) -> SceneSets:
+    return prepare(scene, V, replace(C, **config))
+
+
+def wide(v: float = 8.0, agents: tuple = (), lines: tuple = (), **more) -> VectorScene:
+    return make_scene(v, agents, lines=lines, **{"half_width": 60.0, "right_edge": 60.0, **more})
+
+
+def polyline(points: list, kind: PolylineType) -> tuple[torch.Tensor, PolylineType]:
+    return torch.tensor(points, dtype=F64), kind
+
+
+def body(pose: np.ndarray) -> shapely.Polygon:
+    """Ego's outline at a rear-axle pose."""
+    c, s = np.cos(pose[2]), np.sin(pose[2])
+    corners = np.array([[V.front, 1], [-V.rear, 1], [-V.rear, -1], [V.front, -1]]) * [1, V.width / 2]
+    return shapely.Polygon(corners @ np.array([[c, s], [-s, c]]) + pose[:2])
+
+
+def about(found: list[Violation] | tuple[Violation, ...], rule: str) -> Violation:
+    (one,) = (v for v in found if v.rule == rule)
+    return one
+
+
+# -- lines of the map --------------------------------------------------------------------------
+
+
+def test_segments_are_those_of_the_chosen_lines_without_padding() -> None:
+    xy = np.arange(24.0).reshape(3, 4, 2)
+    found = segments(xy, np.array([4, 2, 3]), np.array([False, True, True]))
+    np.testing.assert_allclose(found, [xy[1, :2], xy[2, :2], xy[2, 1:3]])
+    assert segments(xy, np.array([4, 1, 0]), np.array([False, True, True])).shape == (0, 2, 2)
+
+
+def test_how_far_over_the_edge_agrees_with_shapely(rng: np.random.Generator) -> None:
+    """A road between two winding edges, its surface on their left: the outermost of corners and middles of sides."""
+    for _ in range(6):
+        x = np.linspace(-40, 60, 41)
+        right, left = (np.stack([x, y + np.sin(x / 9 + rng.uniform(0, 6))], 1) for y in (-4.0, 4.0))
+        left = left[::-1]
+        surface = shapely.Polygon(np.concatenate([right, left]))
+        edges = [shapely.LineString(right), shapely.LineString(left)]
+        boundary = np.concatenate([np.stack([e[:-1], e[1:]], 1) for e in (right, left)])
+        pose = np.stack([rng.uniform(0, 20, 30), rng.uniform(-6, 6, 30), rng.uniform(-3, 3, 30)], 1)
+        found = beyond_boundary(boundary, pose, V)
+        for p, over in zip(pose, found):
+            corners = np.array(body(p).exterior.coords)
+            outline = [*corners[:-1], *(corners[1:] + corners[:-1]) / 2]
+            signed = []
+            for point in map(shapely.Point, outline):
+                gap = min(e.distance(point) for e in edges)
+                signed.append(-gap if surface.covers(point) else gap)
+            assert over == pytest.approx(max(signed), abs=1e-6)
+
+
+@pytest.mark.parametrize(("edge", "over"), [(V.width / 2 + 0.01, False), (V.width / 2 - 0.01, True), (-1.2, True)])
+def test_whether_ego_stands_over_the_edge(edge: float, over: bool) -> None:
+    found = sets(wide(8.0, right_edge=edge))
+    assert found.over_edge is over
+    assert found.beyond_edge == pytest.approx(V.width / 2 - edge)
+
+
+def test_an_edge_far_away_says_nothing_about_where_ego_stands() -> None:
+    for x, known in ((29.0, True), (31.0, False)):
+        found = sets(
+            make_scene(8.0, boundary=False, lines=(polyline([[x, 5], [x, 0], [x, -5]], PolylineType.BOUNDARY),))
+        )
+        assert np.isfinite(found.beyond_edge) == known
+    assert len(found.boundary) == 2
+
+
+def test_lines_of_each_kind_go_where_they_belong() -> None:
+    lines = (
+        polyline([[20, -2], [20, 0], [20, 2]], PolylineType.STOP_LINE),
+        polyline([[30, -2], [30, 2]], PolylineType.STOP_LINE),
+        polyline([[V.front - 0.01, -2], [V.front - 0.01, 2]], PolylineType.STOP_LINE),
+        polyline([[V.front + 0.01, -2], [V.front + 0.01, 2]], PolylineType.STOP_LINE),
+        polyline([[9, -4], [11, -4], [11, 4]], PolylineType.CROSSING),
+        polyline([[9, -4], [11, -4]], PolylineType.CROSSING),
+        polyline([[0, 9], [5, 9]], PolylineType.CENTERLINE),
+    )  # fmt: skip
+    scene = make_scene(8.0, lines=lines)
+    closed = (scene.map.kind == int(PolylineType.STOP_LINE)) & (scene.map.xy[:, 0, 0] < 25)
+    found = sets(scene.replace(map=scene.map.replace(closed=closed)))
+    np.testing.assert_allclose(found.stop_line[:, :, 0], [[20, 20], [20, 20], [V.front + 0.01] * 2])
+    (outline,) = found.crosswalks
+    np.testing.assert_allclose(outline, [[9, -4], [11, -4], [11, 4]])
+    assert len(found.lane) == 201
+    assert len(found.boundary) == 200
+
+
+def test_the_route_is_its_valid_points_with_what_ego_may_use_beside() -> None:
+    scene = wide()
+    r = scene.route
+    count = len(r.xy)
+    ramp = torch.linspace(0.0, 1.0, count, dtype=F64)
+    valid = torch.ones(count, dtype=torch.bool)
+    valid[50:] = False
+    scene = scene.replace(route=r.replace(
+        left=1.0 + ramp, right=2.0 + ramp, left_oncoming=3.0 + ramp, right_oncoming=4.0 + ramp, speed_limit=5 + ramp,
+        valid=valid,
+    ))  # fmt: skip
+    found = sets(scene)
+    part = ramp.numpy()[:50]
+    np.testing.assert_allclose(found.route_xy, r.xy.numpy()[:50])
+    np.testing.assert_allclose(found.route_left, 4.0 + 2 * part)
+    np.testing.assert_allclose(found.route_right, 6.0 + 2 * part)
+    np.testing.assert_allclose(found.route_limit, 5.0 + part)
+    here = int(np.abs(r.xy.numpy()[:50, 0]).argmin())
+    assert found.own_side == pytest.approx((1.0 + part[here], 2.0 + part[here]))
+    nowhere = sets(scene.replace(route=scene.route.replace(valid=torch.zeros_like(valid))))
+    assert nowhere.own_side == (np.inf, np.inf)
+    assert nowhere.route_xy.shape == (0, 2)
+
+
+# -- boundary and stop line --------------------------------------------------------------------
+
+
+def swept(motion: Motion) -> list[shapely.Geometry]:
+    return [shapely.union_all(pair).convex_hull for pair in pairwise(map(body, motion.pose))]
+
+
+def test_the_margin_to_the_edge_is_that_of_the_swept_footprint(rng: np.random.Generator) -> None:
+    """Against shapely's hulls of consecutive outlines, less the disc: edges in every direction."""
+    seen = {"crossed": 0, "near": 0, "far": 0}
+    for _ in range(120):
+        curvature, v = rng.uniform(-0.03, 0.03), rng.uniform(2.0, 9.0)
+        motion = Motion.of(drive(v, 3.0, curvature=curvature, yaw=rng.uniform(-3, 3)))
+        middle = motion.pose[int(rng.integers(31)), :2] + rng.uniform(-6, 6, 2)
+        angle, half = rng.uniform(-3, 3), rng.uniform(0.2, 8.0)
+        step = half * np.array([np.cos(angle), np.sin(angle)])
+        edge = np.array([middle - step, middle + step])
+        scene = sets(wide(8.0))
+        scene = replace(scene, boundary=edge[None], over_edge=False, stop_line=edge[None])
+        sweeps = motion.sweeps(V)
+        hulls, wall = swept(motion), shapely.LineString(edge)
+        truth = np.array([h.distance(wall) for h in hulls]) - sweeps.disc
+        found = road.boundary(scene, motion, sweeps, V, C, "edge")
+        stopped = road.stop_line(scene, motion, sweeps, C, "line")
+        if truth.min() > 1.0 + 0.1:
+            assert found.margin > 1.0
+            seen["far"] += 1
+        elif truth.min() > 0:
+            assert found.margin == pytest.approx(truth.min(), abs=1e-6)
+            assert not found.violations
+            assert not stopped.violations
+            seen["near"] += 1
+        else:
+            for finding, rule in ((found, "edge"), (stopped, "line")):
+                worst = about(finding.violations, rule)
+                assert worst.margin < 0
+                k = round(worst.time / 0.1)
+                assert hulls[k].distance(wall) <= sweeps.disc[k]
+                assert worst.margin <= truth.min() + 1e-9
+            seen["crossed"] += 1
+    assert min(seen.values()) > 8
+
+
+def test_the_boundary_clearance_widens_the_edge() -> None:
+    motion = Motion.of(drive(6.0, 3.0))
+    scene = sets(wide(6.0, right_edge=V.width / 2 + 0.2))
+    found = road.boundary(scene, motion, motion.sweeps(V), V, replace(C, boundary_clearance=0.15), "edge")
+    assert found.margin == pytest.approx(0.05)
+    found = road.boundary(scene, motion, motion.sweeps(V), V, replace(C, boundary_clearance=0.25), "edge")
+    assert about(found.violations, "edge").margin == pytest.approx(-0.05)
+
+
+def test_at_rest_no_edge_and_no_line_is_crossed() -> None:
+    edge = np.array([[[0.0, -0.5], [0.0, 0.5]]])
+    scene = replace(sets(wide(8.0)), boundary=edge, stop_line=edge, over_edge=False)
+    for v, crosses in ((C.rest_speed, False), (C.rest_speed + 1e-3, True)):
+        motion = Motion.of(drive(v, 1.0))
+        assert bool(road.boundary(scene, motion, motion.sweeps(V), V, C, "edge").violations) is crosses
+        assert bool(road.stop_line(scene, motion, motion.sweeps(V), C, "line").violations) is crosses
+
+
+def test_over_the_edge_no_part_gets_farther_out_just_inside_and_outside() -> None:
+    scene = sets(wide(4.0, right_edge=0.5))
+    now = V.width / 2 - 0.5
+    straight = Motion.of(drive(4.0, 3.0))
+    for y, ok in ((-5 * C.touching_tolerance + 1e-6, True), (-5 * C.touching_tolerance - 1e-6, False), (0.3, True)):
+        pose = straight.pose.copy()
+        pose[7:, 1] = y
+        found = road.boundary(scene, replace(straight, pose=pose), straight.sweeps(V), V, C, "edge")
+        record = about(found.records, "edge_outside_now")
+        assert record.margin == pytest.approx(-now)
+        assert (not found.violations) is ok
+        if not ok:
+            worst = about(found.violations, "edge")
+            assert (worst.time, worst.margin) == pytest.approx((0.7, -1e-6), abs=1e-8)
+            assert found.margin == pytest.approx(-1e-6, abs=1e-8)
+        else:
+            assert found.margin == 0.0
+
+
+# -- speed limit -----------------------------------------------------------------------------------
+
+
+def speeding(v: np.ndarray, limit: float = 8.0, place: float = 0.0) -> list[Violation]:
+    motion = Motion.of(drive(8.0, 2.0))
+    pose = motion.pose.copy()
+    pose[:, 0] += place
+    scene = sets(make_scene(8.0, limit=limit))
+    return road.speed_limit(scene, replace(motion, v=np.asarray(v), pose=pose), C).violations
+
+
+def test_the_speed_limit_just_inside_and_outside() -> None:
+    allowed = C.speed_factor * 8.0 + C.speed_extra
+    v = np.full(21, 8.0)
+    v[12] = allowed
+    assert not speeding(v - 1e-9)
+    v[12] = allowed + 0.2
+    worst = about(speeding(v), "speed_limit")
+    assert (worst.time, worst.margin) == pytest.approx((1.2, -0.2))
+    # Too fast from the start: as long as it only gets slower, to 0.05 m/s.
+    falling = np.linspace(12.0, 10.0, 21)
+    assert not speeding(falling)
+    again = falling.copy()
+    again[15] = falling[14] + 0.049
+    assert not speeding(again)
+    again[15] = falling[:15].min() + 0.051 + 0.1
+    worst = about(speeding(again), "speed_limit")
+    assert worst.margin == pytest.approx(-0.101, abs=1e-9)
+    # Who is slow at first may not call it slowing down later.
+    late = np.concatenate([[9.0], np.linspace(12.0, 10.0, 20)])
+    assert about(speeding(late), "speed_limit").margin == pytest.approx(allowed - 12.0)
+
+
+def test_the_limit_is_that_of_the_nearest_point_of_the_route() -> None:
+    scene = wide(8.0)
+    r = scene.route
+    slow = torch.where(r.xy[:, 0] > 10.0, 5.0, 20.0).to(F64)
+    found = sets(scene.replace(route=r.replace(speed_limit=slow)))
+    motion = Motion.of(drive(8.0, 2.0))
+    xy = r.xy.numpy()
+    first = next(k for k, x in enumerate(motion.pose[:, 0]) if xy[np.abs(xy[:, 0] - x).argmin(), 0] > 10.0)
+    v = np.where(np.arange(21) == 1, 5.0, 8.0)  # slow once, so that nothing later is slowing down
+    late = about(road.speed_limit(found, replace(motion, v=v), C).violations, "speed_limit")
+    assert late.time == pytest.approx(0.1 * first)
+    assert late.margin == pytest.approx(C.speed_factor * 5 + C.speed_extra - 8.0)
+    none = replace(found, route_xy=np.zeros((0, 2)), route_limit=np.zeros(0))
+    assert not road.speed_limit(none, motion, C).violations
+
+
+# -- direction -------------------------------------------------------------------------------------
+
+
+def turned(yaw: np.ndarray | float, v: np.ndarray | float = 8.0, y: np.ndarray | float = 0.0) -> Motion:
+    motion = Motion.of(drive(8.0, 2.0))
+    pose = motion.pose.copy()
+    pose[:, 1], pose[:, 2] = y, yaw
+    return replace(motion, pose=pose, v=np.broadcast_to(np.asarray(v, float), motion.v.shape).copy())
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_turned_against_the_route_just_inside_and_outside(side: float) -> None:
+    scene = sets(wide(8.0))
+    yaw = np.zeros(21)
+    yaw[9] = side * (C.wrong_way_angle - 1e-6)
+    assert not road.wrong_way(scene, turned(yaw), C).violations
+    yaw[9] = side * (C.wrong_way_angle + 0.2)
+    worst = about(road.wrong_way(scene, turned(yaw), C).violations, "wrong_way")
+    assert (worst.time, worst.margin) == pytest.approx((0.9, -0.2))
+    yaw[9] = side * (2 * np.pi - 0.1)
+    assert not road.wrong_way(scene, turned(yaw), C).violations, "a whole turn"
+    v = np.full(21, 8.0)
+    yaw[9], v[9] = side * 3.0, C.rest_speed
+    assert not road.wrong_way(scene, turned(yaw, v), C).violations, "stands there"
+
+
+def test_who_goes_the_wrong_way_already_slows_down_and_turns_no_farther() -> None:
+    scene = sets(wide(8.0))
+    time = np.arange(21) * 0.1
+    slowing = 8.0 - 1.0 * time + 0.04 * (time > 0)
+    assert not road.wrong_way(scene, turned(2.5, slowing), C).violations
+    late = slowing.copy()
+    late[14] += 0.02
+    assert about(road.wrong_way(scene, turned(2.5, late), C).violations, "wrong_way").time == pytest.approx(1.4)
+    for more, ok in ((0.049, True), (0.051, False)):
+        yaw = np.full(21, 2.5)
+        yaw[6] += more
+        assert (not road.wrong_way(scene, turned(yaw, slowing), C).violations) is ok
+    begins = np.full(21, 2.5)
+    begins[0] = 1.9
+    assert road.wrong_way(scene, turned(begins, slowing), C).violations, "was not turned so at the start"
+    no_route = replace(scene, route_xy=np.zeros((0, 2)))
+    assert not road.wrong_way(no_route, turned(3.0), C).violations
+
+
+def test_ending_on_an_oncoming_lane_just_inside_and_outside() -> None:
+    """The opposite lane is at y = 3.5; the route may use 1.75 + 3.5 m to its left, or only so much as it says."""
+    scene = sets(wide(8.0))
+    y = np.linspace(0.0, 3.5, 21)
+    assert about(road.wrong_way(scene, turned(0.0, y=y), C).records, "wrong_way").margin == 0.0
+    for surface, ok in ((3.51, True), (3.4, False)):
+        less = replace(scene, route_left=np.full(len(scene.route_xy), surface))
+        found = road.wrong_way(less, turned(0.0, y=y), C)
+        assert (not found.violations) is ok
+        said = about(found.records if ok else found.violations, "wrong_way")
+        assert said.margin == pytest.approx(0.0 if ok else -0.1)
+        assert said.time == pytest.approx(2.0)
+        assert not road.wrong_way(less, turned(0.0, y=3.5), C).violations, "was there from the start"
+    # Mirrored: traffic from ahead on the right.
+    mirror = lambda f: f * [1.0, -1.0]  # noqa: E731
+    right = replace(scene, lane=mirror(scene.lane), route_right=np.full(len(scene.route_xy), 3.0))
+    assert about(road.wrong_way(right, turned(0.0, y=-y), C).violations, "wrong_way").margin == pytest.approx(-0.5)
+    # 1.5 m from the lane's pieces, and facing them by more than 120 degrees.
+    near = lambda end, yaw=0.0: road.wrong_way(scene, turned(yaw, y=np.linspace(0.0, end, 21)), C).records  # noqa: E731
+    piece = scene.lane[np.abs(scene.lane[:, :, 1] - 3.5).max(1) < 0.1].mean(1)
+    motion_end = Motion.of(drive(8.0, 2.0)).pose[-1, 0]
+    along = np.abs(piece[:, 0] - motion_end).min()
+    reach = np.sqrt(1.5**2 - along**2)
+    assert near(3.5 - reach + 0.01)
+    assert not near(3.5 - reach - 0.01)
+    assert near(3.5, np.linspace(0.0, np.pi / 3 - 0.01, 21))
+    assert not near(3.5, np.linspace(0.0, np.pi / 3 + 0.01, 21))
+    assert near(3.5, np.linspace(0.0, -np.pi / 3 + 0.01, 21))
+    assert not near(3.5, np.linspace(0.0, -np.pi / 3 - 0.01, 21))
+    lawless = replace(scene, lane=np.zeros((0, 2, 2)))
+    assert not road.wrong_way(lawless, turned(0.0, y=y), C).records
+
+
+# -- resting places --------------------------------------------------------------------------------
+
+
+def rest_at(yaw: float = 0.0, x: float = 20.0) -> Motion:
+    """Ends at a pose."""
+    motion = Motion.of(with_tail(drive(8.0), 6.0))
+    pose = motion.pose.copy()
+    pose[-1] = [x, 0.0, yaw]
+    return replace(motion, pose=pose)
+
+
+def placed(scene: SceneSets, tail: Motion) -> tuple[list[Violation], list[Violation]]:
+    found = resting_place(scene, tail, V, C)
+    return found.violations, found.records
+
+
+def cross_lane(x: float, angle: float = np.pi / 2) -> tuple:
+    step = np.linspace(-60.0, 60.0, 121)[:, None] * np.array([np.cos(angle), np.sin(angle)])
+    return torch.from_numpy(np.array([x, 0.0]) + step), PolylineType.CENTERLINE
+
+
+def test_cross_traffic_claims_the_place_just_inside_and_outside() -> None:
+    """Its way passes within half its width and the clearance of ego at rest, and leads there within six seconds."""
+    reach = 0.95 + C.clearance
+    for x, claims in ((20.0 + V.front + reach - 0.01, True), (20.0 + V.front + reach + 0.01, False),
+                      (20.0 - V.rear - reach + 0.01, True), (20.0 - V.rear - reach - 0.01, False)):  # fmt: skip
+        scene = sets(wide(8.0, (agent(x, -30.0, np.pi / 2, 7.0, track_id=3),), (cross_lane(x),)))
+        violations, _ = placed(scene, rest_at())
+        assert bool(violations) is claims
+        if claims:
+            assert (violations[0].rule, violations[0].track_id) == ("tail_place", 3)
+            assert violations[0].margin == pytest.approx(-0.01)
+            assert violations[0].time == pytest.approx(float(rest_at().time[-1]))
+    # Samples of the way lie a metre apart, the last one it comes to within 42 m.
+    for y, claims in ((-41.9 - V.width / 2, True), (-44.1 - V.width / 2, False)):
+        scene = sets(wide(8.0, (agent(20.0, y, np.pi / 2, 7.0, track_id=3),), (cross_lane(20.0),)))
+        assert bool(placed(scene, rest_at())[0]) is claims
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_only_who_comes_across_claims_the_place(side: float) -> None:
+    for angle, claims in ((TABLE.claim_angle + 0.02, True), (TABLE.claim_angle - 0.02, False), (np.pi - 0.3, True)):
+        way = side * angle
+        start = np.array([21.0, 0.0]) - 25.0 * np.array([np.cos(way), np.sin(way)])
+        scene = sets(wide(8.0, (agent(*start, way, 7.0, track_id=3),), (cross_lane(21.0, way),)))
+        scene = replace(scene, waits=np.array([False]))
+        assert bool(placed(scene, rest_at())[0]) is claims
+        # The same by the heading of ego at rest.
+        ahead = sets(wide(8.0, (agent(-9.0, 0.0, 0.0, 7.0, track_id=3),)))
+        assert bool(placed(replace(ahead, ego=ahead.ego + np.array([0, 40, 0, 0, 0, 0])), rest_at(way))[0]) is claims
+
+
+def test_who_does_not_claim_a_place() -> None:
+    lane = (cross_lane(20.0),)
+    one = lambda kind, v=7.0: sets(wide(8.0, (agent(20.0, -30.0, np.pi / 2, v, kind, (4.5, 1.9)),), lane))  # noqa: E731
+    assert placed(one(CAR), rest_at())[0]
+    assert placed(one(BICYCLE), rest_at())[0]
+    assert not placed(one(WALKER), rest_at())[0], "people are not traffic"
+    assert not placed(replace(one(CAR), waits=np.array([True])), rest_at())[0], "gives way"
+    assert not placed(one(CAR, 0.0), rest_at())[0]
+    # Ego stands in that way already.
+    there = one(CAR)
+    assert not placed(replace(there, ego=np.array([20.0, 0.0, 0.0, 3.0, 0.0, 0.0])), rest_at(x=22.0))[0]
+    for gap, counts in ((0.02, True), (-0.02, False)):
+        x = 20.0 - V.front - 0.95 - C.clearance - gap
+        assert bool(placed(replace(there, ego=np.array([x, 0.0, 0.0, 3.0, 0.0, 0.0])), rest_at())[0]) is counts
+
+
+def test_a_place_on_a_lane_across_is_recorded_just_inside_and_outside() -> None:
+    """Within 1.5 m of a piece's middle, across by more than the angle in either direction."""
+    for x, recorded in ((20.0 + V.front + 1.49, True), (20.0 + V.front + 1.51, False), (20.0 - V.rear - 1.49, True),
+                        (20.0 - V.rear - 1.51, False)):  # fmt: skip
+        lane = polyline([[x, -1.0], [x, 1.0]], PolylineType.CENTERLINE)
+        _, records = placed(sets(wide(8.0, (), (lane,))), rest_at())
+        assert bool(records) is recorded
+        if recorded:
+            assert records[0].rule == "tail_place_on_crossing_lane"
+            assert records[0].margin == pytest.approx(-0.01)
+            assert records[0].track_id == -1
+    a = TABLE.claim_angle
+    for turn, recorded in ((a + 0.01, True), (a - 0.01, False), (-a - 0.01, True), (-a + 0.01, False),
+                           (np.pi - a - 0.01, True), (np.pi - a + 0.01, False)):  # fmt: skip
+        step = np.array([np.cos(turn), np.sin(turn)])
+        lane = polyline([[21.0 - step[0], -step[1]], [21.0 + step[0], step[1]]], PolylineType.CENTERLINE)
+        assert bool(placed(sets(wide(8.0, (), (lane,))), rest_at())[1]) is recorded
+    bare = replace(sets(wide(8.0)), lane=np.zeros((0, 2, 2)))
+    assert placed(bare, rest_at()) == ([], [])
+
+
+def random_outline(rng: np.random.Generator) -> np.ndarray:
+    """A crosswalk: a ring of four to six corners, either way round."""
+    count = int(rng.integers(4, 7))
+    angle = np.sort(rng.uniform(0, 2 * np.pi, count))[:: rng.choice([1, -1])]
+    centre = np.array([21.0, 0.0]) + rng.uniform(-6, 6, 2)
+    return centre + rng.uniform(1.0, 5.0, (count, 1)) * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def test_a_rest_on_a_crosswalk_in_use_agrees_with_shapely(rng: np.random.Generator) -> None:
+    """Ego at rest meets the outline; a walker is in it, or gets there within six seconds and is within five metres."""
+    counts = {True: 0, False: 0}
+    for _ in range(150):
+        outline = random_outline(rng)
+        ring = shapely.Polygon(outline)
+        if not ring.is_valid or ring.area < 2:
+            continue
+        xy, v = np.array([21.0, 0.0]) + rng.uniform(-9, 9, 2), rng.uniform(0.0, 1.5)
+        scene = replace(
+            sets(wide(8.0, (agent(*xy, 1.0, v, WALKER, track_id=11),))), crosswalks=[outline],
+            lane=np.zeros((0, 2, 2)),
+        )  # fmt: skip
+        tail = rest_at(rng.uniform(-3, 3))
+        ego = body(tail.pose[-1])
+        on, used = ego.intersection(ring).area > 1e-6, ring.distance(shapely.Point(xy)) <= min(6.0 * v, 5.0)
+        if body(np.zeros(3)).intersects(ring) or (not on and ego.distance(ring) < 1e-6):
+            continue
+        violations, _ = placed(scene, tail)
+        assert bool(violations) == (on and used)
+        if violations:
+            assert violations[0].track_id == 11
+            assert violations[0].margin < 0
+        counts[bool(violations)] += 1
+    assert min(counts.values()) > 15
+
+
+def test_how_deep_on_a_crosswalk_by_hand() -> None:
+    for reach in (0.3, 0.9):
+        outline = np.array([[20 + V.front - reach, -9.0], [60, -9.0], [60, 9.0], [20 + V.front - reach, 9.0]])
+        scene = sets(wide(8.0, (agent(25.0, 0.0, 1.0, 1.0, WALKER, track_id=11), agent(26.0, 0.0, 1.0, 1.0, BICYCLE),
+                                agent(26.0, 2.0, 1.0, 0.0, CAR, track_id=2))))  # fmt: skip
+        violations, _ = placed(replace(scene, crosswalks=[outline]), rest_at())
+        assert sorted(v.track_id for v in violations) == [0, 11]
+        for v in violations:
+            assert v.margin == pytest.approx(-reach)
+            assert v.rule == "tail_place"
+    # Wholly inside, away from every side: just on it.
+    inside = np.array([[10.0, -30.0], [60.0, -30.0], [60.0, 30.0], [10.0, 30.0]])
+    violations, _ = placed(replace(scene, crosswalks=[inside]), rest_at())
+    assert violations[0].margin == -1e-3
+    # Ego stands on it already.
+    now = inside - [20.0, 0.0]
+    assert not placed(replace(scene, crosswalks=[now]), rest_at(x=5.0))[0]
+
+
+def test_users_of_a_crosswalk_just_inside_and_outside() -> None:
+    outline = np.array([[20.0, -2.0], [24.0, -2.0], [24.0, 2.0], [20.0, 2.0]])
+    for y, v, uses in ((4.99, 0.5, True), (5.01, 0.5, False), (6.99, 2.0, True), (7.01, 2.0, False), (0.0, 0.0, True),
+                       (2.01, 0.0, False), (-4.99, 0.5, True)):  # fmt: skip
+        scene = sets(wide(8.0, (agent(22.0, y, 0.0, v, WALKER, track_id=11),)))
+        assert bool(placed(replace(scene, crosswalks=[outline]), rest_at())[0]) is uses
+    # Beside a corner: 3 and 4 m away from it are 5 m.
+    for by, uses in ((0.99, True), (1.01, False)):
+        scene = sets(wide(8.0, (agent(24.0 + 3.0 * by, 2.0 + 4.0 * by, 0.0, 2.0, WALKER),)))
+        assert bool(placed(replace(scene, crosswalks=[outline]), rest_at())[0]) is uses
+
+
+# -- what the checker hands out ---------------------------------------------------------------------
+
+
+def test_what_is_assumed_and_said_cannot_be_changed() -> None:
+    """Every dataclass of the checker is frozen, but for the two that are filled while something is looked at."""
+    names = set()
+    for module in pkgutil.walk_packages(planner.checker.__path__, "planner.checker."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            if isinstance(cls, type) and cls.__module__ == module.name and "Enum" not in str(cls.__mro__):
+                assert dataclasses.is_dataclass(cls) or cls.__name__ in {"Occupancy", "LaneGraph"}, cls
+                if dataclasses.is_dataclass(cls):
+                    names.add(cls.__name__)
+                    frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+                    assert frozen == (cls.__name__ not in {"SceneSets", "Finding"}), cls
+    assert {"Violation", "CheckReport", "Assumptions", "CheckerConfig", "Motion", "SceneSets"} <= names
+
+
+def report(*violations: Violation) -> CheckReport:
+    return CheckReport(not violations, violations, 0.0, 0.0)
+
+
+def test_a_report_names_its_worst_violation() -> None:
+    mild, bad = Violation("jerk", -1, 0.5, -0.2, ""), Violation("tail_object", 0, 1.25, -1.5, "")
+    assert report().reason == ""
+    assert report(mild, bad).reason == report(bad, mild).reason == "tail_object object 0 at 1.2 s, margin -1.50"
+    assert report(mild).reason == "jerk at 0.5 s, margin -0.20"
+    refused = CheckReport.refused("no numbers")
+    assert not refused.accepted
+    assert (refused.worst_margin, refused.time_s, refused.records) == (-np.inf, 0.0, ())
+    assert refused.violations == (Violation("malformed", -1, 0.0, -np.inf, "no numbers"),)
+
+
+def test_check_prepared_says_how_long_it_took_and_what_it_saw() -> None:
+    scene, plan = make_scene(8.0, (agent(20.0, 3.5, np.pi, 5.0),)), drive(8.0)
+    said = check_prepared(sets(scene), plan, with_tail(plan), V, C)
+    assert 0 < said.time_s < 5
+    assert isinstance(said.violations, tuple)
+    assert isinstance(said.records, tuple)
+    assert isinstance(plan, Trajectory)
