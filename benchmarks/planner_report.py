@@ -43,7 +43,8 @@ def markdown(result: dict[str, Any], images: list[str]) -> str:
 Written by `{COMMAND}`; don't edit.
 
 A street with 20 agents of 6 forecasts each that gives 12 candidates ({cycle["solved_candidates"]:.1f} of them solved on
-average, the others proven empty, before the solve where two of their own limits contradict each other). A cycle leads from the scene to both trajectories, certificates and the explanation.
+average, the others proven empty, before the solve where two of their own limits contradict each other). A cycle leads
+from the scene to both trajectories, certificates and the explanation.
 After the first round `gc.freeze()` takes what is loaded out of Python's garbage collection, as the planner's own
 process does; without it a full collection now and then adds 0.1 s.
 
