@@ -6,6 +6,7 @@ Discrete: plain lists, no gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import combinations, pairwise, zip_longest
 from typing import NamedTuple
 
@@ -53,7 +54,6 @@ class Options:
         keys = np.arange(len(self._kind) * self._width + 1)
         first = np.searchsorted(scene * self._width + manoeuvre, keys).tolist()
         self._rows = [range(a, b) for a, b in pairwise(first)]
-        self._clash: dict[tuple[int, int], list[list[bool]]] = {}
         self._conflict, self._theirs = longitudinal.conflict.tolist(), longitudinal.theirs.tolist()
         self._passable, self._time = longitudinal.passable.tolist(), longitudinal.first_time.tolist()
         names, side = array(obstacles.track_id), array(manoeuvres.side)
@@ -143,15 +143,24 @@ class Options:
 
     def _contradicts(self, scene: int, choice: Choice) -> bool:
         """Ego would have to be in front of one agent and behind another where there is no room for it between them."""
-        key, rows = (scene, choice.manoeuvre), self.rows(scene, choice.manoeuvre)
-        if key not in self._clash:
-            mine, vehicle = slice(rows.start, rows.stop), self._vehicle
-            here = float(self._start.s[scene].detach()) + vehicle.front
-            ceiling = np.maximum(array(self._longitudinal.yield_front)[mine] - SLACK, here + SLACK)
-            floor = array(self._longitudinal.pass_rear)[mine] + self._config.margins.behind + vehicle.length
-            self._clash[key] = (floor[:, None] > ceiling).any(-1).tolist()
-        clash, passed = self._clash[key], [r - rows.start for r in choice.passed]
-        return any(hit for p in passed for y, hit in enumerate(clash[p]) if y not in passed)
+        first = self.rows(scene, choice.manoeuvre).start
+        behind = ~sum(1 << r - first for r in choice.passed)
+        return any(self._clash[r] & behind for r in choice.passed)
+
+    @cached_property
+    def _clash(self) -> dict[int, int]:
+        """Of the rows that can be passed: whom ego cannot be behind then, as bits by their places in its manoeuvre."""
+        x, vehicle = self._longitudinal, self._vehicle
+        passable = np.flatnonzero(x.passable)
+        here = array(self._start.s)[x.scene] + vehicle.front
+        ceiling = np.maximum(array(x.yield_front) - SLACK, here[:, None] + SLACK)
+        floor = array(x.pass_rear)[passable] + self._config.margins.behind + vehicle.length
+        span = [self.rows(s, v) for s, v in zip(x.scene[passable].tolist(), x.manoeuvre[passable].tolist())]
+        other = np.array([rows.start for rows in span], np.int64)[:, None] + np.arange(max(map(len, span), default=0))
+        mine = other < np.array([rows.stop for rows in span], np.int64)[:, None]
+        hit = (floor[:, None] > ceiling[np.where(mine, other, 0)]).any(-1) & mine
+        bits = np.packbits(hit, axis=1, bitorder="little")
+        return {r: int.from_bytes(row.tobytes(), "little") for r, row in zip(passable.tolist(), bits)}
 
 
 def table(options: Options, choices: Sequence[tuple[int, Choice]], count: int) -> tuple[np.ndarray, np.ndarray]:
