@@ -62,7 +62,7 @@ def targets() -> dict[str, Target]:
     """What can be mutated, by name."""
     checker = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "planner" / "checker").rglob("*.py"))
     tests = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests").glob("test_checker*.py"))
-    more = ("test_footprint.py", "test_occupancy.py", "test_giving_way.py", "test_rss.py")
+    more = ("test_footprint.py", "test_occupancy.py", "test_giving_way.py", "test_rss.py", "test_config.py")
     return {
         "limiter": Target(("planner/limiter.py",), ("tests/test_limiter.py",)),
         "checker": Target(tuple(checker), (*tests, *(f"tests/{name}" for name in more)), 120.0),

@@ -282,6 +282,27 @@ def test_the_zeros_of_the_table_say_what_a_class_does_not_do() -> None:
     }  # fmt: skip
 
 
+# The rows once more, in the order of `ClassBounds`: a number that the proofs rest on is changed in two places.
+ROWS = {
+    AgentClass.CAR: (1.5, 5.0, 25.0, 0.5, 0.5, 0.20, 0.5, 0.3, 0.5, 1.0, 4.0, 3.0, 0.8, 0.1),
+    AgentClass.TRUCK: (1.0, 5.0, 22.0, 0.5, 0.5, 0.12, 0.5, 0.2, 0.5, 1.0, 4.0, 3.0, 0.8, 0.1),
+    AgentClass.BUS: (1.0, 5.0, 22.0, 0.5, 0.5, 0.12, 0.5, 0.2, 0.5, 1.0, 4.0, 3.0, 0.8, 0.1),
+    AgentClass.MOTORCYCLE: (2.0, 6.0, 25.0, 0.6, 0.6, 0.20, 0.5, 0.3, 0.5, 1.0, 3.0, 3.0, 0.8, 0.1),
+    AgentClass.BICYCLE: (1.0, 4.0, 10.0, 0.6, 0.6, 0.30, 0.5, 0.3, 0.4, 1.0, 3.0, 3.0, 0.8, 0.1),
+    AgentClass.PEDESTRIAN: (0.6, 2.0, 4.0, 0.6, 1.0, 0.0, 0.3, 0.3, 0.4, 0.5, 2.0, 0.0, 2.0, 0.1),
+    AgentClass.STATIC: (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+}
+
+
+def test_each_class_has_the_numbers_that_were_agreed() -> None:
+    for kind, row in ROWS.items():
+        assert tuple(getattr(TABLE.bounds[kind], n) for n in numbers(ClassBounds)) == row, kind
+        assert TABLE.of(int(kind)) is TABLE.bounds[kind]
+    agreed = (1.5, 5.0, 25.0, 0.6, 0.6, 0.0, 0.5, 0.0, 0.0, 1.0, 3.0, 0.0, 0.8, 0.1)
+    assert tuple(getattr(TABLE.raw, n) for n in numbers(ClassBounds)) == agreed
+    assert TABLE.of(-1) is TABLE.raw
+
+
 def test_every_entry_has_a_unit_a_category_and_a_source() -> None:
     for cls in (ClassBounds, EgoBounds, PhantomBounds):
         for f in fields(cls):
