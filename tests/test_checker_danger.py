@@ -120,8 +120,6 @@ def test_a_way_that_has_led_across_already_meets_nothing() -> None:
     for x, meets in ((-V.rear + 0.05, True), (-V.rear - 0.05, False)):
         r = sets(wide(8.0, (agent(x, -9.0, np.pi / 2, 6.0),))).relations
         assert np.isfinite(r.place[0]) == meets, "behind ego's rear"
-    flat = sets(wide(8.0, (agent(12.0, -1.0, 0.1, 6.0),))).relations
-    assert flat.place_reach[0] == pytest.approx((1.9 + V.width * np.cos(0.1)) / 0.4), "no flatter than a sine of 0.2"
     # The first place where the way meets a route that comes back.
     r = sets(bent(wide(8.0, (agent(5.0, -5.0, np.pi / 4, 6.0),)))).relations
     assert r.place[0] == pytest.approx(35.0)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import shapely
+from checker_probe import lane_ways, nearest_lanes, projected
 
 from planner.checker import Assumptions
 from planner.checker.lanes import LaneGraph
@@ -45,7 +46,7 @@ def test_projection_on_the_route_agrees_with_shapely(rng: np.random.Generator) -
             beside(xy, int(rng.integers(14)), rng.uniform(-0.2, 1.2), rng.uniform(-4, 4)) for _ in range(40)
         ])  # fmt: skip
         points = np.concatenate([points, [xy[0] - 6 * first + [0.3, 0.1], xy[-1] + 5 * last - [0.2, 0.4]]])
-        station, offset, heading = frame.project(points.reshape(2, 21, 2))
+        station, offset, heading = projected(frame, points.reshape(2, 21, 2))
         assert station.shape == offset.shape == heading.shape == (2, 21)
         for p, s, d, h in zip(points, station.ravel(), offset.ravel(), heading.ravel()):
             point = shapely.Point(p)
@@ -69,7 +70,7 @@ def test_the_side_and_the_heading_of_the_route_by_hand() -> None:
         ((8.5, 12.0), (22.0, 1.5, np.pi / 2)),
         ((11.0, 25.0), (35.0, -1.0, np.pi / 2)),
     ):
-        np.testing.assert_allclose(frame.project(np.array(point)), expected, atol=1e-12)
+        np.testing.assert_allclose(projected(frame, np.array(point)), expected, atol=1e-12)
 
 
 def test_a_route_without_length_leads_straight_ahead_of_ego() -> None:
@@ -77,7 +78,7 @@ def test_a_route_without_length_leads_straight_ahead_of_ego() -> None:
     for xy in (np.zeros((0, 2)), np.zeros((1, 2)), np.zeros((4, 2)), np.array([[1.0, 1.0], [1.0, 1.0 + 1e-7]])):
         frame = RouteFrame.of(xy, EGO)
         np.testing.assert_allclose(frame.xy, [EGO[:2] - 20 * ahead, EGO[:2] + 100 * ahead])
-        np.testing.assert_allclose(frame.project(EGO[:2] + 7 * ahead), (27.0, 0.0, 0.5), atol=1e-9)
+        np.testing.assert_allclose(projected(frame, EGO[:2] + 7 * ahead), (27.0, 0.0, 0.5), atol=1e-9)
 
 
 def test_points_that_repeat_are_left_out_of_the_route() -> None:
@@ -122,22 +123,22 @@ def test_the_lanes_near_a_pose_are_those_a_plain_loop_finds(rng: np.random.Gener
             i = int(rng.integers(len(line) - 1))
             point = beside(line, i, rng.uniform(0, 1), rng.uniform(-2.5, 2.5))
             heading = float(np.arctan2(*(line[i + 1] - line[i])[::-1])) + rng.uniform(-0.6, 0.6)
-            found = graph.nearest(point, heading, 1.75, 0.35)
+            found = nearest_lanes(graph, point, heading, 1.75, 0.35)
             expected = nearest_by_loop(lines, point, heading, 1.75, 0.35)
             assert [f[0] for f in found] == [e[0] for e in expected]
             np.testing.assert_allclose(found, expected, atol=1e-9) if found else None
             met += len(found)
     assert met > 100
-    assert LaneGraph.from_lists([], 1.0).nearest(np.zeros(2), 0.0, 5.0, 1.0) == []
+    assert nearest_lanes(LaneGraph.from_lists([], 1.0), np.zeros(2), 0.0, 5.0, 1.0) == []
 
 
 def test_near_a_lane_just_inside_and_just_outside() -> None:
     graph = LaneGraph.from_lists([np.array([[0.0, 0.0], [14.0, 0.0], [28.0, 0.0]])], 1.0)
     for y, near in ((1.75 - 1e-6, True), (1.75 + 1e-6, False), (-1.75 + 1e-6, True), (-1.75 - 1e-6, False)):
-        assert bool(graph.nearest(np.array([9.0, y]), 0.0, 1.75, 0.35)) is near
+        assert bool(nearest_lanes(graph, np.array([9.0, y]), 0.0, 1.75, 0.35)) is near
     for turn, near in ((0.35 - 1e-6, True), (0.35 + 1e-6, False), (-0.35 + 1e-6, True), (-0.35 - 1e-6, False)):
-        assert bool(graph.nearest(np.array([9.0, 0.5]), turn, 1.75, 0.35)) is near
-    assert graph.nearest(np.array([15.0, -0.5]), 0.0, 1.75, 0.35) == [(0, 15.0, -0.5)]
+        assert bool(nearest_lanes(graph, np.array([9.0, 0.5]), turn, 1.75, 0.35)) is near
+    assert nearest_lanes(graph, np.array([15.0, -0.5]), 0.0, 1.75, 0.35) == [(0, 15.0, -0.5)]
 
 
 # -- ways along lanes ----------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def straight(x: float, y: float, angle: float, length: float, step: float = 1.0)
 
 def ways(lines: list[np.ndarray], point: tuple, heading: float, samples: int = 40, station: float = 1.0, **table):
     graph = LaneGraph.from_lists(lines, 1.0)
-    return graph.paths(np.array(point), heading, samples, station, replace(TABLE, **table))
+    return lane_ways(graph, np.array(point), heading, samples, station, replace(TABLE, **table))
 
 
 def test_a_way_along_a_lane_keeps_its_offset_and_goes_straight_on_at_the_end() -> None:
@@ -240,8 +241,8 @@ def test_polylines_of_unequal_length_keep_their_own_points() -> None:
     """Padding after a shorter line is no part of it."""
     short, long = straight(50.0, 50.0, 1.0, 5.0), straight(0.0, 0.0, 0.0, 30.0)
     graph = LaneGraph.from_lists([short, long], 1.0)
-    assert graph.nearest(np.zeros(2), 0.0, 1.0, 0.3) == [(1, 0.0, 0.0)]
-    (way,) = graph.paths(short[2], 1.0, 20, 1.0, TABLE)
+    assert nearest_lanes(graph, np.zeros(2), 0.0, 1.0, 0.3) == [(1, 0.0, 0.0)]
+    (way,) = lane_ways(graph, short[2], 1.0, 20, 1.0, TABLE)
     np.testing.assert_allclose(way[:, :2], straight(short[2][0], short[2][1], 1.0, 19.0), atol=1e-9)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from checker_probe import predicted
 from checker_scenes import F64, agent, make_scene
 
 from planner.checker import Assumptions, CheckerConfig, SceneSets, prepare
@@ -209,15 +210,15 @@ def test_forecast_boxes_hold_what_is_forecast_and_hardly_more(rng: np.random.Gen
     wrapped = np.mod(yaw + np.pi, 2 * np.pi) - np.pi
     scene = scene.replace(futures=f.replace(yaw=torch.from_numpy(wrapped), mean=torch.from_numpy(mean)))
     found = sets(scene)
-    assert found.predicted_owner.tolist() == [0, 0, 1, 1]
-    np.testing.assert_allclose(found.predicted_probability, 0.5)
-    assert found.predicted.center.shape == (30, 4, 2)
+    assert predicted(found).owner.tolist() == [0, 0, 1, 1]
+    np.testing.assert_allclose(predicted(found).probability, 0.5)
+    assert predicted(found).center.shape == (30, 4, 2)
     time = np.concatenate([[0.0], t])
     for n, (a, m) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         now = scene.agents.box[a].numpy()
         xy, turn = np.concatenate([now[None, :2], mean[a, m]]), np.concatenate([now[2:3], yaw[a, m]])
         for k in range(30):
-            box = shapely.Polygon(found.predicted.corners[k, n]).buffer(1e-9)
+            box = shapely.Polygon(predicted(found).corners[k, n]).buffer(1e-9)
             at = 0.1 * (k + np.linspace(0, 1, 5))
             rows = zip(*(np.interp(at, time, values) for values in (xy[:, 0], xy[:, 1], turn)))
             poses = [polygon(*row, now[3:5]) for row in rows]
@@ -227,7 +228,7 @@ def test_forecast_boxes_hold_what_is_forecast_and_hardly_more(rng: np.random.Gen
 
 def test_a_straight_forecasts_box_is_exact() -> None:
     for yaw, v in ((0.0, 5.0), (2.0, 3.0), (-1.0, 0.0)):
-        found = sets(wide(8.0, (agent(20.0, 3.0, yaw, v),))).predicted
+        found = predicted(sets(wide(8.0, (agent(20.0, 3.0, yaw, v),))))
         np.testing.assert_allclose(found.half[:, 0], [[2.25 + 0.05 * v, 0.95]] * 30, atol=1e-9)
         np.testing.assert_allclose(found.axis[:, 0], [[np.cos(yaw), np.sin(yaw)]] * 30, atol=1e-9)
         middle = (0.1 * np.arange(30) + 0.05)[:, None] * v * np.array([np.cos(yaw), np.sin(yaw)])
@@ -237,10 +238,10 @@ def test_a_straight_forecasts_box_is_exact() -> None:
     scene = wide(8.0, (agent(20.0, 3.0, 0.0, 0.0),))
     f = scene.futures
     mean = f.mean + torch.tensor([0.0, 2.0], dtype=F64) * f.time[:, None]
-    aside = sets(scene.replace(futures=f.replace(mean=mean))).predicted
+    aside = predicted(sets(scene.replace(futures=f.replace(mean=mean))))
     np.testing.assert_allclose(aside.half[:, 0], [[2.25, 0.95 + 0.1]] * 30, atol=1e-9)
     # A turn on the spot: the corners' reach at half of the turn.
-    turning = sets(scene.replace(futures=f.replace(yaw=f.yaw + 0.6 * f.time))).predicted
+    turning = predicted(sets(scene.replace(futures=f.replace(yaw=f.yaw + 0.6 * f.time))))
     c, s = np.cos(0.03), np.sin(0.03)
     np.testing.assert_allclose(turning.half[:, 0], [[c * 2.25 + s * 0.95, s * 2.25 + c * 0.95]] * 30, atol=1e-9)
     np.testing.assert_allclose(turning.axis[:, 0, 1], np.sin(0.06 * (np.arange(30) + 0.5)), atol=1e-9)
@@ -254,15 +255,15 @@ def test_modes_count_from_their_probability_and_where_they_say_something() -> No
     valid[0, 2, 4] = False
     valid[0, 0, 12:] = False
     found = sets(scene.replace(futures=f.replace(probability=probability, valid=valid)))
-    np.testing.assert_allclose(found.predicted_probability, [C.mode_probability, 0.8])
-    x = found.predicted.center[:, :, 0]
+    np.testing.assert_allclose(predicted(found).probability, [C.mode_probability, 0.8])
+    x = predicted(found).center[:, :, 0]
     # Mode 1 says nothing at 1.0 s: nothing between 0.8 and 1.2 s. Mode 0 ends at 2.4 s.
     away = np.flatnonzero(x[:, 1] > 1e5).tolist()
     assert {8, 9, 10, 11} <= set(away) <= {7, 8, 9, 10, 11}
     away = np.flatnonzero(x[:, 0] > 1e5).tolist()
     assert set(range(24, 30)) <= set(away) <= set(range(23, 30))
     silent = scene.replace(futures=f.replace(valid=torch.zeros_like(valid)))
-    assert sets(silent).predicted.center.shape == (30, 0, 2)
+    assert predicted(sets(silent)).center.shape == (30, 0, 2)
 
 
 def test_a_forecast_ends_with_its_last_time() -> None:
@@ -271,25 +272,25 @@ def test_a_forecast_ends_with_its_last_time() -> None:
     for count, last in ((5, 10), (1, 2)):
         short = f.replace(mean=f.mean[:, :, :count], yaw=f.yaw[:, :, :count], covariance=f.covariance[:, :, :count],
                           time=f.time[:count], valid=f.valid[:, :, :count])  # fmt: skip
-        x = sets(scene.replace(futures=short)).predicted.center[:, 0, 0]
+        x = predicted(sets(scene.replace(futures=short))).center[:, 0, 0]
         np.testing.assert_allclose(x[:last], 20.0 + 5.0 * 0.1 * (np.arange(last) + 0.5))
         assert (x[last:] > 1e5).all()
     none = f.replace(mean=f.mean[:, :, :0], yaw=f.yaw[:, :, :0], covariance=f.covariance[:, :, :0], time=f.time[:0],
                      valid=f.valid[:, :, :0])  # fmt: skip
-    assert sets(scene.replace(futures=none)).predicted.center.shape == (30, 0, 2)
-    assert sets(wide()).predicted.center.shape == (30, 0, 2)
+    assert predicted(sets(scene.replace(futures=none))).center.shape == (30, 0, 2)
+    assert predicted(sets(wide())).center.shape == (30, 0, 2)
 
 
 def test_obstacles_without_a_forecast_go_on_straight() -> None:
     scene = wide(8.0, (agent(20.0, 3.0, 0.0, 5.0),))
     found = sets(scene, raw([(12.0, -4.0)]))
-    assert found.predicted_owner.tolist() == [0, 1]
-    assert found.predicted_probability.tolist() == [1.0, 1.0]
-    np.testing.assert_allclose(found.predicted.center[:, 1, 0], 12.0 + 2.0 * 0.1 * (np.arange(30) + 0.5))
-    np.testing.assert_allclose(found.predicted.center[:, 1, 1], -4.0)
-    np.testing.assert_allclose(found.predicted.axis[:, 1], [[np.cos(0.3), np.sin(0.3)]] * 30)
+    assert predicted(found).owner.tolist() == [0, 1]
+    assert predicted(found).probability.tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(predicted(found).center[:, 1, 0], 12.0 + 2.0 * 0.1 * (np.arange(30) + 0.5))
+    np.testing.assert_allclose(predicted(found).center[:, 1, 1], -4.0)
+    np.testing.assert_allclose(predicted(found).axis[:, 1], [[np.cos(0.3), np.sin(0.3)]] * 30)
     longer = sets(scene, raw([(12.0, -4.0)]), nominal_horizon=2.05)
-    assert len(longer.predicted.center) == 21
+    assert len(predicted(longer).center) == 21
 
 
 # -- who gives way ---------------------------------------------------------------------------------

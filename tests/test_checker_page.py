@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from checker_probe import nominal_objects, predicted, tail_objects
 from checker_scenes import F64, agent, drive, make_scene, with_tail
 
 from planner import fallback
 from planner.checker import CheckerConfig, CheckReport, SceneSets, Violation, check, check_prepared, prepare
 from planner.checker.motion import Motion
-from planner.checker.rules import objects
 from planner.scene import AgentClass, EgoState, RawObstacles, RawStatus, Trajectory, VectorScene, VehicleParameters
 
 V, C = VehicleParameters(), CheckerConfig()
@@ -65,11 +65,11 @@ def test_margins_to_things_that_stand_agree_with_shapely(rng: np.random.Generato
         hulls = [shapely.union_all([a, b]).convex_hull for a, b in pairwise(bodies)]
         gaps = np.array([
             [h.distance(shapely.Polygon(c)) for h in hulls]
-            for c in prepare(wide(8.0, tuple(things)), V, C).predicted.corners[0]
+            for c in predicted(scene).corners[0]
         ]) - sweeps.disc  # fmt: skip
         for finding, rule in (
-            (objects.nominal_objects(scene, motion, sweeps, C), "nominal_object"),
-            (objects.tail_objects(scene, motion, sweeps, C), "tail_object"),
+            (nominal_objects(scene, motion, C), "nominal_object"),
+            (tail_objects(scene, motion, C), "tail_object"),
         ):
             if gaps.min() > 2.1:
                 assert finding.margin > 1.9
@@ -111,7 +111,7 @@ def two_modes(place: float, p: float, when: float | None = None) -> VectorScene:
 @pytest.mark.parametrize(("p", "counts"), [(0.5, True), (0.49, False), (0.3, False)])
 def test_late_conflicts_count_from_the_likelihood_of_their_modes(p: float, counts: bool) -> None:
     plan = Motion.of(drive(8.0, 3.0))
-    found = objects.nominal_objects(sets(two_modes(24.0, p)), plan, plan.sweeps(V), C)
+    found = nominal_objects(sets(two_modes(24.0, p)), plan, C)
     assert bool(found.violations) is counts
     record = [r for r in found.records if r.rule == "nominal_object_unlikely"]
     assert bool(record) is not counts
@@ -126,7 +126,7 @@ def test_early_conflicts_count_at_any_likelihood_just_inside_and_outside() -> No
     plan = Motion.of(drive(8.0, 3.0))
     scene = sets(two_modes(V.front + 8.0 * 1.35 + 2.25 + C.clearance, 0.2))
     for early, counts in ((1.4, True), (1.25, False)):
-        found = objects.nominal_objects(scene, plan, plan.sweeps(V), replace(C, early=early))
+        found = nominal_objects(scene, plan, replace(C, early=early))
         assert bool([v for v in found.violations if v.time < early]) is counts
 
 
@@ -140,11 +140,11 @@ def test_modes_that_conflict_together_are_likely_together() -> None:
         valid=f.valid.repeat(1, 2, 1)[:, :3], probability=torch.tensor([[0.45, 0.3, 0.25]], dtype=F64),
     ))  # fmt: skip
     plan = Motion.of(drive(8.0, 3.0))
-    assert objects.nominal_objects(sets(three), plan, plan.sweeps(V), C).violations
+    assert nominal_objects(sets(three), plan, C).violations
     apart = three.replace(
         futures=three.futures.replace(mean=three.futures.mean + torch.tensor([[[0.0]], [[0.0]], [[60.0]]]))
     )
-    assert not objects.nominal_objects(sets(apart), plan, plan.sweeps(V), C).violations
+    assert not nominal_objects(sets(apart), plan, C).violations
 
 
 def test_the_intended_motion_is_looked_at_to_its_horizon_only() -> None:
@@ -166,10 +166,10 @@ def test_at_rest_nobody_is_run_into() -> None:
     crossing = agent(1.0, -10.0, np.pi / 2, 8.0, track_id=3)
     for v, hit in ((C.rest_speed, False), (C.rest_speed + 0.01, True)):
         motion = Motion.of(drive(v, 3.0))
-        for rule in (objects.nominal_objects, objects.tail_objects):
-            assert bool(rule(sets(wide(v, (crossing,))), motion, motion.sweeps(V), C).violations) is hit
+        for rule in (nominal_objects, tail_objects):
+            assert bool(rule(sets(wide(v, (crossing,))), motion).violations) is hit
     stops = replace(motion, v=np.where(np.arange(31) < 5, 0.2, 0.0))
-    assert not objects.nominal_objects(sets(wide(v, (crossing,))), stops, stops.sweeps(V), C).violations
+    assert not nominal_objects(sets(wide(v, (crossing,))), stops, C).violations
 
 
 # -- duties and touching ----------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_who_comes_from_behind_beside_until_ego_moves_over(aside: float, theirs:
     pose = motion.pose.copy()
     pose[:, 1] = side * aside * np.linspace(0, 1, 31)
     motion = replace(motion, pose=pose)
-    found = objects.tail_objects(scene, motion, motion.sweeps(V), C)
+    found = tail_objects(scene, motion, C)
     assert ("tail_object_their_duty" in names(found.records)) is theirs
     if theirs:
         duty = one(found.records, "tail_object_their_duty")
@@ -191,7 +191,7 @@ def test_who_comes_from_behind_beside_until_ego_moves_over(aside: float, theirs:
         assert duty.margin == pytest.approx(scene.gap[0])
     assert bool(found.violations) is not theirs
     follows = sets(wide(8.0, (agent(-10.0, 0.0, 0.0, 15.0, track_id=7),)))
-    assert "nominal_object_their_duty" in names(objects.nominal_objects(follows, motion, motion.sweeps(V), C).records)
+    assert "nominal_object_their_duty" in names(nominal_objects(follows, motion, C).records)
 
 
 def test_side_moves_are_relative_to_the_route() -> None:
@@ -202,8 +202,8 @@ def test_side_moves_are_relative_to_the_route() -> None:
     xy = np.stack([np.sin(0.03 * s) / 0.03, (1 - np.cos(0.03 * s)) / 0.03], 1)
     along = sets(scene.replace(route=scene.route.replace(xy=torch.from_numpy(xy))))
     motion = Motion.of(arc)
-    assert "tail_object_their_duty" in names(objects.tail_objects(along, motion, motion.sweeps(V), C).records)
-    assert "tail_object_their_duty" not in names(objects.tail_objects(sets(scene), motion, motion.sweeps(V), C).records)
+    assert "tail_object_their_duty" in names(tail_objects(along, motion, C).records)
+    assert "tail_object_their_duty" not in names(tail_objects(sets(scene), motion, C).records)
 
 
 def test_what_touches_may_come_closer_by_rounding_only() -> None:
@@ -215,8 +215,8 @@ def test_what_touches_may_come_closer_by_rounding_only() -> None:
         pose = straight.pose.copy()
         pose[1:, 1] += drift
         motion = replace(straight, pose=pose)
-        for rule, name in ((objects.nominal_objects, "nominal_object"), (objects.tail_objects, "tail_object")):
-            found = rule(scene, motion, motion.sweeps(V), C)
+        for rule, name in ((nominal_objects, "nominal_object"), (tail_objects, "tail_object")):
+            found = rule(scene, motion)
             record = one(found.records, f"{name}_touching")
             assert (record.track_id, record.time) == (6, 0.0)
             assert record.margin == pytest.approx(C.clearance - 0.01)
@@ -229,7 +229,7 @@ def test_what_touches_may_come_closer_by_rounding_only() -> None:
         pose = straight.pose.copy()
         pose[1:, 1] += drift
         motion = replace(straight, pose=pose)
-        assert (not objects.tail_objects(inside, motion, motion.sweeps(V), C).violations) is ok
+        assert (not tail_objects(inside, motion, C).violations) is ok
 
 
 def test_what_touches_but_is_wider_than_the_clearance_counts_from_the_clearance() -> None:
@@ -242,7 +242,7 @@ def test_what_touches_but_is_wider_than_the_clearance_counts_from_the_clearance(
         pose = straight.pose.copy()
         pose[1:, 1] += drift
         motion = replace(straight, pose=pose)
-        assert (not objects.tail_objects(scene, motion, motion.sweeps(V), config).violations) is ok
+        assert (not tail_objects(scene, motion, config).violations) is ok
 
 
 # -- the page ----------------------------------------------------------------------------------------

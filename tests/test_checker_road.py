@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from checker_probe import ends, lines, wrong_way
 from checker_scenes import F64, agent, drive, make_scene, with_tail
 
 import planner.checker
@@ -111,7 +112,7 @@ def test_lines_of_each_kind_go_where_they_belong() -> None:
     scene = make_scene(8.0, lines=lines)
     closed = (scene.map.kind == int(PolylineType.STOP_LINE)) & (scene.map.xy[:, 0, 0] < 25)
     found = sets(scene.replace(map=scene.map.replace(closed=closed)))
-    np.testing.assert_allclose(found.stop_line[:, :, 0], [[20, 20], [20, 20], [V.front + 0.01] * 2])
+    np.testing.assert_allclose(ends(found.stop_line)[:, :, 0], [[20, 20], [20, 20], [V.front + 0.01] * 2])
     (outline,) = found.crosswalks
     np.testing.assert_allclose(outline, [[9, -4], [11, -4], [11, 4]])
     assert len(found.lane) == 201
@@ -160,7 +161,8 @@ def test_the_margin_to_the_edge_is_that_of_the_swept_footprint(rng: np.random.Ge
         step = half * np.array([np.cos(angle), np.sin(angle)])
         edge = np.array([middle - step, middle + step])
         scene = sets(wide(8.0))
-        scene = replace(scene, boundary=edge[None], over_edge=False, stop_line=edge[None])
+        scene = replace(scene, boundary=lines(edge[None], scene.boundary), over_edge=False)
+        scene = replace(scene, stop_line=lines(edge[None], scene.stop_line))
         sweeps = motion.sweeps(V)
         hulls, wall = swept(motion), shapely.LineString(edge)
         truth = np.array([h.distance(wall) for h in hulls]) - sweeps.disc
@@ -196,7 +198,9 @@ def test_the_boundary_clearance_widens_the_edge() -> None:
 
 def test_at_rest_no_edge_and_no_line_is_crossed() -> None:
     edge = np.array([[[0.0, -0.5], [0.0, 0.5]]])
-    scene = replace(sets(wide(8.0)), boundary=edge, stop_line=edge, over_edge=False)
+    scene = sets(wide(8.0))
+    edges, stops = lines(edge, scene.boundary), lines(edge, scene.stop_line)
+    scene = replace(scene, boundary=edges, stop_line=stops, over_edge=False)
     for v, crosses in ((C.rest_speed, False), (C.rest_speed + 1e-3, True)):
         motion = Motion.of(drive(v, 1.0))
         assert bool(road.boundary(scene, motion, motion.sweeps(V), V, C, "edge").violations) is crosses
@@ -286,56 +290,59 @@ def test_turned_against_the_route_just_inside_and_outside(side: float) -> None:
     scene = sets(wide(8.0))
     yaw = np.zeros(21)
     yaw[9] = side * (C.wrong_way_angle - 1e-6)
-    assert not road.wrong_way(scene, turned(yaw), C).violations
+    assert not wrong_way(scene, turned(yaw)).violations
     yaw[9] = side * (C.wrong_way_angle + 0.2)
-    worst = about(road.wrong_way(scene, turned(yaw), C).violations, "wrong_way")
+    worst = about(wrong_way(scene, turned(yaw)).violations, "wrong_way")
     assert (worst.time, worst.margin) == pytest.approx((0.9, -0.2))
     yaw[9] = side * (2 * np.pi - 0.1)
-    assert not road.wrong_way(scene, turned(yaw), C).violations, "a whole turn"
+    assert not wrong_way(scene, turned(yaw)).violations, "a whole turn"
     v = np.full(21, 8.0)
     yaw[9], v[9] = side * 3.0, C.rest_speed
-    assert not road.wrong_way(scene, turned(yaw, v), C).violations, "stands there"
+    assert not wrong_way(scene, turned(yaw, v)).violations, "stands there"
 
 
 def test_who_goes_the_wrong_way_already_slows_down_and_turns_no_farther() -> None:
     scene = sets(wide(8.0))
     time = np.arange(21) * 0.1
     slowing = 8.0 - 1.0 * time + 0.04 * (time > 0)
-    assert not road.wrong_way(scene, turned(2.5, slowing), C).violations
+    assert not wrong_way(scene, turned(2.5, slowing)).violations
     late = slowing.copy()
     late[14] += 0.02
-    assert about(road.wrong_way(scene, turned(2.5, late), C).violations, "wrong_way").time == pytest.approx(1.4)
+    assert about(wrong_way(scene, turned(2.5, late)).violations, "wrong_way").time == pytest.approx(1.4)
     for more, ok in ((0.049, True), (0.051, False)):
         yaw = np.full(21, 2.5)
         yaw[6] += more
-        assert (not road.wrong_way(scene, turned(yaw, slowing), C).violations) is ok
+        assert (not wrong_way(scene, turned(yaw, slowing)).violations) is ok
     begins = np.full(21, 2.5)
     begins[0] = 1.9
-    assert road.wrong_way(scene, turned(begins, slowing), C).violations, "was not turned so at the start"
+    assert wrong_way(scene, turned(begins, slowing)).violations, "was not turned so at the start"
     no_route = replace(scene, route_xy=np.zeros((0, 2)))
-    assert not road.wrong_way(no_route, turned(3.0), C).violations
+    assert not wrong_way(no_route, turned(3.0)).violations
 
 
 def test_ending_on_an_oncoming_lane_just_inside_and_outside() -> None:
     """The opposite lane is at y = 3.5; the route may use 1.75 + 3.5 m to its left, or only so much as it says."""
     scene = sets(wide(8.0))
     y = np.linspace(0.0, 3.5, 21)
-    assert about(road.wrong_way(scene, turned(0.0, y=y), C).records, "wrong_way").margin == 0.0
+    assert about(wrong_way(scene, turned(0.0, y=y)).records, "wrong_way").margin == 0.0
     for surface, ok in ((3.51, True), (3.4, False)):
         less = replace(scene, route_left=np.full(len(scene.route_xy), surface))
-        found = road.wrong_way(less, turned(0.0, y=y), C)
+        found = wrong_way(less, turned(0.0, y=y))
         assert (not found.violations) is ok
         said = about(found.records if ok else found.violations, "wrong_way")
         assert said.margin == pytest.approx(0.0 if ok else -0.1)
         assert said.time == pytest.approx(2.0)
-        assert not road.wrong_way(less, turned(0.0, y=3.5), C).violations, "was there from the start"
+        assert not wrong_way(less, turned(0.0, y=3.5)).violations, "was there from the start"
     # Mirrored: traffic from ahead on the right.
     mirror = lambda f: f * [1.0, -1.0]  # noqa: E731
-    right = replace(scene, lane=mirror(scene.lane), route_right=np.full(len(scene.route_xy), 3.0))
-    assert about(road.wrong_way(right, turned(0.0, y=-y), C).violations, "wrong_way").margin == pytest.approx(-0.5)
+    right = replace(
+        scene, lane=lines(mirror(ends(scene.lane)), scene.lane), route_right=np.full(len(scene.route_xy), 3.0)
+    )
+    assert about(wrong_way(right, turned(0.0, y=-y)).violations, "wrong_way").margin == pytest.approx(-0.5)
     # 1.5 m from the lane's pieces, and facing them by more than 120 degrees.
-    near = lambda end, yaw=0.0: road.wrong_way(scene, turned(yaw, y=np.linspace(0.0, end, 21)), C).records  # noqa: E731
-    piece = scene.lane[np.abs(scene.lane[:, :, 1] - 3.5).max(1) < 0.1].mean(1)
+    near = lambda end, yaw=0.0: wrong_way(scene, turned(yaw, y=np.linspace(0.0, end, 21))).records  # noqa: E731
+    pieces = ends(scene.lane)
+    piece = pieces[np.abs(pieces[:, :, 1] - 3.5).max(1) < 0.1].mean(1)
     motion_end = Motion.of(drive(8.0, 2.0)).pose[-1, 0]
     along = np.abs(piece[:, 0] - motion_end).min()
     reach = np.sqrt(1.5**2 - along**2)
@@ -345,8 +352,8 @@ def test_ending_on_an_oncoming_lane_just_inside_and_outside() -> None:
     assert not near(3.5, np.linspace(0.0, np.pi / 3 + 0.01, 21))
     assert near(3.5, np.linspace(0.0, -np.pi / 3 + 0.01, 21))
     assert not near(3.5, np.linspace(0.0, -np.pi / 3 - 0.01, 21))
-    lawless = replace(scene, lane=np.zeros((0, 2, 2)))
-    assert not road.wrong_way(lawless, turned(0.0, y=y), C).records
+    lawless = replace(scene, lane=lines(np.zeros((0, 2, 2)), scene.lane))
+    assert not wrong_way(lawless, turned(0.0, y=y)).records
 
 
 # -- resting places --------------------------------------------------------------------------------
@@ -434,7 +441,8 @@ def test_a_place_on_a_lane_across_is_recorded_just_inside_and_outside() -> None:
         step = np.array([np.cos(turn), np.sin(turn)])
         lane = polyline([[21.0 - step[0], -step[1]], [21.0 + step[0], step[1]]], PolylineType.CENTERLINE)
         assert bool(placed(sets(wide(8.0, (), (lane,))), rest_at())[1]) is recorded
-    bare = replace(sets(wide(8.0)), lane=np.zeros((0, 2, 2)))
+    bare = sets(wide(8.0))
+    bare = replace(bare, lane=lines(np.zeros((0, 2, 2)), bare.lane))
     assert placed(bare, rest_at()) == ([], [])
 
 
@@ -455,10 +463,7 @@ def test_a_rest_on_a_crosswalk_in_use_agrees_with_shapely(rng: np.random.Generat
         if not ring.is_valid or ring.area < 2:
             continue
         xy, v = np.array([21.0, 0.0]) + rng.uniform(-9, 9, 2), rng.uniform(0.0, 1.5)
-        scene = replace(
-            sets(wide(8.0, (agent(*xy, 1.0, v, WALKER, track_id=11),))), crosswalks=[outline],
-            lane=np.zeros((0, 2, 2)),
-        )  # fmt: skip
+        scene = replace(sets(wide(8.0, (agent(*xy, 1.0, v, WALKER, track_id=11),))), crosswalks=[outline])
         tail = rest_at(rng.uniform(-3, 3))
         ego = body(tail.pose[-1])
         on, used = ego.intersection(ring).area > 1e-6, ring.distance(shapely.Point(xy)) <= min(6.0 * v, 5.0)

@@ -26,7 +26,7 @@ def users(*rows: tuple, kinds: tuple = (), turn: float = 0.0, size: tuple = (4.5
     count = len(rows)
     pose = np.array([r[:3] for r in rows], float).reshape(-1, 3)
     v = np.array([r[3] for r in rows], float)[:, None] * np.stack([np.cos(pose[:, 2]), np.sin(pose[:, 2])], 1)
-    kind = np.array([int(k) for k in (kinds or (CAR,) * count)])
+    kind = np.array([int(k) for k in (kinds or (CAR,) * count)], dtype=np.int64)
     return Objects(pose, np.array([size] * count, float).reshape(-1, 2), v, kind, np.arange(count) + 5,
                    np.full(count, turn))  # fmt: skip
 
@@ -295,19 +295,19 @@ def test_beyond_the_end_of_its_samples_a_way_goes_straight_on() -> None:
     assert not area.covers(shapely.Point(1.001 * tip + 1e-3))
 
 
-def test_sets_are_built_once_and_to_three_seconds_at_least() -> None:
-    found = sets(users((0, 0, 0, 5.0)))
-    assert len(found.boxes(4).center) == 30
-    assert found.boxes(30) is found.boxes(4)
-    longer = found.boxes(31)
-    assert len(longer.center) == 31
-    assert found.boxes(31) is longer
-    np.testing.assert_allclose(longer.center[:30], found.boxes(30).center)
+def test_sets_of_longer_horizons_begin_with_those_of_shorter_ones() -> None:
+    found = sets(users((0, 0, 0, 5.0), (9, 3, 0, 0.0)))
+    longer = found.boxes(45)
+    for count in (4, 30, 31):
+        shorter = found.boxes(count)
+        assert len(shorter.center) >= count
+        for name in ("center", "axis", "half", "disc"):
+            np.testing.assert_allclose(getattr(longer, name)[:count], getattr(shorter, name)[:count])
 
 
 def test_no_objects_have_no_sets() -> None:
     nothing = users()
     found = sets(nothing)
-    assert found.boxes(10).center.shape == (30, 0, 2)
+    assert found.boxes(30).center.shape == (30, 0, 2)
     assert found.ways()[0].tolist() == []
     assert len(sets(users((0, 0, 0, 5.0)), table=replace(TABLE, pieces=3)).owner) == 3
