@@ -294,6 +294,14 @@ def test_a_lane_that_runs_almost_along_the_route_does_not_cross_it(angle: float,
         assert bool(across([np.array([20.0, 0.0]) + np.array([[-9.0], [9.0]]) * direction])) is counts
 
 
+def test_lanes_along_the_route_and_pieces_without_length_cross_nothing() -> None:
+    """Parallel lines never meet, and asking so divides by nothing."""
+    with np.errstate(all="raise"):
+        assert not across([np.array([[5.0, 1.0], [30.0, 1.0]]), np.array([[30.0, -1.0], [5.0, -1.0]])])
+        twice = np.array([[20.0, -5.0], [20.0, -2.0], [20.0, -2.0], [20.0, 5.0]])
+        assert len(across([twice])) == 1
+
+
 def test_a_crossing_at_a_joint_of_the_route_counts_once() -> None:
     assert len(across([np.array([[10.0, -5.0], [10.0, 0.0], [10.0, 5.0]])])) == 1
     assert len(across([np.array([[0.0, -5.0], [0.0, 5.0]])])) == 1

@@ -250,16 +250,17 @@ def test_at_standstill_the_brake_holds_against_any_acceleration() -> None:
 def test_a_speed_may_end_within_a_step_only_by_braking_as_hard_as_that() -> None:
     """Braking 4 m/s^2 ends 0.3 m/s in 0.075 s of a step of 0.2 s: v does not follow from a, and need not."""
 
-    def stopping(v0: float, v1: float, a0: float) -> Finding:
+    def stopping(v0: float, v1: float, a0: float, a1: float = 0.0) -> Finding:
         way = v0**2 / (2 * abs(a0)) if a0 else 0.0
         pose = np.array([[0.0, 0, 0], [way, 0, 0]])
-        m = Motion(np.array([0.0, 0.2]), pose, np.array([v0, v1]), np.array([a0, 0.0]), np.zeros(2))
+        m = Motion(np.array([0.0, 0.2]), pose, np.array([v0, v1]), np.array([a0, a1]), np.zeros(2))
         return kinematics.consistency(m, replace(C, step_position=1.0), "n")
 
     assert not stopping(0.6, 0.0, -4.0).violations
     assert not stopping(0.6, 0.05, -4.0).violations
     assert stopping(0.6, 0.06, -4.0).violations, "does not stand then"
     assert stopping(0.6, 0.0, 4.0).violations, "was not braking"
+    assert stopping(0.09, 0.0, 0.0, -8.0).violations, "nor was this"
     # What the braking leaves at the end may be as much as the tolerance of v.
     assert not stopping(0.89, 0.0, -4.0).violations
     assert stopping(0.95, 0.0, -4.0).violations
@@ -309,6 +310,8 @@ SLACK = C.envelope
     ("n_curvature_rate", changed(steady(1.0), "curvature", -0.03), SLACK * 0.25 - 0.3, 0.6),
     ("n_lateral_jerk", changed(changed(steady(16.0), "v", 17.0), "curvature", 0.01), SLACK * 20.0 - 28.9, 0.6),
     ("n_lateral_jerk", changed(changed(steady(17.0), "v", 16.0), "curvature", 0.01), SLACK * 20.0 - 28.9, 0.6),
+    ("n_lateral_jerk", changed(changed(changed(steady(5.0), "v", 17.0, 4), "v", 16.0), "curvature", 0.01),
+     SLACK * 20.0 - 28.9, 0.6),
     ("n_lateral_acceleration", changed(steady(), "curvature", 0.06), SLACK * 5.0 - 6.0, 0.6),
     ("n_lateral_acceleration", changed(steady(), "curvature", -0.06), SLACK * 5.0 - 6.0, 0.6),
     ("n_grip", changed(changed(steady(), "curvature", 0.04), "a", -6.0), SLACK - np.hypot(0.75, 0.8), 0.6),

@@ -157,7 +157,7 @@ def test_the_margin_to_the_edge_is_that_of_the_swept_footprint(rng: np.random.Ge
         curvature, v = rng.uniform(-0.03, 0.03), rng.uniform(2.0, 9.0)
         motion = Motion.of(drive(v, 3.0, curvature=curvature, yaw=rng.uniform(-3, 3)))
         middle = motion.pose[int(rng.integers(31)), :2] + rng.uniform(-6, 6, 2)
-        angle, half = rng.uniform(-3, 3), rng.uniform(0.2, 8.0)
+        angle, half = rng.uniform(-3, 3), rng.choice([0.1, rng.uniform(0.2, 8.0)])
         step = half * np.array([np.cos(angle), np.sin(angle)])
         edge = np.array([middle - step, middle + step])
         scene = sets(wide(8.0))

@@ -102,6 +102,9 @@ def test_a_point_is_seen_just_before_and_not_just_behind_what_limits_the_sight()
         assert bool(sight.sees(point(sector, distance), 2.0)) is seen, (sector, distance)
     for sector, distance, seen in ((90, 15.9, True), (90, 16.1, False), (180, 200.0, True)):
         assert bool(sight.sees_always(point(sector, distance), 1.0)) is seen
+    ahead = Sight(np.zeros(3), np.full(4, 10.0), np.full(4, 15.0), np.zeros(4, bool))
+    assert bool(ahead.sees(np.array([12.0, 0.0]), 2.0)), "the margin itself is within it"
+    assert bool(ahead.sees_always(np.array([0.0, 16.0]), 1.0))
     both = np.stack([[point(90, 11.9), point(90, 12.1)], [point(180, 60.0), point(0, 60.0)]])
     np.testing.assert_array_equal(sight.sees(both, 2.0), [[True, False], [True, False]])
 
@@ -323,6 +326,31 @@ def test_a_lane_at_an_angle_shares_a_longer_place() -> None:
         assert end - begin == pytest.approx(2 * half)
         assert first == 0.0
         assert last == pytest.approx((STOPPING + 2 * half + 4.5) / TABLE.driving_speed)
+
+
+def drivers_at(at: float) -> np.ndarray:
+    found = sets(crossing_scene(None, at=at), measured({}, elsewhere=6.0)).phantoms.drivers
+    return found[np.abs(found[:, 0] + SHARED - 25.0 - at) < 1.0]
+
+
+def test_lanes_across_are_looked_for_from_ego_to_sixty_metres_ahead() -> None:
+    """The route bends at 30 m, so that a lane at x = 45 is 57 m along it, one at 50 m 66 m."""
+    along = lambda x: 55.0 + (x - 30.0) * np.hypot(1.0, 1.5)  # noqa: E731
+    for x, counts in ((45.0, True), (50.0, False)):
+        found = sets(crossing_scene(None, at=x), measured({}, elsewhere=6.0)).phantoms.drivers
+        assert bool(len([d for d in found if d[0] < along(x) < d[1]])) is counts
+    assert len(drivers_at(12.0)) == 1
+    assert len(drivers_at(-8.0)) == 0
+    straight = sets(wide(8.0, (), (lane((20.0, -60.0), (20.0, 60.0)),)), measured({}, elsewhere=6.0))
+    assert straight.phantoms.drivers.shape == (0, 4)
+
+
+def test_a_lane_in_full_sight_does_not_hide_the_next_one() -> None:
+    scene = crossing_scene(5.0)
+    both = wide(8.0, (agent(16.0, -15.0, np.pi / 2, kind=AgentClass.BUS, size=(20.0, 0.5), track_id=9),),
+                (lane((10.0, -60.0), (10.0, 60.0)), lane((20.0, -60.0), (20.0, 60.0))))  # fmt: skip
+    both = both.replace(route=scene.route)
+    np.testing.assert_allclose(sets(both).phantoms.drivers, sets(scene).phantoms.drivers)
 
 
 @pytest.mark.parametrize(("beyond", "counts"), [(-1.5, True), (0.6, False)])
