@@ -156,6 +156,57 @@ def demo(
         raise typer.Exit(run_drive(settings, out, fresh=not resume))
 
 
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Root of the new data set: an empty or new folder.")],
+    family: Annotated[list[str] | None, typer.Option(help="Only this family of towns (repeatable).")] = None,
+    seeds: Annotated[str, typer.Option(help="Training towns per family: a count (20), a range or a list.")] = "10",
+    val_seeds: Annotated[str, typer.Option(help="Held-out towns per family, never the training ones.")] = "1000-1001",
+    dataroot: Annotated[
+        str | None,
+        typer.Option(help="Instead: render what this annotated nuScenes root lacks; it is only read.", metavar="DIR"),
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Table set: v1.0-sim to write, v1.0-mini to read.")] = None,
+    scene: Scenes = None,
+    size: Annotated[str, typer.Option(help="Height x width of the rendered images.")] = "96x160",
+    sweeps: Annotated[int, typer.Option(help="LiDAR turns kept before each key frame, 0 to 9.")] = 0,
+    weather: Annotated[str, typer.Option(help="clear, overcast, low_sun, rain, dusk, night, or any.")] = "any",
+    seed: Annotated[int, typer.Option(help="Of light, paint, plants and noise.")] = 0,
+    workers: Workers = None,
+    resume: Resume = True,
+) -> None:
+    """Record simulated drives as a nuScenes v1.0 data set: tables, LiDAR, six cameras, maps, splits.
+
+    Stopped in any way, the same command continues.
+
+    [bold]Examples[/]
+
+        dualdrive record --out data/sim --seeds 20 --val-seeds 1000-1003
+
+        dualdrive record --dataroot data/nuscenes --version v1.0-mini --out data/mini-rendered
+    """
+    with user_errors():
+        from eval.commands.record import record_command
+
+        raise typer.Exit(
+            record_command(
+                out,
+                families=tuple(family or ()),
+                seeds=seeds,
+                val_seeds=val_seeds,
+                dataroot=dataroot,
+                version=version,
+                scenes=tuple(scene or ()),
+                size=size,
+                sweeps=sweeps,
+                weather=weather,
+                seed=seed,
+                workers=workers or 0,
+                fresh=not resume,
+            )
+        )
+
+
 @evaluate_app.command("open-loop")
 def open_loop(
     overrides: Overrides = None,

@@ -47,7 +47,7 @@ def load_sensor_frame(dataroot: str | Path, version: str, sample_token: str, pas
     data = get(tables, "sample_data", sample["data"][reference], f"sample {sample_token}")
     return SensorFrame(
         time_us=int(sample["timestamp"]),
-        global_from_ego=_global_from_ego(tables, data),
+        global_from_ego=sensor_pose(tables, data),
         ego=_ego_state(tables, sample),
         lidar=lidar,
         cameras=cameras,
@@ -149,13 +149,13 @@ def _sweep(tables: Any, data: dict[str, Any], path: Path) -> LidarSweep:
         raise DatasetError(message, "the file is truncated: copy it again")
     points = np.fromfile(path, dtype=np.float32).reshape(-1, 5)
     points = points[np.isfinite(points).all(1)]
-    sensor, _ = _calibration(tables, data)
+    sensor, _ = sensor_calibration(tables, data)
     return LidarSweep(
         points=points[:, :3],
         intensity=points[:, 3],
         ring=points[:, 4].astype(np.int64),
         ego_from_lidar=sensor,
-        global_from_ego=_global_from_ego(tables, data),
+        global_from_ego=sensor_pose(tables, data),
         time_us=int(data["timestamp"]),
     )
 
@@ -165,13 +165,13 @@ def _cameras(tables: Any, sample: dict[str, Any], missing: list[str]) -> CameraI
     present = [(name, *record) for name, record in found if record is not None]
     if not present:
         return None
-    calibration = [_calibration(tables, data) for _, data, _ in present]
+    calibration = [sensor_calibration(tables, data) for _, data, _ in present]
     return CameraImages(
         channel=tuple(name for name, _, _ in present),
         image=[_image(path) for _, _, path in present],
         intrinsics=np.stack([k for _, k in calibration]),
         ego_from_camera=np.stack([sensor for sensor, _ in calibration]),
-        global_from_ego=np.stack([_global_from_ego(tables, data) for _, data, _ in present]),
+        global_from_ego=np.stack([sensor_pose(tables, data) for _, data, _ in present]),
         time_us=np.array([data["timestamp"] for _, data, _ in present], dtype=np.int64),
     )
 
@@ -188,8 +188,11 @@ def _image(path: Path) -> np.ndarray:
         raise DatasetError(f"cannot read the image {path}: {error}", "the file is damaged: copy it again") from error
 
 
-def _calibration(tables: Any, data: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(ego_from_sensor ``[4, 4]``, intrinsics ``[3, 3]``, the identity for a LiDAR)."""
+def sensor_calibration(tables: Any, data: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(ego_from_sensor ``[4, 4]``, intrinsics ``[3, 3]``, the identity for a LiDAR) of a sample_data record.
+
+    Raises DatasetError.
+    """
     where = str(table_path(tables.dataroot, tables.version, "calibrated_sensor"))
     record = get(tables, "calibrated_sensor", data["calibrated_sensor_token"], f"sample_data {data['token']}")
     sensor = rigid(numbers(record, "rotation", 4, where), numbers(record, "translation", 3, where))
@@ -199,7 +202,8 @@ def _calibration(tables: Any, data: dict[str, Any]) -> tuple[np.ndarray, np.ndar
     return sensor, intrinsics
 
 
-def _global_from_ego(tables: Any, data: dict[str, Any]) -> np.ndarray:
+def sensor_pose(tables: Any, data: dict[str, Any]) -> np.ndarray:
+    """global_from_ego ``[4, 4]`` at a sample_data record. Raises DatasetError."""
     where = str(table_path(tables.dataroot, tables.version, "ego_pose"))
     pose = get(tables, "ego_pose", data["ego_pose_token"], f"sample_data {data['token']}")
     yaw_of(pose, where)

@@ -301,7 +301,7 @@ def test_camera_and_lidar_see_a_car_at_the_same_place() -> None:
         (np.abs(points[:, 0] - 14) < 1.0) & (np.abs(points[:, 1] - objects.pose[0, 1]) < 2.2) & (points[:, 2] > 0.2)
     ]
     assert len(car) > 100
-    _, hits, _ = suite.cameras.shot(0, ego, objects)
+    hits = suite.cameras.shots(ego, objects)[0].hits
     pixels, depth = frame.cameras.project(0, car)
     column, row = pixels.astype(int).T
     seen = hits.depth.reshape(96, 160)[row, column]

@@ -30,7 +30,7 @@ def lane_paint(rng: np.random.Generator, road: RoadMap, drivable: BaseGeometry, 
     if edge < 2:
         inner = drivable.buffer(-0.35).simplify(0.05).boundary
         painted.append((_widened([inner], LINE if edge == 0 else LINE / 2), white if edge == 0 else yellow))
-    between, within = _sorted_dividers(road, window)
+    between, within = sorted_dividers(road, window)
     dash, gap = float(rng.choice([1.5, 2.0, 3.0])), float(rng.choice([3.0, 4.5, 6.0]))
     centre = rng.choice(3, p=[0.4, 0.3, 0.3])  # solid white, double yellow, broken white
     if centre == 1:
@@ -53,7 +53,7 @@ def _widened(lines: list[BaseGeometry], width: float) -> BaseGeometry:
     return shapely.union_all(shapely.buffer(np.array(flat, dtype=object), width / 2, cap_style="flat"))
 
 
-def _sorted_dividers(road: RoadMap, window: BaseGeometry) -> tuple[list[BaseGeometry], list[BaseGeometry]]:
+def sorted_dividers(road: RoadMap, window: BaseGeometry) -> tuple[list[BaseGeometry], list[BaseGeometry]]:
     """Dividers between opposite directions, and all others; lines within the window."""
     lanes = [lane for lane in road.lanes.values() if not lane.connector and lane.polygon.intersects(window)]
     lines = [

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from eval.simulation.lidar_solids import Material, Solids, road_users
+from eval.simulation.lidar_solids import NOBODY, Material, Solids, road_users
 from eval.simulation.lidar_surroundings import Surroundings, SurroundingsConfig
 from eval.simulation.sensing.camera import Stage, photograph
 from eval.simulation.sensing.camera_rig import CameraRig, nominal_rig
@@ -18,6 +18,9 @@ from eval.simulation.sensing.street import draw_street
 from perception.recording import ObjectStates, Recording
 from perception.sensor_frame import CameraImages
 from planner.scene import EgoState
+
+SIGHT = 150.0
+"""m: boxes that are farther away are not drawn."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,27 @@ class CameraConfig:
     weather: str = "any"
     seed: int = 0
     surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """image ``[H, W, 3]`` uint8; hits: what its samples see, of solids; global_from_ego ``[4, 4]`` and time_us at the
+    exposure."""
+
+    image: np.ndarray
+    hits: Hits
+    solids: Solids
+    global_from_ego: np.ndarray
+    time_us: int
+
+    def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(track ids, samples that show it, samples that would if nobody hid it) of the road users in the picture."""
+        owner = self.solids.owner
+        user = owner[self.hits.candidate_box] != NOBODY
+        place = np.stack([owner[self.hits.candidate_box[user]], self.hits.candidate_pixel[user]])
+        tracks, total = np.unique(np.unique(place, axis=1)[0], return_counts=True)
+        first = owner[self.hits.box[self.hits.box >= 0]]
+        return tracks, np.array([(first == track).sum() for track in tracks], dtype=int), total
 
 
 class RenderedCameras:
@@ -59,50 +83,53 @@ class RenderedCameras:
         self._height = dict(zip(agents.track_id.tolist(), agents.height.tolist()))
 
     def images(self, ego: EgoState, objects: ObjectStates) -> CameraImages:
-        """The images of the LiDAR's turn that ends now. ego: single state, global frame; objects: everybody there.
+        """The images of the LiDAR's turn that ends now. ego: single state, global frame; objects: everybody there."""
+        shots = self.shots(ego, objects)
+        return CameraImages(
+            channel=self.rig.channel,
+            image=[shot.image for shot in shots],
+            intrinsics=self.rig.intrinsics,
+            ego_from_camera=self.rig.ego_from_camera,
+            global_from_ego=np.stack([shot.global_from_ego for shot in shots]),
+            time_us=np.array([shot.time_us for shot in shots], dtype=np.int64),
+        )
+
+    def shots(self, ego: EgoState, objects: ObjectStates) -> list[Shot]:
+        """One per camera of the rig.
 
         Each camera exposes when the LiDAR sweeps past it (`CameraRig.trigger`); until then ego and objects keep the
         speed and yaw rate they have now.
         """
-        shots = [self.shot(index, ego, objects) for index in range(len(self.rig))]
-        trigger = np.rint(self.rig.trigger() * 1e6).astype(np.int64)
-        return CameraImages(
-            channel=self.rig.channel,
-            image=[image for image, _, _ in shots],
-            intrinsics=self.rig.intrinsics,
-            ego_from_camera=self.rig.ego_from_camera,
-            global_from_ego=np.stack([pose for _, _, pose in shots]),
-            time_us=int(ego.time_us) + trigger,
-        )
+        out = []
+        for index, before in enumerate(self.rig.trigger()):
+            where = objects.pose.copy()
+            where[:, :2] += before * objects.velocity
+            time_us = int(ego.time_us) + round(before * 1e6)
+            out.append(self.shot(index, ego_pose(ego, before), replace(objects, pose=where), time_us))
+        return out
 
-    def shot(self, index: int, ego: EgoState, objects: ObjectStates) -> tuple[np.ndarray, Hits, np.ndarray]:
-        """One camera's image ``[H, W, 3]``, what its pixels see (boxes of `world`), and global_from_ego ``[4, 4]``."""
-        before = float(self.rig.trigger()[index])
-        global_from_ego = ego_pose(ego, before)
-        stage = self._stage(objects, before, global_from_ego)
+    def shot(self, index: int, global_from_ego: np.ndarray, objects: ObjectStates, time_us: int) -> Shot:
+        """One camera's exposure. global_from_ego ``[4, 4]``, objects, time_us: at that moment."""
+        solids = self.world(objects)
+        position = global_from_ego[:2, 3]
+        shaded = np.zeros(len(solids), dtype=bool)
+        moving = slice(len(self._still), None)
+        shaded[moving] = self._street.shade(solids.centre[moving])
+        near = ((solids.centre - position) ** 2).sum(1) < (SIGHT + np.hypot(*solids.half.T)) ** 2
+        stage = Stage(solids[near], shaded[near], self._street, self.light, self._clouds, self._name)
         size = (int(self.rig.height[index]), int(self.rig.width[index]))
-        rng = np.random.default_rng([self.config.seed, self._name, int(ego.time_us) % 2**63, index, 2])
+        rng = np.random.default_rng([self.config.seed, self._name, time_us % 2**63, index, 2])
         image, hits = photograph(
             stage, global_from_ego @ self.rig.ego_from_camera[index], self.rig.intrinsics[index], size, rng,
             self.config.samples,
         )  # fmt: skip
-        return image, hits, global_from_ego
+        return Shot(image, hits, stage.solids, global_from_ego, time_us)
 
-    def world(self, objects: ObjectStates, after: float = 0.0) -> Solids:
-        """All boxes, `after` (s) now: the still ones, then everybody's parts."""
+    def world(self, objects: ObjectStates) -> Solids:
+        """All boxes: the still ones, then everybody's parts."""
         height = np.array([self._height[int(track)] for track in objects.track_id])
-        pose = objects.pose.copy()
-        pose[:, :2] += after * objects.velocity
-        users = road_users(pose, objects.size, height, objects.velocity, objects.agent_class, objects.track_id)
+        users = road_users(objects.pose, objects.size, height, objects.velocity, objects.agent_class, objects.track_id)
         return Solids.concatenate([self._still, users])
-
-    def _stage(self, objects: ObjectStates, after: float, global_from_ego: np.ndarray) -> Stage:
-        solids = self.world(objects, after)
-        shaded = np.zeros(len(solids), dtype=bool)
-        moving = slice(len(self._still), None)
-        shaded[moving] = self._street.shade(solids.centre[moving])
-        near = ((solids.centre - global_from_ego[:2, 3]) ** 2).sum(1) < (150.0 + np.hypot(*solids.half.T)) ** 2
-        return Stage(solids[near], shaded[near], self._street, self.light, self._clouds, self._name)
 
 
 def ego_pose(ego: EgoState, after: float) -> np.ndarray:
