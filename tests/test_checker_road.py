@@ -395,6 +395,28 @@ def test_cross_traffic_claims_the_place_just_inside_and_outside() -> None:
         assert bool(placed(scene, rest_at())[0]) is claims
 
 
+def test_how_near_cross_traffic_comes_agrees_with_shapely(rng: np.random.Generator) -> None:
+    """Samples a metre apart of a straight way across, against ego's outline at rest, turned by any angle."""
+    claimed = 0
+    for _ in range(40):
+        yaw, way = rng.uniform(-3, 3), rng.uniform(-3, 3)
+        if abs(np.sin(way - yaw)) < np.sin(TABLE.claim_angle) + 0.05:
+            continue
+        along = np.array([np.cos(way), np.sin(way)])
+        start = np.array([20.0, 0.0]) + rng.uniform(-4, 4, 2) - 25.0 * along
+        scene = replace(sets(wide(8.0, (agent(*start, way, 7.0, track_id=3),))), waits=np.array([False]))
+        scene = replace(scene, ego=np.array([0.0, 300.0, 0.0, 8.0, 0.0, 0.0]))
+        tail = rest_at(yaw)
+        place = body(tail.pose[-1])
+        gap = min(place.distance(shapely.Point(start + s * along)) for s in range(43)) - 0.95 - C.clearance
+        violations, _ = placed(scene, tail)
+        assert bool(violations) == (gap < 0)
+        if violations:
+            assert violations[0].margin == pytest.approx(gap, abs=1e-6)
+            claimed += 1
+    assert claimed > 10
+
+
 @pytest.mark.parametrize("side", [1.0, -1.0])
 def test_only_who_comes_across_claims_the_place(side: float) -> None:
     for angle, claims in ((TABLE.claim_angle + 0.02, True), (TABLE.claim_angle - 0.02, False), (np.pi - 0.3, True)):
@@ -450,19 +472,19 @@ def random_outline(rng: np.random.Generator) -> np.ndarray:
     """A crosswalk: a ring of four to six corners, either way round."""
     count = int(rng.integers(4, 7))
     angle = np.sort(rng.uniform(0, 2 * np.pi, count))[:: rng.choice([1, -1])]
-    centre = np.array([21.0, 0.0]) + rng.uniform(-6, 6, 2)
+    centre = np.array([21.0, 0.0]) + rng.uniform(-4, 4, 2)
     return centre + rng.uniform(1.0, 5.0, (count, 1)) * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def test_a_rest_on_a_crosswalk_in_use_agrees_with_shapely(rng: np.random.Generator) -> None:
     """Ego at rest meets the outline; a walker is in it, or gets there within six seconds and is within five metres."""
     counts = {True: 0, False: 0}
-    for _ in range(150):
+    for _ in range(90):
         outline = random_outline(rng)
         ring = shapely.Polygon(outline)
         if not ring.is_valid or ring.area < 2:
             continue
-        xy, v = np.array([21.0, 0.0]) + rng.uniform(-9, 9, 2), rng.uniform(0.0, 1.5)
+        xy, v = np.array([21.0, 0.0]) + rng.uniform(-7, 7, 2), rng.uniform(0.0, 1.5)
         scene = replace(sets(wide(8.0, (agent(*xy, 1.0, v, WALKER, track_id=11),))), crosswalks=[outline])
         tail = rest_at(rng.uniform(-3, 3))
         ego = body(tail.pose[-1])
@@ -475,7 +497,7 @@ def test_a_rest_on_a_crosswalk_in_use_agrees_with_shapely(rng: np.random.Generat
             assert violations[0].track_id == 11
             assert violations[0].margin < 0
         counts[bool(violations)] += 1
-    assert min(counts.values()) > 15
+    assert min(counts.values()) > 10
 
 
 def test_how_deep_on_a_crosswalk_by_hand() -> None:

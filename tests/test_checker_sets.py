@@ -233,6 +233,22 @@ def test_nobody_takes_a_bend_faster_than_cornering_allows() -> None:
             assert not area.covers(shapely.Point(beyond)), k
 
 
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_the_pieces_of_a_bend_hold_every_place_between(side: float) -> None:
+    """Some brake to rest before it, some drive on through it: long pieces around a tight bend, and no gap."""
+    lane = bend(12.0, 6.0) * [1.0, side]
+    found = sets(users((0.0, 0.0, 0.0, 5.0), size=(4.5, 0.4)), LaneGraph.from_lists([lane], 1.0))
+    _, (way,) = found.ways()
+    for k, area in enumerate(areas(found, count=45)):
+        low, _ = least_and_most(5.0, STEP * k, 5.0, 1.5, 25.0)
+        for s in np.linspace(low, 5.0 * STEP * (k + 1), 40):
+            x, y, yaw = (np.interp(s, np.arange(len(way)), way[:, c]) for c in range(3))
+            turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+            grown = min(0.25 * (STEP * (k + 1)) ** 2, 0.5)
+            half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [2.25, 0.2 + grown]
+            assert area.buffer(0.03).covers(shapely.Polygon(half @ turn + [x, y])), (k, s)
+
+
 @pytest.mark.parametrize(("v", "follows"), [(7.0, True), (7.4, False)])
 def test_a_lane_too_sharp_for_the_present_speed_is_not_followed(v: float, follows: bool) -> None:
     """In a circle of 10 m, up to 1.3 times the square of what 4 m/s^2 allow: 7.2 m/s."""

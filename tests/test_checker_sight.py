@@ -340,6 +340,7 @@ def test_lanes_across_are_looked_for_from_ego_to_sixty_metres_ahead() -> None:
         found = sets(crossing_scene(None, at=x), measured({}, elsewhere=6.0)).phantoms.drivers
         assert bool(len([d for d in found if d[0] < along(x) < d[1]])) is counts
     assert len(drivers_at(12.0)) == 1
+    assert len(drivers_at(0.3)) == 1, "on the piece of the route that ego is on, which begins half a metre behind it"
     assert len(drivers_at(-8.0)) == 0
     straight = sets(wide(8.0, (), (lane((20.0, -60.0), (20.0, 60.0)),)), measured({}, elsewhere=6.0))
     assert straight.phantoms.drivers.shape == (0, 4)
