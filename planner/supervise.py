@@ -20,6 +20,7 @@ from planner.result import PlanResult, PlanStatus
 from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters
 from planner.supervision.kept_tail import Certificate, KeptTail
 from planner.supervision.last_resort import Option, last_known, stops
+from planner.supervision.own_stop import only_the_tail, stops_along
 from planner.supervision.restrictions import restricted_check, restricted_scene, slows_down
 from planner.supervision.scene_door import SceneDoor, hear, plan_problem
 from planner.supervision.supervisor_state import (
@@ -43,6 +44,7 @@ class SupervisorConfig:
     """deadline (s): a plan that took longer is not driven. period (s): of the cycle, for dead reckoning.
     max_checked: candidates checked per cycle; check_budget (s): no further candidate is begun after it.
     braking (m/s^2): of the stop along the kept tail's way, when the tail itself no longer passes.
+    own_stops (s): where nothing but a candidate's tail is refused, stops that begin then along its way are tried.
     checker: its limits. states: entry, exit, hysteresis. degraded: what DEGRADED changes.
     """
 
@@ -51,6 +53,7 @@ class SupervisorConfig:
     max_checked: int = 6
     check_budget: float = 0.03
     braking: float = 5.0
+    own_stops: tuple[float, float] = (0.3, 1.2)
     checker: CheckerConfig = field(default_factory=CheckerConfig)
     states: StateConfig = field(default_factory=StateConfig)
     degraded: Restrictions = field(default_factory=Restrictions)
@@ -119,6 +122,7 @@ class Supervisor:
     def reset(self) -> None:
         """Forget everything: a new drive begins."""
         self._kept: KeptTail | None = None
+        self._borne_away = False  # by the kept stop; once is enough
         self._states = StateMachine(self.config.states)
         self._door = SceneDoor()
 
@@ -252,12 +256,29 @@ class Supervisor:
                 continue
             assert trajectory is not None
             assert tail is not None
-            report = self._check(now.tight, trajectory, tail)
-            if self.state is not State.NORMAL:
-                report = slows_down(report, trajectory, *now.tight)
+            report = self._judge(now, trajectory, tail)
+            if not report.accepted:
+                now.rejected.append((name, report))
+                if only_the_tail(report):
+                    tail, report = self._own_stop(now, trajectory, begin) or (tail, report)
             if report.accepted:
-                return Option("candidate", name, trajectory, tail, report, index)
-            now.rejected.append((name, report))
+                own = tail is not candidate.tail
+                return Option("candidate", name, trajectory, tail, report, index, own)
+        return None
+
+    def _judge(self, now: _Now, trajectory: Trajectory, tail: Trajectory) -> CheckReport:
+        """A candidate under the present restrictions."""
+        report = self._check(now.tight, trajectory, tail)
+        return report if self.state is State.NORMAL else slows_down(report, trajectory, *now.tight)
+
+    def _own_stop(self, now: _Now, trajectory: Trajectory, begin: float) -> tuple[Trajectory, CheckReport] | None:
+        """A tail of the second channel's own for a candidate whose tail alone was refused, and the report on it."""
+        for _, tail in stops_along(trajectory, self.vehicle, self.config.own_stops):
+            if time.perf_counter() - begin > self.config.check_budget:
+                return None
+            report = self._judge(now, trajectory, tail)
+            if report.accepted:
+                return tail, report
         return None
 
     def _check(
@@ -274,8 +295,10 @@ class Supervisor:
         """The normal case: an accepted candidate, whose tail is kept."""
         assert chosen.report is not None
         self._kept = KeptTail.keep(chosen.tail, now.scene, chosen.report)
+        self._borne_away = False
         rejected = f"candidate 0 rejected: {now.rejected[0][1].reason}" if now.rejected else ""
-        reason = "; ".join(filter(None, (rejected, alarm)))
+        own = f"candidate {chosen.index} with a stop of the supervisor's own" if chosen.own_stop else ""
+        reason = "; ".join(filter(None, (rejected, own, alarm)))
         return self._publish(now, chosen, Outcome.ACCEPTED, reason)
 
     def _fall_back(self, now: _Now, outcome: Outcome, reason: str, spare: Option | None) -> SupervisedPlan:
@@ -288,6 +311,7 @@ class Supervisor:
             now.scene.ego.double(), self.vehicle, self.config.braking, kept,
             None if spare is None else spare.tail,
             emergency=self._states.hardest, standing=self._states.latched and now.at_rest,
+            bear_away=not self._borne_away,
         ):  # fmt: skip
             against = now.tight if option.name == "tail of an accepted plan" else (now.sets, now.checker)
             report = self._check(against, option.trajectory, option.tail, kept=option.name == "kept tail")
@@ -303,6 +327,7 @@ class Supervisor:
         if best.name != "kept tail":
             # What is driven from now on is this stop; the old tail's way is no longer where ego goes.
             self._kept = KeptTail.keep(best.tail, now.scene, best.report)
+            self._borne_away |= "bearing" in best.name
         if not best.report.accepted:
             reason += f"; nothing passes, best margin: {best.name} ({best.report.reason})"
         elif best.source == "braking" and not now.at_rest:

@@ -168,6 +168,18 @@ def test_braking_in_path_stays_on_the_way(v: float, radius: float, side: float, 
     assert np.abs(from_center).max() <= abs(side) + 0.5 * abs(turn) * v + 0.05, "never farther off than it starts"
 
 
+@pytest.mark.parametrize("aside", [0.6, -0.6])
+@pytest.mark.parametrize("v", [3.0, 8.0, 15.0, 24.0])
+def test_bearing_away_is_drivable_and_goes_no_farther_than_asked(v: float, aside: float) -> None:
+    ego = EgoState.at_origin(v)
+    stop = fallback.maximum_braking(ego, V, drive(v, 5.0), aside)
+    assert not judge(stop, ego)
+    reached = float(stop.y[stop.y.abs().argmax()]) / aside
+    assert (0.45 if v >= 8 else 0.05) < reached < 1.05, "braking takes grip, and a short way ends early"
+    straight = fallback.maximum_braking(ego, V, drive(v, 5.0))
+    assert length(stop) <= length(straight) + 0.05
+
+
 def test_an_unsteady_start_is_drivable_too() -> None:
     """A curvature that the grip does not allow while braking is unwound, not kept."""
     for v, curvature in ((15.0, 0.03), (10.0, 0.06), (5.0, 0.2)):

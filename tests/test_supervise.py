@@ -91,6 +91,64 @@ def test_the_check_budget_ends_the_search_but_never_before_the_first() -> None:
     assert cycle(Supervisor(config=config), make_scene(8.0), plan_of(off_road(), good())).source == "braking"
 
 
+# -- stops of the supervisor's own -----------------------------------------------------------
+
+
+def braking_before_a_parked_car(tail_braking: float) -> tuple[VectorScene, Candidate]:
+    """Ego brakes with 4.2 m/s^2 and stands after 7.6 m, 3.5 m before the car; the tail may be softer."""
+    scene = make_scene(8.0, a=-4.2, agents=(agent(16.7, 0.0),))
+    motion = drive(8.0, 1.9, a=-4.2)
+    return scene, candidate(motion, with_tail(motion, tail_braking), "brake")
+
+
+def test_a_candidate_whose_tail_alone_is_refused_gets_another_stop_along_its_way() -> None:
+    scene, refused = braking_before_a_parked_car(2.0)
+    out = cycle(relaxed(), scene, plan_of(refused))
+    assert {v.rule for v in out.rejected[0][1].violations} == {"tail_object"}
+    assert (out.source, out.candidate_index, out.state, out.tail_accepted) == ("candidate", 0, "NORMAL", True)
+    assert "candidate 0 with a stop of the supervisor's own" in out.reason
+    assert torch.equal(out.trajectory.x, refused.trajectory.x)
+    assert float(out.tail.x[-1]) < 7.6, "harder than the plan"
+    shared = out.tail.time <= 0.3 + 1e-9
+    assert torch.equal(out.tail.x[shared], refused.trajectory.x[: int(shared.sum())])
+    assert "own" not in cycle(relaxed(), scene, plan_of(braking_before_a_parked_car(6.0)[1])).reason
+
+
+def test_no_stop_rescues_a_candidate_that_is_refused_for_anything_else() -> None:
+    scene = make_scene(8.0, agents=(agent(16.7, 0.0),))
+    out = cycle(relaxed(), scene, plan_of(candidate(drive(8.0), with_tail(drive(8.0), 2.0), "into it")))
+    assert "nominal_object" in {v.rule for v in out.rejected[0][1].violations}
+    assert out.source == "braking"
+    assert sum(name == "into it" for name, _ in out.rejected) == 1
+
+
+def test_stops_of_its_own_respect_the_budget() -> None:
+    scene, refused = braking_before_a_parked_car(2.0)
+    out = cycle(Supervisor(config=SupervisorConfig(check_budget=0.0)), scene, plan_of(refused))
+    assert out.source == "braking"
+
+
+def cutting_in() -> VectorScene:
+    """Ego with 15.7 m/s; a car 10 m/s slower drifts over from the left, 7.7 m ahead."""
+    return later(15.7, 1.57, 0.1, right_edge=1.75, agents=(agent(13.4, 3.12, -0.11, 5.6),))
+
+
+def test_where_braking_is_not_enough_ego_bears_away_once() -> None:
+    s = relaxed()
+    cycle(s, later(15.7, 0.0, 0.0), plan_of(candidate(drive(15.7), with_tail(drive(15.7), 7.5))))
+    out = cycle(s, cutting_in(), None)
+    assert "full braking, bearing right" in out.reason
+    assert out.tail_accepted
+    assert -0.65 < float(out.tail.y.min()) < -0.3
+    names = [name for name, _ in out.rejected]
+    assert names[-1] == "full braking, bearing left"
+    assert "full braking, steering held" in names
+    closer = later(15.6, 3.13, 0.2, agents=(agent(12.0, 1.9, -0.3, 5.6),))
+    again = cycle(s, closer, None)
+    assert not again.tail_accepted
+    assert "bearing" not in again.reason, "a second time would leave the lane"
+
+
 # -- falling back --------------------------------------------------------------------------
 
 

@@ -19,14 +19,16 @@ from planner.scene import EgoState, Trajectory, VehicleParameters
 
 
 def maximum_braking(
-    ego: EgoState, vehicle: VehicleParameters | None = None, path: Trajectory | None = None
+    ego: EgoState, vehicle: VehicleParameters | None = None, path: Trajectory | None = None, aside: float = 0.0
 ) -> Trajectory:
     """The hardest stop that jerk and grip allow, in ego's frame; steers along `path` (same frame) if given.
 
-    Without a path the present curvature is kept. Raises ValueError for a batch or a state that is not finite.
+    Without a path the present curvature is kept. aside (m): bears away to this far left of the path (negative: right),
+    as much of the way as the grip that braking leaves allows. Raises ValueError for a batch or a state that is not
+    finite.
     """
     vehicle = vehicle or VehicleParameters()
-    return _stop(ego, vehicle, vehicle.braking_max, path)
+    return _stop(ego, vehicle, vehicle.braking_max, path, aside)
 
 
 def brake_in_path(
@@ -42,7 +44,9 @@ def brake_in_path(
     return _stop(ego, vehicle, min(braking, vehicle.braking_max), path)
 
 
-def _stop(ego: EgoState, vehicle: VehicleParameters, braking: float, path: Trajectory | None) -> Trajectory:
+def _stop(
+    ego: EgoState, vehicle: VehicleParameters, braking: float, path: Trajectory | None, aside: float = 0.0
+) -> Trajectory:
     x, y, yaw, v, a, curvature = (float(f) for f in (ego.x, ego.y, ego.yaw, ego.v, ego.a, ego.curvature))
     if not all(map(math.isfinite, (x, y, yaw, v, a, curvature))):
         raise ValueError("fallback: expected a finite ego state")
@@ -57,7 +61,7 @@ def _stop(ego: EgoState, vehicle: VehicleParameters, braking: float, path: Traje
     for begin, end in itertools.pairwise(time):
         h = end - begin
         (v0, a0), (v1, a1) = profile.at(begin), profile.at(end)
-        wanted = curvature if way is None else way.steer(x, y, yaw, v0)
+        wanted = curvature if way is None else way.steer(x, y, yaw, v0, aside)
         bent = steered(curvature, wanted, v0, v1, a1, h, vehicle)
         x, y, yaw = advance(x, y, yaw, v0, a0, (a1 - a0) / h, curvature, (bent - curvature) / h, h)
         curvature = bent

@@ -13,6 +13,7 @@ from planner.scene import Trajectory, VehicleParameters
 GRIP_USE = 0.97  # of the ellipse, so that rounding does not break it
 LEAST_BRAKING = 2.0  # m/s^2, even where cornering takes all the grip
 _LATERAL_JERK = 15.0  # m/s^3, below what checker and limiter allow
+_BEARING_AWAY = 3.0  # m/s^2
 _PREVIEW = 0.4  # s: a bend takes its grip this much earlier, because braking is not released at once
 _SAMPLE = 1.0  # m between the places ahead that are looked at
 
@@ -48,16 +49,17 @@ class Way:
         offset = (dx[i] * (y - self.y[i]) - dy[i] * (x - self.x[i])) / size
         return float(self.s[i] + u[i] * size), float(offset)
 
-    def steer(self, x: float, y: float, yaw: float, v: float) -> float:
-        """Curvature to command: the way's, a step ahead, plus a critically damped return to it."""
+    def steer(self, x: float, y: float, yaw: float, v: float, aside: float = 0.0) -> float:
+        """Curvature to command: the way's, a step ahead, plus a critically damped return to it or to `aside` m left."""
         s, offset = self.locate(x, y)
         ahead = s + v * STEP
         heading = float(np.interp(s, self.s, self.yaw))
         turn = math.remainder(yaw - heading, 2 * math.pi)
-        length = max(0.8 * v, 2.5)  # m over which a deviation is steered out
+        # m over which a deviation is steered out; away from danger as fast as this lateral acceleration allows
+        length = max(0.8 * v if aside == 0.0 else v * math.sqrt(abs(aside) / _BEARING_AWAY), 2.5)
         # Beyond its end the way goes on straight, with its last curvature the nearest guess.
         feed = float(np.interp(ahead, self.s, self.curvature))
-        return feed - offset / length**2 - 2.0 * math.sin(turn) / length
+        return feed - (offset - aside) / length**2 - 2.0 * math.sin(turn) / length
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,14 @@ from planner import fallback
 from planner.checker import CheckReport
 from planner.scene import EgoState, Trajectory, VehicleParameters
 
+_ASIDE = 0.6  # m; within a lane 3.2 m wide
+
 
 @dataclass(frozen=True)
 class Option:
-    """A motion that may be driven. source: "candidate", "tail" or "braking". report: None until checked."""
+    """A motion that may be driven. source: "candidate", "tail" or "braking". report: None until checked.
+    index: of the candidate; own_stop: its tail was replaced by one of the supervisor's.
+    """
 
     source: str
     name: str
@@ -21,6 +25,7 @@ class Option:
     tail: Trajectory
     report: CheckReport | None = None
     index: int | None = None
+    own_stop: bool = False
 
     @property
     def worst_margin(self) -> float:
@@ -37,11 +42,13 @@ def stops(
     *,
     emergency: bool = False,
     standing: bool = False,
+    bear_away: bool = True,
 ) -> Iterator[Option]:
     """Stops from the ego state (float64, finite), the preferred one first; at least one always comes.
 
     kept: the kept tail as of now; spare: the tail of a candidate that was accepted but is not driven. emergency: the
     hardest stop along the kept tail comes first. standing: ego stands and shall, wherever the tail ends.
+    bear_away: stops beside the kept tail's way come last.
     """
     stop = lambda source, name, motion: Option(source, name, motion, motion)  # noqa: E731
     if standing:
@@ -56,6 +63,9 @@ def stops(
         yield stop("braking", "braking along the kept tail", fallback.brake_in_path(ego, kept, vehicle, braking))
         yield stop("braking", "full braking", fallback.maximum_braking(ego, vehicle, kept))
     yield stop("braking", "full braking, steering held", fallback.maximum_braking(ego, vehicle))
+    if kept is not None and bear_away:
+        for side, aside in (("left", _ASIDE), ("right", -_ASIDE)):
+            yield stop("braking", f"full braking, bearing {side}", fallback.maximum_braking(ego, vehicle, kept, aside))
 
 
 def last_known(scene: object, vehicle: VehicleParameters) -> Trajectory:
