@@ -11,6 +11,7 @@ from checker_scenes import F64, drive
 from scipy.integrate import solve_ivp
 
 from planner.checker import CheckerConfig, Violation
+from planner.checker.footprint import Boxes
 from planner.checker.motion import Motion, grid
 from planner.checker.rules import kinematics
 from planner.checker.rules.finding import Finding
@@ -139,6 +140,19 @@ def test_the_bulge_by_hand_for_each_of_its_causes() -> None:
         assert disc(0.2, (8, 8), (0, 0), (sign * 0.05, 0.0)) == pytest.approx(steering)
         braking = disc(0.1, (8, 7.8), (sign * 2.0, sign * 1.0), (0.05, 0.05))
         assert braking == pytest.approx(0.01 / 8 * (8 * turn + 2.0 * turn * 0.1 + corner * (turn**2 + 2.0 * 0.05)))
+
+
+def test_the_enclosing_circles_hold_the_widened_rectangles() -> None:
+    """Of a sweep and of a box: the farthest corner from the middle, and the disc around it."""
+    sweeps = winding().sweeps(V)
+    assert (sweeps.disc > 0.01).any()
+    farthest = np.hypot(*(sweeps.points - sweeps.center[:, None]).transpose(2, 0, 1)).max(1)
+    np.testing.assert_allclose(sweeps.reach, farthest + sweeps.disc)
+    boxes = Boxes(np.array([[3.0, 1.0]]), np.array([[0.6, 0.8]]), np.array([[2.0, 1.5]]), np.array([0.4]))
+    assert boxes.reach == pytest.approx(2.9)
+    np.testing.assert_allclose(boxes.corners, [[[3.0, 3.5], [0.6, 0.3], [3.0, -1.5], [5.4, 1.7]]], atol=1e-12)
+    empty = boxes.take(np.zeros(0, np.int64))
+    assert empty.reach.shape == (0,)
 
 
 # -- well formed ------------------------------------------------------------------------------
