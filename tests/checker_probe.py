@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import shapely
 
 from planner.checker import Assumptions, CheckerConfig, SceneSets, forecast
 from planner.checker import lanes as lanes_module
@@ -91,3 +92,10 @@ def lines(segments: np.ndarray, like: Any) -> Any:
 def ends(segments: Any) -> np.ndarray:
     """``[S, 2, 2]`` of a scene's boundary, stop lines or lanes."""
     return segments if isinstance(segments, np.ndarray) else segments.ends
+
+
+def body(pose: np.ndarray) -> shapely.Polygon:
+    """Ego's outline at a rear-axle pose."""
+    c, s = np.cos(pose[2]), np.sin(pose[2])
+    corners = np.array([[V.front, 1], [-V.rear, 1], [-V.rear, -1], [V.front, -1]]) * [1, V.width / 2]
+    return shapely.Polygon(corners @ np.array([[c, s], [-s, c]]) + pose[:2])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import pkgutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,9 +12,10 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from checker_probe import nominal_objects, predicted, tail_objects
+from checker_probe import body, nominal_objects, predicted, tail_objects
 from checker_scenes import F64, agent, drive, make_scene, with_tail
 
+import planner.checker
 from planner import fallback
 from planner.checker import CheckerConfig, CheckReport, SceneSets, Violation, check, check_prepared, prepare
 from planner.checker.motion import Motion
@@ -35,12 +39,6 @@ def names(found: list[Violation] | tuple[Violation, ...]) -> set[str]:
 def one(found: list[Violation] | tuple[Violation, ...], rule: str) -> Violation:
     (only,) = (v for v in found if v.rule == rule)
     return only
-
-
-def body(pose: np.ndarray) -> shapely.Polygon:
-    c, s = np.cos(pose[2]), np.sin(pose[2])
-    corners = np.array([[V.front, 1], [-V.rear, 1], [-V.rear, -1], [V.front, -1]]) * [1, V.width / 2]
-    return shapely.Polygon(corners @ np.array([[c, s], [-s, c]]) + pose[:2])
 
 
 # -- others ----------------------------------------------------------------------------------------
@@ -357,3 +355,44 @@ def test_prepare_is_told_of_raw_obstacles_only_by_its_caller() -> None:
     assert isinstance(report, CheckReport)
     assert not report.accepted
     assert check(scene, plan, with_tail(plan)).accepted, "defaults for vehicle and settings"
+
+
+# -- what the checker hands out ---------------------------------------------------------------------
+
+
+def test_what_is_assumed_and_said_cannot_be_changed() -> None:
+    """Every dataclass of the checker is frozen, but for the two that are filled while something is looked at."""
+    names = set()
+    for module in pkgutil.walk_packages(planner.checker.__path__, "planner.checker."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            if isinstance(cls, type) and cls.__module__ == module.name and "Enum" not in str(cls.__mro__):
+                assert dataclasses.is_dataclass(cls) or cls.__name__ in {"Occupancy", "LaneGraph"}, cls
+                if dataclasses.is_dataclass(cls):
+                    names.add(cls.__name__)
+                    frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+                    assert frozen == (cls.__name__ not in {"SceneSets", "Finding"}), cls
+    assert {"Violation", "CheckReport", "Assumptions", "CheckerConfig", "Motion", "SceneSets"} <= names
+
+
+def report(*violations: Violation) -> CheckReport:
+    return CheckReport(not violations, violations, 0.0, 0.0)
+
+
+def test_a_report_names_its_worst_violation() -> None:
+    mild, bad = Violation("jerk", -1, 0.5, -0.2, ""), Violation("tail_object", 0, 1.25, -1.5, "")
+    assert report().reason == ""
+    assert report(mild, bad).reason == report(bad, mild).reason == "tail_object object 0 at 1.2 s, margin -1.50"
+    assert report(mild).reason == "jerk at 0.5 s, margin -0.20"
+    refused = CheckReport.refused("no numbers")
+    assert not refused.accepted
+    assert (refused.worst_margin, refused.time_s, refused.records) == (-np.inf, 0.0, ())
+    assert refused.violations == (Violation("malformed", -1, 0.0, -np.inf, "no numbers"),)
+
+
+def test_check_prepared_says_how_long_it_took_and_what_it_saw() -> None:
+    scene, plan = make_scene(8.0, (agent(20.0, 3.5, np.pi, 5.0),)), drive(8.0)
+    said = check_prepared(sets(scene), plan, with_tail(plan), V, C)
+    assert 0 < said.time_s < 5
+    assert isinstance(said.violations, tuple)
+    assert isinstance(said.records, tuple)
+    assert isinstance(plan, Trajectory)
