@@ -13,7 +13,7 @@ from planner.checker import Assumptions, CheckerConfig, SceneSets, forecast
 from planner.checker import lanes as lanes_module
 from planner.checker.motion import Motion
 from planner.checker.route_frame import RouteFrame
-from planner.checker.rules import objects, road
+from planner.checker.rules import objects, road, unseen
 from planner.checker.rules.finding import Finding
 from planner.scene import VehicleParameters
 
@@ -82,6 +82,11 @@ def tail_objects(sets: SceneSets, motion: Motion, config: CheckerConfig = C) -> 
 def wrong_way(sets: SceneSets, motion: Motion, config: CheckerConfig = C) -> Finding:
     """The intended motion against the direction of its route."""
     return _with_route(road.wrong_way, sets, motion, config=config)
+
+
+def phantom_walkers(sets: SceneSets, motion: Motion, config: CheckerConfig = C) -> Finding:
+    """The intended motion past whoever may step out."""
+    return _with_route(unseen.phantom_walkers, sets, motion, V, config=config)
 
 
 def lines(segments: np.ndarray, like: Any) -> Any:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from checker_probe import phantom_walkers
 from checker_scenes import F64, agent, drive, make_scene, with_tail
 
 from planner.checker import Assumptions, CheckerConfig, SceneSets, Violation, check_prepared, prepare
+from planner.checker.motion import Motion
 from planner.checker.rules.unseen import walker_cap
 from planner.checker.sight import SECTORS, Sight
 from planner.scene import AgentClass, PolylineType, RawObstacles, RawStatus, Trajectory, VectorScene, VehicleParameters
@@ -272,6 +274,19 @@ def test_who_is_too_fast_already_must_get_slower() -> None:
     assert walked(v, x - 10.0, 2.5, a=-3.0, duration=3.0), "too near from the beginning"
 
 
+def test_getting_slower_means_by_a_hair_at_least() -> None:
+    """Too fast from the start: while it matters, slower than at the start by 0.05 m/s or more."""
+    fast, x = cap(2.5) + 2.0, 48.0
+    motion = Motion.of(drive(fast, 3.0))
+    scene = sets(make_scene(fast, (parked(x, 2.5),), half_width=60.0, right_edge=60.0))
+    begins = x + 2.25 - fast * 2.5 / TABLE.walking_speed - 1.0
+    matters = motion.pose[:, 0] + V.front > begins - 2.0
+    assert 3 < int(matters.argmax()) < 20
+    for slower, ok in ((0.06, True), (0.04, False)):
+        found = phantom_walkers(scene, replace(motion, v=np.where(matters, fast - slower, fast)))
+        assert (not found.violations) is ok
+
+
 # -- drivers -----------------------------------------------------------------------------------
 
 
@@ -378,6 +393,7 @@ def test_a_tail_stays_out_of_a_hidden_lane_just_inside_and_outside() -> None:
         found = judged(scene, plan, tail, measured({}, elsewhere=7.0))
         assert (not found) is ok
         if found:
+            assert found[0].track_id == -1
             assert found[0].margin == pytest.approx(gap, abs=1e-4)
 
 
@@ -399,6 +415,19 @@ def test_who_leaves_a_hidden_lane_behind_before_anybody_can_be_there_may_pass() 
     enters = float(np.interp(at - SHARED - V.front, tail.x.numpy(), tail.time.numpy()))
     for last, ok in ((enters - 0.15, True), (enters + 0.15, False)):
         drivers = np.array([[25.0 + at - SHARED, 25.0 + at + SHARED, 0.0, last]])
+        changed = replace(found, phantoms=replace(found.phantoms, drivers=drivers))
+        report = check_prepared(changed, plan, tail, V, C)
+        assert ("tail_phantom_driver" not in {v.rule for v in report.violations}) is ok
+
+
+def test_who_rests_in_a_hidden_lane_before_anybody_comes_is_seen_in_time() -> None:
+    plan = drive(8.0)
+    tail = with_tail(plan, 5.0)
+    rest = Motion.of(tail).rest_time(C.rest_speed)
+    begin = 25.0 + float(tail.x[-1]) + V.front - 1.0
+    found = sets(crossing_scene(5.0))
+    for first, ok in ((rest + 0.15, True), (rest - 0.25, False)):
+        drivers = np.array([[begin, begin + 2 * SHARED, first, 9.0]])
         changed = replace(found, phantoms=replace(found.phantoms, drivers=drivers))
         report = check_prepared(changed, plan, tail, V, C)
         assert ("tail_phantom_driver" not in {v.rule for v in report.violations}) is ok
