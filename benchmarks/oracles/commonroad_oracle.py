@@ -72,8 +72,8 @@ def random_cases(count: int, seed: int) -> tuple[list[Motion], dict[str, np.ndar
 
 def other_boxes(pose: np.ndarray, size: np.ndarray) -> Boxes:
     """The checker's box of a rectangle over each interval of its poses ``[T, 3]``: ``[T - 1]``."""
-    boxes = swept_boxes(pose[None, :, :2], np.unwrap(pose[None, :, 2]), np.ones((1, len(pose)), bool), size[None])
-    return boxes.take((np.arange(len(pose) - 1), np.zeros(len(pose) - 1, np.int64)))
+    pose = np.concatenate([pose[:, :2], np.unwrap(pose[:, 2:], axis=0)], 1)
+    return swept_boxes(pose[:-1], pose[1:], size)
 
 
 def first_contact(motion: Motion, boxes: Boxes, disc: bool = True) -> int:

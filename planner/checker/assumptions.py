@@ -7,8 +7,11 @@ about other road users); a test changes every entry and demands that the checker
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from planner.scene import AgentClass
 
@@ -195,3 +198,14 @@ class Assumptions:
     def of(self, kind: int) -> ClassBounds:
         """The bounds of an AgentClass value, or of `RAW`."""
         return self.raw if kind == RAW else self.bounds[AgentClass(kind)]
+
+    def column(self, name: str, kind: np.ndarray) -> np.ndarray:
+        """One entry of `ClassBounds` for each of the AgentClass values, or `RAW`, ``[A]``."""
+        return self._columns[name][kind]
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        """Every number of the bounds by AgentClass value; `RAW`, as -1, finds the last place."""
+        rows = [self.bounds[c] for c in sorted(AgentClass)] + [self.raw]
+        names = [f.name for f in fields(ClassBounds) if f.name != "source"]
+        return {name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in names}

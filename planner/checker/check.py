@@ -82,25 +82,29 @@ def _judge(
     found.add(kinematics.ends_at_rest(stopping, config))
 
     intended = planned.at(grid(min(config.nominal_horizon, float(planned.time[-1])), config))
-    sweeps = intended.sweeps(vehicle)
-    found.add(objects.nominal_objects(sets, intended, sweeps, config))
+    until = stopping.rest_time(config.rest_speed)
+    halting = stopping.at(grid(min(until, float(stopping.time[-1]), config.tail_horizon), config))
+    # Swept and projected at once: the cost is that of the calls, not of their length.
+    both, n = intended.joined(halting), len(intended.time)
+    along, swept = sets.relations.frame.project(both.pose[:, :2]), both.sweeps(vehicle)
+
+    lasting = same or kept
+    ways, sweeps = along.part(slice(n)), swept.part(slice(n - 1))
+    found.add(objects.nominal_objects(sets, intended, sweeps, ways, config))
     found.add(road.boundary(sets, intended, sweeps, vehicle, config, "nominal_boundary"))
     found.add(road.stop_line(sets, intended, sweeps, config, "nominal_stop_line"))
     if not same:
         found.add(road.speed_limit(sets, intended, config))
-    found.add(road.wrong_way(sets, intended, config))
-    lasting = same or kept
+    found.add(road.wrong_way(sets, intended, ways, config))
     found.add(_unless(lasting, danger.rss_response(sets, planned, vehicle, config)))
-    found.add(unseen.phantom_walkers(sets, intended, vehicle, config))
+    found.add(unseen.phantom_walkers(sets, intended, ways, vehicle, config))
 
-    until = stopping.rest_time(config.rest_speed)
-    halting = stopping.at(grid(min(until, float(stopping.time[-1]), config.tail_horizon), config))
-    sweeps = halting.sweeps(vehicle)
-    found.add(objects.tail_objects(sets, halting, sweeps, config))
+    ways, sweeps = along.part(slice(n, None)), swept.part(slice(n, None))
+    found.add(objects.tail_objects(sets, halting, sweeps, ways, config))
     found.add(road.boundary(sets, halting, sweeps, vehicle, config, "tail_boundary"))
     found.add(road.stop_line(sets, halting, sweeps, config, "tail_stop_line"))
     found.add(unseen.tail_sight(sets, halting, vehicle, config))
-    found.add(unseen.phantom_drivers(sets, halting, vehicle, config))
+    found.add(unseen.phantom_drivers(sets, halting, ways, vehicle, config))
     found.add(_unless(lasting, rest.resting_place(sets, halting, vehicle, config)))
     return found
 

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from planner.checker.footprint import Sweeps, boxes_from_poses, sweep_segment_separation
 from planner.scene import VehicleParameters
+
+
+@dataclass(frozen=True)
+class Segments:
+    """``S`` straight pieces of lines: ends ``[S, 2, 2]``, middle ``[S, 2]`` (m), half ``[S]``: half the length (m)."""
+
+    ends: np.ndarray
+    middle: np.ndarray
+    half: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @classmethod
+    def of(cls, ends: np.ndarray) -> Segments:
+        """From the end points ``[S, 2, 2]``."""
+        step = ends[:, 1] - ends[:, 0]
+        return cls(ends, 0.5 * (ends[:, 0] + ends[:, 1]), 0.5 * np.hypot(step[:, 0], step[:, 1]))
+
+    def around(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Indices of those that may reach into the box from low to high ``[2]``."""
+        x, y = self.middle[:, 0], self.middle[:, 1]
+        reach = self.half
+        return np.flatnonzero(
+            (x + reach > low[0]) & (x - reach < high[0]) & (y + reach > low[1]) & (y - reach < high[1])
+        )
+
+    def under(self, still: Sweeps) -> np.ndarray:
+        """``[S]``: those that ego's rectangle stands on."""
+        x, y = self.middle[:, 0] - still.center[0, 0], self.middle[:, 1] - still.center[0, 1]
+        near = np.flatnonzero(np.hypot(x, y) < self.half + still.reach[0])
+        touched = np.zeros(len(self), bool)
+        if len(near):
+            touched[near] = sweep_segment_separation(still, np.zeros_like(near), self.ends[near]) < 0
+        return touched
+
+    def take(self, chosen: np.ndarray) -> Segments:
+        """Some of them."""
+        return Segments(self.ends[chosen], self.middle[chosen], self.half[chosen])
 
 
 def segments(xy: np.ndarray, count: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -15,25 +56,16 @@ def segments(xy: np.ndarray, count: np.ndarray, chosen: np.ndarray) -> np.ndarra
     return np.stack([xy[:, :-1][real], xy[:, 1:][real]], 1)
 
 
-def under(still: Sweeps, segments: np.ndarray) -> np.ndarray:
-    """``[S]``: segments that ego's rectangle stands on."""
-    middle, half = segments.mean(1), np.hypot(*(segments[:, 1] - segments[:, 0]).T) / 2
-    near = np.flatnonzero(np.hypot(*(middle - still.center[0]).T) < half + still.reach[0])
-    touched = np.zeros(len(segments), bool)
-    touched[near] = sweep_segment_separation(still, np.zeros_like(near), segments[near]) < 0
-    return touched
-
-
 def beyond_boundary(boundary: np.ndarray, pose: np.ndarray, vehicle: VehicleParameters) -> np.ndarray:
     """``[K]`` m: how far the outermost point of the outline lies beyond the boundary; negative inside."""
     corners = boxes_from_poses(pose, vehicle.length, vehicle.width, vehicle.rear_axle_to_center).corners
     outline = np.concatenate([corners, 0.5 * (corners + corners[:, [1, 2, 3, 0]])], 1).reshape(-1, 2)
-    start, along = boundary[:, 0], boundary[:, 1] - boundary[:, 0]
-    size = np.maximum(np.hypot(*along.T), 1e-9)
-    to = outline[:, None] - start
-    u = np.clip((to * along).sum(-1) / size**2, 0.0, 1.0)
-    gap = np.linalg.norm(to - u[..., None] * along, axis=-1)
-    to_right = (to[..., 0] * along[:, 1] - to[..., 1] * along[:, 0]) / size
+    ax, ay = (boundary[:, 1] - boundary[:, 0]).T
+    size = np.maximum(np.hypot(ax, ay), 1e-9)
+    x, y = outline[:, 0:1] - boundary[:, 0, 0], outline[:, 1:2] - boundary[:, 0, 1]
+    u = np.minimum(np.maximum((x * ax + y * ay) / size**2, 0.0), 1.0)
+    gap = np.hypot(x - u * ax, y - u * ay)
+    to_right = (x * ay - y * ax) / size
     # At a shared end point both pieces are nearest; the one seen less obliquely knows the side.
     nearest = gap.min(1, keepdims=True)
     side = np.where(gap <= nearest + 1e-6, to_right, 0.0)

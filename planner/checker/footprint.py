@@ -19,9 +19,11 @@ import numpy as np
 
 _CORNER_SIGNS = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])  # counter-clockwise
 _NEXT = np.array([1, 2, 3, 0])
+_PREVIOUS = np.array([3, 0, 1, 2])
 _TINY = 1e-12
-_PAIRS = np.array([(i, j) for i in range(8) for j in range(8) if i != j])
-_STARTS = np.arange(56).reshape(8, 7)  # rows of _PAIRS that start at corner i
+_FLUSH = 1e-10  # m: what sticks out by less is taken to be flush, so that straight motion has the edges it should
+_EDGES = 8
+_SETTLED = 4  # pairs whose exact distance is computed first, because one of them is likely the nearest
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,32 @@ class Boxes:
         """The boxes at `index` into the leading axes."""
         return Boxes(self.center[index], self.axis[index], self.half[index], self.disc[index])
 
+    def joined(self, other: Boxes) -> Boxes:
+        """These, then the others, along the first axis."""
+        join = lambda one, two: np.concatenate([one, two])  # noqa: E731
+        return Boxes(
+            join(self.center, other.center), join(self.axis, other.axis), join(self.half, other.half),
+            join(self.disc, other.disc),
+        )  # fmt: skip
+
     @property
     def corners(self) -> np.ndarray:
         """``[..., 4, 2]`` corners without the disc, counter-clockwise."""
-        normal = np.stack([-self.axis[..., 1], self.axis[..., 0]], -1)
-        offset = _CORNER_SIGNS * self.half[..., None, :]
-        return (
-            self.center[..., None, :]
-            + offset[..., 0:1] * self.axis[..., None, :]
-            + offset[..., 1:2] * normal[..., None, :]
-        )
+        ax, ay = self.axis[..., 0:1], self.axis[..., 1:2]
+        along, across = _CORNER_SIGNS[:, 0] * self.half[..., 0:1], _CORNER_SIGNS[:, 1] * self.half[..., 1:2]
+        found = np.empty((*self.center.shape[:-1], 4, 2))
+        found[..., 0] = self.center[..., 0:1] + along * ax - across * ay
+        found[..., 1] = self.center[..., 1:2] + along * ay + across * ax
+        return found
 
 
 @dataclass(frozen=True)
 class Sweeps:
     """``K`` swept rectangles.
 
-    points ``[K, 8, 2]`` corners of the hull, counter-clockwise, some repeated; edge ``[K, 8, 2, 2]`` from
-    each to the next; normal ``[K, 8, 2]`` outward unit normals and support ``[K, 8]`` the hull's extent along
-    them (zero and inf for an edge without length); disc ``[K]``; center ``[K, 2]``, reach ``[K]``: enclosing
+    points ``[K, 8, 2]``: corners of both rectangles; edge ``[K, E, 2, 2]``: the sides of their hull, counter-clockwise,
+    then repetitions of the first; normal ``[K, E, 2]`` outward unit normals and support ``[K, E]`` the hull's extent
+    along them (zero and inf for an edge without length); disc ``[K]``; center ``[K, 2]``, reach ``[K]``: enclosing
     circle, disc included.
     """
 
@@ -79,54 +88,94 @@ class Sweeps:
     def __len__(self) -> int:
         return len(self.points)
 
+    def part(self, rows: slice) -> Sweeps:
+        """Some of them."""
+        return Sweeps(
+            self.points[rows], self.normal[rows], self.support[rows], self.edge[rows], self.disc[rows],
+            self.center[rows], self.reach[rows],
+        )  # fmt: skip
+
 
 def boxes_from_poses(
     pose: np.ndarray, length: np.ndarray | float, width: np.ndarray | float, forward: float = 0.0
 ) -> Boxes:
     """Rectangles centred `forward` metres ahead of the poses ``[..., 3]`` (x m, y m, yaw rad)."""
-    axis = np.stack([np.cos(pose[..., 2]), np.sin(pose[..., 2])], -1)
-    shape = pose.shape[:-1]
-    half = np.stack([np.broadcast_to(length, shape) / 2, np.broadcast_to(width, shape) / 2], -1)
-    return Boxes(pose[..., :2] + forward * axis, axis, half, np.zeros(shape))
+    axis, half = np.empty((*pose.shape[:-1], 2)), np.empty((*pose.shape[:-1], 2))
+    axis[..., 0], axis[..., 1] = np.cos(pose[..., 2]), np.sin(pose[..., 2])
+    half[..., 0], half[..., 1] = length, width
+    return Boxes(pose[..., :2] + forward * axis, axis, half / 2, np.zeros(pose.shape[:-1]))
 
 
 def sweep(corners: np.ndarray, disc: np.ndarray) -> Sweeps:
     """Hulls of consecutive rectangles: corners ``[K + 1, 4, 2]`` counter-clockwise, disc ``[K]`` m."""
-    points = np.concatenate([corners[:-1], corners[1:]], 1)
-    # A corner is on the hull if some line through it and another corner has nothing on its right.
-    start, end = points[:, _PAIRS[:, 0]], points[:, _PAIRS[:, 1]]
-    normal = _outward(end - start)
-    outside = _extent(normal, points) - (normal[..., 0] * start[..., 0] + normal[..., 1] * start[..., 1])
-    real = (outside < 1e-9) & ((normal[..., 0] != 0) | (normal[..., 1] != 0))
-    on_hull = real[:, _STARTS].any(-1)
-    # Corners inside are moved onto one on the hull; edges without length are ignored below.
-    spare = points[np.arange(len(points)), on_hull.argmax(1)]
-    ring = np.where(on_hull[..., None], points, spare[:, None])
-    center = points.mean(1)
-    angle = np.arctan2(ring[..., 1] - center[:, 1:2], ring[..., 0] - center[:, 0:1])
-    ring = np.take_along_axis(ring, angle.argsort(1)[..., None], 1)
-    edge = np.stack([ring, np.roll(ring, -1, 1)], 2)
+    return hulls(corners[:-1], corners[1:], disc)
+
+
+def hulls(first: np.ndarray, second: np.ndarray, disc: np.ndarray) -> Sweeps:
+    """Hulls of pairs of rectangles: corners ``[K, 4, 2]`` counter-clockwise, disc ``[K]`` m.
+
+    The eight side normals of a pair in angular order: p0, q0, p1, q1, ... A side is on the hull where its rectangle
+    reaches as far along its normal as the other one; between two neighbouring normals that different rectangles win,
+    a bridge leads from the winner's corner there to the other's.
+    """
+    points = np.concatenate([first, second], 1)
+    p, q = _interleaved(first, second)
+    p_next, q_next = p[:, _NEXT], q[:, _NEXT]
+    p_side, q_side = _outward(p_next - p), _outward(q_next - q)
+    to_q, to_next = q - p, q - p_next
+    # Whether p reaches farther along its own normals, and along those of q.
+    p_own = p_side[..., 0] * to_q[..., 0] + p_side[..., 1] * to_q[..., 1] < _FLUSH
+    p_wins = q_side[..., 0] * to_next[..., 0] + q_side[..., 1] * to_next[..., 1] < _FLUSH
+    after = p_own[:, _NEXT]
+    # Slots in angular order: side of p, bridge, side of q, bridge; start and end of each.
+    k = len(p)
+    on, edge = np.empty((k, 4, 4), bool), np.empty((k, 4, 4, 2, 2))
+    on[..., 0], on[..., 1], on[..., 2], on[..., 3] = p_own, p_own != p_wins, ~p_wins, p_wins != after
+    edge[:, :, 0, 0], edge[:, :, 0, 1] = p, p_next
+    leaves = p_own[..., None]
+    edge[:, :, 1, 0], edge[:, :, 1, 1] = np.where(leaves, p_next, q), np.where(leaves, q, p_next)
+    edge[:, :, 2, 0], edge[:, :, 2, 1] = q, q_next
+    leaves = p_wins[..., None]
+    edge[:, :, 3, 0], edge[:, :, 3, 1] = np.where(leaves, p_next, q_next), np.where(leaves, q_next, p_next)
+    # At most eight of the sixteen are on the hull; first those, then as often as needed the first one again.
+    on = on.reshape(k, 16)
+    order = (~on).argsort(1, kind="stable")
+    used = on.sum(1)
+    width = max(_EDGES, int(used.max(initial=0)))
+    slot = np.arange(width)
+    taken = np.where(slot < used[:, None], order[:, :width], order[:, :1])
+    edge = edge.reshape(k, 16, 2, 2)[np.arange(k)[:, None], taken]
     normal = _outward(edge[:, :, 1] - edge[:, :, 0])
-    support = np.where((normal != 0).any(-1), _extent(normal, points), np.inf)
+    support = np.where((normal[..., 0] != 0) | (normal[..., 1] != 0), _extent(normal, points), np.inf)
+    center = points.mean(1)
     reach = np.hypot(points[..., 0] - center[:, 0:1], points[..., 1] - center[:, 1:2]).max(-1) + disc
-    return Sweeps(ring, normal, support, edge, disc, center, reach)
+    return Sweeps(points, normal, support, edge, disc, center, reach)
+
+
+def _interleaved(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same pairs, named so that the second of each is turned by 0 to 45 degrees counter-clockwise."""
+    one, two = first[:, 0] - first[:, 1], second[:, 0] - second[:, 1]
+    turn = np.arctan2(one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0], (one * two).sum(1))
+    quarters = np.rint(turn / (np.pi / 2)).astype(np.int64)
+    if quarters.any():
+        second = second[np.arange(len(second))[:, None], (np.arange(4) - quarters[:, None]) % 4]
+    back = (turn < quarters * (np.pi / 2))[:, None, None]
+    return np.where(back, second, first), np.where(back, first, second)
 
 
 def _extent(normal: np.ndarray, points: np.ndarray) -> np.ndarray:
     """``[K, E]``: largest projection of the points ``[K, P, 2]`` on each normal ``[K, E, 2]``."""
-    nx, ny = np.ascontiguousarray(normal[..., 0]), np.ascontiguousarray(normal[..., 1])
-    extent = nx * points[:, 0:1, 0] + ny * points[:, 0:1, 1]
-    # A loop over the few points is several times faster than one reduction over a short axis.
-    for p in range(1, points.shape[1]):
-        np.maximum(extent, nx * points[:, p : p + 1, 0] + ny * points[:, p : p + 1, 1], out=extent)
-    return extent
+    along = points[:, :, None, 0] * normal[:, None, :, 0] + points[:, :, None, 1] * normal[:, None, :, 1]
+    return along.max(1)  # type: ignore[no-any-return]
 
 
 def _outward(direction: np.ndarray) -> np.ndarray:
     """Unit normals on the right of the directions ``[..., 2]``; zero where the direction is zero."""
     size = np.hypot(direction[..., 0], direction[..., 1])
     scale = np.where(size > 1e-9, 1.0 / np.maximum(size, _TINY), 0.0)
-    return np.stack([direction[..., 1] * scale, -direction[..., 0] * scale], -1)
+    normal = np.empty(direction.shape)
+    normal[..., 0], normal[..., 1] = direction[..., 1] * scale, -direction[..., 0] * scale
+    return normal
 
 
 def sweep_box_separation(sweeps: Sweeps, k: np.ndarray, boxes: Boxes) -> np.ndarray:
@@ -152,10 +201,16 @@ def sweep_box_distance(sweeps: Sweeps, k: np.ndarray, boxes: Boxes) -> np.ndarra
     """Exact signed distance ``[P]`` (m): the separation where negative, else the Euclidean distance."""
     disc = sweeps.disc[k] + boxes.disc
     bare = sweep_box_separation(sweeps, k, boxes) + disc
+    return np.where(bare > 0, sweep_box_gap(sweeps, k, boxes), bare - disc)
+
+
+def sweep_box_gap(sweeps: Sweeps, k: np.ndarray, boxes: Boxes) -> np.ndarray:
+    """Euclidean distance ``[P]`` (m) of sweep k[p] from box p, less the discs, for pairs apart without them."""
     corners = boxes.corners
-    sides = np.stack([corners, corners[:, _NEXT]], 2)
+    sides = np.empty((len(k), 4, 2, 2))
+    sides[:, :, 0], sides[:, :, 1] = corners, corners[:, _NEXT]
     apart = np.minimum(_points_to_segments(corners, sweeps.edge[k]), _points_to_segments(sweeps.points[k], sides))
-    return np.where(bare > 0, apart, bare) - disc
+    return apart - (sweeps.disc[k] + boxes.disc)
 
 
 def sweep_segment_separation(sweeps: Sweeps, k: np.ndarray, segment: np.ndarray) -> np.ndarray:
@@ -174,24 +229,36 @@ def sweep_segment_separation(sweeps: Sweeps, k: np.ndarray, segment: np.ndarray)
 def sweep_segment_distance(sweeps: Sweeps, k: np.ndarray, segment: np.ndarray) -> np.ndarray:
     """Exact signed distance ``[P]`` (m) of sweep k[p] from ``segment[p]``."""
     bare = sweep_segment_separation(sweeps, k, segment) + sweeps.disc[k]
+    return np.where(bare > 0, sweep_segment_gap(sweeps, k, segment), bare - sweeps.disc[k])
+
+
+def sweep_segment_gap(sweeps: Sweeps, k: np.ndarray, segment: np.ndarray) -> np.ndarray:
+    """Euclidean distance ``[P]`` (m) of sweep k[p] from ``segment[p]``, less the disc, for pairs apart without it."""
     apart = np.minimum(
         _points_to_segments(segment, sweeps.edge[k]), _points_to_segments(sweeps.points[k], segment[:, None])
     )
-    return np.where(bare > 0, apart, bare) - sweeps.disc[k]
+    return apart - sweeps.disc[k]
 
 
 def settle(gap: np.ndarray, decides_below: float, exact: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Replace separations ``[P]`` by exact distances wherever that can change the minimum or a verdict.
 
-    exact: index array -> exact distances. A separation is a lower bound and exact where negative, so only
-    pairs below `decides_below` (m), or below the exact distance of the pair that looks nearest, matter.
+    exact: index array -> exact distances of pairs that are apart. A separation is a lower bound and exact where
+    negative, so only pairs below `decides_below` (m), or below the smallest exact distance, matter.
     """
-    if not len(gap):
+    apart = np.flatnonzero(gap >= 0)
+    if not len(apart):
         return gap
-    nearest = np.array([int(gap.argmin())])
-    bound = max(decides_below, float(exact(nearest)[0]))
-    unsure = np.flatnonzero((gap >= 0) & (gap <= bound))
-    gap[unsure] = exact(unsure)
+    lower = gap[apart]
+    first = apart[np.argpartition(lower, _SETTLED)[:_SETTLED]] if len(apart) > _SETTLED else apart
+    gap[first] = exact(first)
+    bound = max(decides_below, float(gap[first].min()))
+    # A settled pair must not be asked for again: it is at its own distance, not at the bound below it.
+    open_ones = lower <= bound
+    open_ones[np.searchsorted(apart, first)] = False
+    if open_ones.any():
+        unsure = apart[open_ones]
+        gap[unsure] = exact(unsure)
     return gap
 
 
@@ -201,7 +268,7 @@ def _points_to_segments(point: np.ndarray, segment: np.ndarray) -> np.ndarray:
     ax, ay = along[:, None, :, 0], along[:, None, :, 1]
     x = point[:, :, None, 0] - start[:, None, :, 0]
     y = point[:, :, None, 1] - start[:, None, :, 1]
-    u = np.clip((x * ax + y * ay) / np.maximum(ax * ax + ay * ay, _TINY), 0.0, 1.0)
+    u = np.minimum(np.maximum((x * ax + y * ay) / np.maximum(ax * ax + ay * ay, _TINY), 0.0), 1.0)
     x, y = x - u * ax, y - u * ay
     return np.sqrt((x * x + y * y).min((1, 2)))
 

@@ -1,22 +1,61 @@
-"""Boxes of the forecasts over the nominal grid: every likely mode of every object, today's box at time 0."""
+"""The forecasts over the nominal grid: every likely mode of every object, today's box at time 0."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from planner.checker.arrays import array
+from planner.checker.arrays import array, wrapped
 from planner.checker.config import CheckerConfig
-from planner.checker.footprint import Boxes
+from planner.checker.footprint import Boxes, Sweeps
 from planner.checker.objects import Objects
+from planner.checker.occupancy import within
 from planner.scene import AgentFutures
 
-_AWAY = 1e6  # m: where a mode is put that says nothing about an interval
+
+@dataclass(frozen=True)
+class Forecasts:
+    """``N`` modes at the times of the nominal grid.
+
+    pose ``[N, K + 1, 3]``: x, y (m), heading (rad, without jumps); known ``[N, K]``: whether the mode says where its
+    object is over the interval; size ``[N, 2]`` m; owner ``[N]``; probability ``[N]``.
+    """
+
+    pose: np.ndarray
+    known: np.ndarray
+    size: np.ndarray
+    owner: np.ndarray
+    probability: np.ndarray
+
+    @property
+    def intervals(self) -> int:
+        """How many there are, ``K``."""
+        return self.known.shape[1]
+
+    def near(
+        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
+    ) -> tuple[np.ndarray, Boxes, np.ndarray]:
+        """Interval k ``[P]``, box ``[P]`` and mode ``[P]`` of every pair of a sweep and a mode of its own interval
+        whose enclosing circles are no more than `look` (m) apart.
+
+        rows: the sweeps to look at, within the intervals. wanted ``[A]``: the objects to look at.
+        """
+        n = np.flatnonzero(wanted[self.owner])
+        first, last = self.pose[n[:, None], rows], self.pose[n[:, None], rows + 1]
+        x, y = 0.5 * (first[..., 0] + last[..., 0]), 0.5 * (first[..., 1] + last[..., 1])
+        moved = np.abs(last[..., 0] - first[..., 0]) + np.abs(last[..., 1] - first[..., 1])
+        # No rectangle over the interval is larger than this, however it turns.
+        reach = np.hypot(self.size[n, 0], self.size[n, 1])[:, None] + moved + look + sweeps.reach[rows]
+        cx, cy = sweeps.center[rows, 0], sweeps.center[rows, 1]
+        near = ((cx - x) ** 2 + (cy - y) ** 2 < reach * reach) & self.known[n[:, None], rows]
+        k, j = np.nonzero(near.T)
+        boxes = swept_boxes(first[j, k], last[j, k], self.size[n[j]])
+        return within(sweeps, rows[k], boxes, n[j], look)
 
 
-def forecast_boxes(
-    futures: AgentFutures, kept: np.ndarray, objects: Objects, config: CheckerConfig
-) -> tuple[Boxes, np.ndarray, np.ndarray]:
-    """Boxes ``[K, N]``, each holding one mode's rectangle over one interval; whose they are and how likely ``[N]``.
+def forecasts_of(futures: AgentFutures, kept: np.ndarray, objects: Objects, config: CheckerConfig) -> Forecasts:
+    """Of all objects.
 
     kept: indices into `futures` of the first ``len(kept)`` objects. The others have no forecast and go on straight.
     """
@@ -27,47 +66,44 @@ def forecast_boxes(
     weight = array(futures.probability)[kept].astype(np.float64)
     use = (weight >= config.mode_probability) & valid.any(-1)
     agent, mode = np.nonzero(use) if len(time) >= 2 else (np.zeros(0, np.int64), np.zeros(0, np.int64))
-    xy = np.concatenate([objects.pose[agent, None, :2], array(futures.mean)[kept][agent, mode].astype(np.float64)], 1)
-    yaw = array(futures.yaw)[kept][agent, mode].astype(np.float64)
-    turn = np.unwrap(np.concatenate([objects.pose[agent, None, 2], yaw], 1), axis=1)
-    said = np.concatenate([np.ones((len(agent), 1), bool), valid[agent, mode]], 1)
-    i = np.clip(np.searchsorted(time, grid, side="right") - 1, 0, max(len(time) - 2, 0))
+    own = objects.pose[: len(kept)]
+    pose, known = np.zeros((len(agent), steps + 1, 3)), np.zeros((len(agent), steps), bool)
     if len(agent):
+        i = np.minimum(np.searchsorted(time, grid, side="right") - 1, len(time) - 2)
         u = (grid - time[i]) / (time[i + 1] - time[i])
-        blend = lambda g, w: (1 - w) * g[:, i] + w * g[:, i + 1]  # noqa: E731
-        at, heading = blend(xy, u[:, None]), blend(turn, u)
-        known = said[:, i] & said[:, i + 1] & (u <= 1.0 + 1e-9)
-    else:
-        at, heading, known = np.zeros((0, steps + 1, 2)), np.zeros((0, steps + 1)), np.zeros((0, steps + 1), bool)
+        said = np.empty((len(agent), len(time), 3))
+        said[:, 0] = own[agent]
+        said[:, 1:, :2] = array(futures.mean)[kept[agent], mode]
+        said[:, 1:, 2] = array(futures.yaw)[kept[agent], mode]
+        said[:, 1:, 2] = own[agent, 2:3] + np.cumsum(wrapped(np.diff(said[..., 2], axis=1)), 1)
+        pose = (1 - u[:, None]) * said[:, i] + u[:, None] * said[:, i + 1]
+        there = np.concatenate([np.ones((len(agent), 1), bool), valid[agent, mode]], 1)
+        at = there[:, i] & there[:, i + 1] & (u <= 1.0 + 1e-9)
+        known = at[:, 1:] & at[:, :-1]
 
     other = np.arange(len(kept), len(objects))
-    straight = objects.pose[other, None, :2] + objects.velocity[other, None] * grid[:, None]
-    agent = np.concatenate([agent, other])
-    at = np.concatenate([at, straight])
-    heading = np.concatenate([heading, np.broadcast_to(objects.pose[other, None, 2], (len(other), steps + 1))])
-    known = np.concatenate([known, np.ones((len(other), steps + 1), bool)])
-    likely = np.concatenate([weight[use] if len(time) >= 2 else np.zeros(0), np.ones(len(other))])
-    return swept_boxes(at, heading, known, objects.size[agent]), agent, likely
-
-
-def swept_boxes(at: np.ndarray, heading: np.ndarray, known: np.ndarray, size: np.ndarray) -> Boxes:
-    """Boxes ``[K, N]`` around a rectangle ``size[n]`` that moves through the poses ``[N, K + 1]``."""
-    middle = 0.5 * (heading[:, 1:] + heading[:, :-1])
-    axis = np.stack([np.cos(middle), np.sin(middle)], -1)
-    across = np.stack([-axis[..., 1], axis[..., 0]], -1)
-    moved = at[:, 1:] - at[:, :-1]
-    half_turn = 0.5 * np.abs(heading[:, 1:] - heading[:, :-1])
-    c, s = np.cos(half_turn), np.sin(half_turn)
-    half_length, half_width = (size[:, j][:, None] / 2 for j in (0, 1))
-    half = np.stack(
-        [
-            c * half_length + s * half_width + 0.5 * np.abs((moved * axis).sum(-1)),
-            s * half_length + c * half_width + 0.5 * np.abs((moved * across).sum(-1)),
-        ],
-        -1,
+    straight = np.repeat(objects.pose[other, None], steps + 1, 1)
+    straight[..., :2] += objects.velocity[other, None] * grid[:, None]
+    owner = np.concatenate([agent, other])
+    return Forecasts(
+        pose=np.concatenate([pose, straight]),
+        known=np.concatenate([known, np.ones((len(other), steps), bool)]),
+        size=objects.size[owner],
+        owner=owner,
+        probability=np.concatenate([weight[agent, mode], np.ones(len(other))]),
     )
-    center = 0.5 * (at[:, 1:] + at[:, :-1])
-    # A mode that says nothing about an interval claims no space there.
-    center = np.where((known[:, 1:] & known[:, :-1])[..., None], center, _AWAY)
-    order = lambda g: np.ascontiguousarray(np.moveaxis(g, 0, 1))  # noqa: E731
-    return Boxes(order(center), order(axis), order(half), np.zeros(center.shape[1::-1]))
+
+
+def swept_boxes(first: np.ndarray, last: np.ndarray, size: np.ndarray) -> Boxes:
+    """Boxes ``[...]`` around rectangles ``[..., 2]`` (m) that move from the poses ``[..., 3]`` to the last ones."""
+    middle = 0.5 * (first[..., 2] + last[..., 2])
+    axis = np.stack([np.cos(middle), np.sin(middle)], -1)
+    dx, dy = last[..., 0] - first[..., 0], last[..., 1] - first[..., 1]
+    half_turn = 0.5 * np.abs(last[..., 2] - first[..., 2])
+    c, s = np.cos(half_turn), np.sin(half_turn)
+    half_length, half_width = size[..., 0] / 2, size[..., 1] / 2
+    half = np.empty(axis.shape)
+    half[..., 0] = c * half_length + s * half_width + 0.5 * np.abs(dx * axis[..., 0] + dy * axis[..., 1])
+    half[..., 1] = s * half_length + c * half_width + 0.5 * np.abs(dy * axis[..., 0] - dx * axis[..., 1])
+    center = 0.5 * (first[..., :2] + last[..., :2])
+    return Boxes(center, axis, half, np.zeros(center.shape[:-1]))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.checker.arrays import wrapped
 from planner.checker.assumptions import Assumptions
+
+_SHORTEST = 1e-3  # m: shorter pieces have no direction
 
 
 class LaneGraph:
@@ -32,6 +35,7 @@ class LaneGraph:
         self._line_of = np.broadcast_to(line[:, None], real.shape)[real]
         self._station = self._arc[:, :-1][real]
         self._size2 = np.maximum(self._size**2, 1e-12)
+        self._courses: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
 
     @classmethod
     def from_lists(cls, lines: list[np.ndarray], joint: float) -> LaneGraph:
@@ -41,57 +45,67 @@ class LaneGraph:
             padded[: len(x)] = x
         return cls(xy, np.array([len(x) for x in lines], dtype=np.int64), joint)
 
-    def nearest(self, xy: np.ndarray, heading: float, distance: float, angle: float) -> list[tuple[int, float, float]]:
-        """Lines within `distance` (m) and `angle` (rad) of a pose: (line, arc length m, offset to the left m)."""
-        near = np.flatnonzero((np.abs(self._start - xy) < distance + 15.0).all(1))
-        if not len(near):
-            return []
-        along, to = self._along[near], xy - self._start[near]
-        u = np.clip((to * along).sum(1) / self._size2[near], 0.0, 1.0)
-        gap = to - u[:, None] * along
-        squared = (gap**2).sum(1)
-        aligned = along[:, 0] * np.cos(heading) + along[:, 1] * np.sin(heading) > np.cos(angle) * np.sqrt(
-            self._size2[near]
-        )
-        found = []
-        for line in np.unique(self._line_of[near][aligned & (squared <= distance**2)]):
-            mine = np.flatnonzero((self._line_of[near] == line) & aligned)
-            best = mine[squared[mine].argmin()]
-            size = np.sqrt(self._size2[near][best])
-            offset = (along[best, 0] * to[best, 1] - along[best, 1] * to[best, 0]) / size
-            found.append((int(line), float(self._station[near][best] + u[best] * size), float(offset)))
+    def nearest(
+        self, xy: np.ndarray, heading: np.ndarray, distance: float, angle: float
+    ) -> list[dict[int, tuple[float, float]]]:
+        """For each of the poses ``[m, 2]``, ``[m]`` the lines within `distance` (m) and `angle` (rad): arc length (m)
+        of the nearest place there, and the offset to its left (m)."""
+        x, y = xy[:, 0:1] - self._start[:, 0], xy[:, 1:2] - self._start[:, 1]
+        ax, ay = self._along[:, 0], self._along[:, 1]
+        u = np.minimum(np.maximum((x * ax + y * ay) / self._size2, 0.0), 1.0)
+        squared = (x - u * ax) ** 2 + (y - u * ay) ** 2
+        c, s = np.cos(heading)[:, None], np.sin(heading)[:, None]
+        aligned = (ax * c + ay * s > np.cos(angle) * self._size) & (self._size > _SHORTEST)
+        pose, piece = np.nonzero((squared <= distance**2) & aligned)
+        found: list[dict[int, tuple[float, float]]] = [{} for _ in xy]
+        # The nearest last, so that it is what remains; of equals the first.
+        for p in np.lexsort((-np.arange(len(pose)), -squared[pose, piece])):
+            i, j = pose[p], piece[p]
+            size = self._size[j]
+            offset = (ax[j] * y[i, j] - ay[j] * x[i, j]) / size
+            found[i][int(self._line_of[j])] = (float(self._station[j] + u[i, j] * size), float(offset))
         return found
 
     def paths(
-        self, xy: np.ndarray, heading: float, samples: int, station: float, table: Assumptions
-    ) -> list[np.ndarray]:
-        """Ways ``[samples, 3]`` (x, y, heading) an object may take along lanes, parallel to the centreline.
+        self, xy: np.ndarray, heading: np.ndarray, samples: int, station: float, table: Assumptions
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ways that objects at the poses ``[m, 2]``, ``[m]`` may take along lanes, parallel to the centreline: whose
+        ``[n]``, and ``[n, samples, 3]``: x, y, heading every `station` metres.
 
         Starts at the object with its present offset; follows every continuation, `table.paths_max` at most.
         """
+        owner: list[int] = []
         ways: list[np.ndarray] = []
-        for line, start, offset in self.nearest(xy, heading, table.lane_distance, table.lane_angle):
-            for chain in self._chains([line], samples * station + start, table.paths_max - len(ways)):
-                ways.append(self._sample(chain, start, offset, samples, station))
-            if len(ways) >= table.paths_max:
-                break
-        return ways
+        for i, lines in enumerate(self.nearest(xy, heading, table.lane_distance, table.lane_angle)):
+            room = table.paths_max
+            for line, (start, offset) in sorted(lines.items()):
+                for chain in self._chains([line], samples * station + start, room):
+                    owner.append(i)
+                    ways.append(self._sample(tuple(chain), start, offset, samples, station))
+                    room -= 1
+                if room <= 0:
+                    break
+        path = np.stack(ways) if ways else np.zeros((0, samples, 3))
+        return np.array(owner, dtype=np.int64), path
 
     def crossings(self, route: np.ndarray, station: np.ndarray, up: float) -> list[tuple[float, float, np.ndarray]]:
         """Where lanes cross a line ``[n, 2]`` with stations ``[n]`` (m) at more than 0.5 rad: the station, the sine of
         the angle, and the way up the lane from there, ``[m, 3]``: x, y, distance (m, at most `up`), every metre."""
+        end = self._start + self._along
+        apart = (np.maximum(self._start, end) < route.min(0)) | (np.minimum(self._start, end) > route.max(0))
+        near = np.flatnonzero(~apart.any(1))
         a, b = route[:-1, None], np.diff(route, axis=0)[:, None]
-        to = self._start[None] - a
-        cross = b[..., 0] * self._along[None, :, 1] - b[..., 1] * self._along[None, :, 0]
+        to, along = self._start[near] - a, self._along[near]
+        cross = b[..., 0] * along[:, 1] - b[..., 1] * along[:, 0]
         safe = np.where(np.abs(cross) < 1e-9, np.inf, cross)
-        u = (to[..., 0] * self._along[None, :, 1] - to[..., 1] * self._along[None, :, 0]) / safe
+        u = (to[..., 0] * along[:, 1] - to[..., 1] * along[:, 0]) / safe
         w = (to[..., 0] * b[..., 1] - to[..., 1] * b[..., 0]) / safe
-        sine = np.abs(cross) / np.maximum(np.hypot(b[..., 0], b[..., 1]) * self._size[None], 1e-9)
+        sine = np.abs(cross) / np.maximum(np.hypot(b[..., 0], b[..., 1]) * self._size[near], 1e-9)
         i, j = np.nonzero((u >= 0) & (u < 1) & (w >= 0) & (w < 1) & (sine > 0.48))
         found = []
         for i_, j_ in zip(i, j):
             at = station[i_] + u[i_, j_] * (station[i_ + 1] - station[i_])
-            line, arc = int(self._line_of[j_]), float(self._station[j_] + w[i_, j_] * self._size[j_])
+            line, arc = int(self._line_of[near[j_]]), float(self._station[near[j_]] + w[i_, j_] * self._size[near[j_]])
             found.append((float(at), float(sine[i_, j_]), self._upstream(line, arc, up)))
         return found
 
@@ -120,21 +134,36 @@ class LaneGraph:
                 found += self._chains([*chain, int(line)], remaining, room - len(found))
         return found
 
-    def _sample(self, chain: list[int], start: float, offset: float, samples: int, station: float) -> np.ndarray:
-        points = np.concatenate([self._xy[i, : self._count[i]] for i in chain])
-        size = np.hypot(*np.diff(points, axis=0).T)
-        points = points[np.concatenate([[True], size > 1e-3])]
-        size = size[size > 1e-3]
-        arc = np.concatenate([[0.0], np.cumsum(size)])
-        angle = np.unwrap(np.arctan2(*np.diff(points, axis=0).T[::-1]))
-        middle = 0.5 * (arc[1:] + arc[:-1])
+    def _sample(self, chain: tuple[int, ...], start: float, offset: float, samples: int, station: float) -> np.ndarray:
+        arc, points, middle, angle = self._course(chain)
         s = start + station * np.arange(samples)
-        heading = np.interp(s, middle, angle)
         inside = np.minimum(s, arc[-1])
-        xy = np.stack([np.interp(inside, arc, points[:, c]) for c in (0, 1)], 1)
-        xy += (s - inside)[:, None] * [np.cos(angle[-1]), np.sin(angle[-1])]
-        xy += offset * np.stack([-np.sin(heading), np.cos(heading)], 1)
-        return np.concatenate([xy, heading[:, None]], 1)
+        path = np.empty((samples, 3))
+        path[:, 2] = heading = np.interp(s, middle, angle)
+        c, n, beyond = np.cos(heading), np.sin(heading), s - inside
+        path[:, 0] = np.interp(inside, arc, points[:, 0]) + beyond * np.cos(angle[-1]) - offset * n
+        path[:, 1] = np.interp(inside, arc, points[:, 1]) + beyond * np.sin(angle[-1]) + offset * c
+        return path
+
+    def _course(self, chain: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Lines one after the other: arc length ``[n]`` of their points ``[n, 2]``; arc length ``[n - 1]`` of the
+        middles of their pieces, and the heading (rad, without jumps) there."""
+        if chain not in self._courses:
+            points = np.concatenate([self._xy[i, : self._count[i]] for i in chain])
+            step = points[1:] - points[:-1]
+            size = np.hypot(step[:, 0], step[:, 1])
+            moved = size > _SHORTEST
+            if not moved.all():
+                points, size = points[np.concatenate([[True], moved])], size[moved]
+                step = points[1:] - points[:-1]
+            arc = np.zeros(len(points))
+            np.cumsum(size, out=arc[1:])
+            angle = np.arctan2(step[:, 1], step[:, 0])
+            turn = angle[1:] - angle[:-1]
+            if (np.abs(turn) > np.pi).any():
+                angle[1:] = angle[0] + np.cumsum(wrapped(turn))
+            self._courses[chain] = arc, points, 0.5 * (arc[1:] + arc[:-1]), angle
+        return self._courses[chain]
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from planner.checker.arrays import array
+from planner.checker.arrays import array, wrapped
 from planner.checker.assumptions import RAW
 from planner.checker.config import CheckerConfig
+from planner.checker.footprint import Boxes, boxes_from_poses
 from planner.scene import AgentClass, RawObstacles, RawStatus, VectorScene
 
 FIRST_RAW_ID = -2
 """track_id of the first raw obstacle; further ones count down. -1 stands for no object."""
 _OBJECT_RANGE = 100.0  # m around ego; what is farther cannot matter within the tail of a 25 m/s vehicle
-_VEHICLES = [int(c) for c in AgentClass if c.is_vehicle]
+_IS_VEHICLE = np.array([c.is_vehicle for c in sorted(AgentClass)] + [False])  # by class; RAW, as -1, finds the last
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,20 @@ class Objects:
     def __len__(self) -> int:
         return len(self.pose)
 
-    @property
+    @cached_property
     def speed(self) -> np.ndarray:
         """``[A]`` m/s."""
         return np.hypot(self.velocity[:, 0], self.velocity[:, 1])
 
-    @property
+    @cached_property
     def drives(self) -> np.ndarray:
         """``[A]``: vehicles of the scene."""
-        return np.isin(self.kind, _VEHICLES)
+        return _IS_VEHICLE[self.kind]
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        """``[A]``: their rectangles."""
+        return boxes_from_poses(self.pose, self.size[:, 0], self.size[:, 1])
 
     def joined(self, other: Objects) -> Objects:
         """These, then the others."""
@@ -61,7 +68,7 @@ def scene_objects(scene: VectorScene, config: CheckerConfig) -> tuple[np.ndarray
     if len(kept) and len(time):
         # Perception reports no yaw rate; the beginning of its forecast is its estimate of the present one.
         early = min(int(np.searchsorted(time, 0.5)), len(time) - 1)
-        change = np.angle(np.exp(1j * (yaw[:, :, early] - box[kept, 2][:, None])))
+        change = wrapped(yaw[:, :, early] - box[kept, 2][:, None])
         weight = probability * valid[:, :, early]
         turn_rate = (weight * change).sum(1) / np.maximum(weight.sum(1), 1e-9) / time[early]
     objects = Objects(
@@ -105,17 +112,17 @@ def unexplained(raw: RawObstacles | None, objects: Objects, ego: np.ndarray, con
 
 def _within(inner: Objects, outer: Objects, margin: float) -> np.ndarray:
     """Which of the inner rectangles lie with all corners within some outer one widened by `margin` (m)."""
-    signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
-    c, s = np.cos(inner.pose[:, 2]), np.sin(inner.pose[:, 2])
-    along, across = (signs[:, j] * inner.size[:, j, None] for j in (0, 1))
-    x = inner.pose[:, 0:1] + along * c[:, None] - across * s[:, None]
-    y = inner.pose[:, 1:2] + along * s[:, None] + across * c[:, None]
-    x, y = x[:, None] - outer.pose[:, 0, None], y[:, None] - outer.pose[:, 1, None]
-    c, s = np.cos(outer.pose[:, 2, None]), np.sin(outer.pose[:, 2, None])
-    inside = (np.abs(c * x + s * y) <= outer.size[:, 0, None] / 2 + margin) & (
-        np.abs(c * y - s * x) <= outer.size[:, 1, None] / 2 + margin
-    )
-    return inside.all(-1).any(-1)  # type: ignore[no-any-return]
+    # Only pairs whose centres are close enough for it are looked at corner by corner.
+    x, y = (inner.pose[:, None, j] - outer.pose[:, j] for j in (0, 1))
+    reach = np.hypot(outer.size[:, 0] / 2 + margin, outer.size[:, 1] / 2 + margin) + 1e-6
+    i, o = np.nonzero(x * x + y * y <= reach * reach)
+    to = inner.boxes.corners[i] - outer.pose[o, None, :2]
+    c, s = np.cos(outer.pose[o, 2])[:, None], np.sin(outer.pose[o, 2])[:, None]
+    x, y, half = to[..., 0], to[..., 1], outer.size[o, None] / 2 + margin
+    inside = (np.abs(c * x + s * y) <= half[..., 0]) & (np.abs(c * y - s * x) <= half[..., 1])
+    found = np.zeros(len(inner), bool)
+    found[i[inside.all(-1)]] = True
+    return found
 
 
 def _nothing() -> Objects:

@@ -10,15 +10,16 @@ every motion within the bounds; a property test draws such motions.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
-from planner.checker.assumptions import RAW, Assumptions
-from planner.checker.footprint import Boxes
+from planner.checker.assumptions import Assumptions
+from planner.checker.footprint import Boxes, Sweeps
 from planner.checker.lanes import LaneGraph
 from planner.checker.objects import Objects
+from planner.checker.ways import STATION, ways_of
 from planner.scene import AgentClass
-
-STATION = 1.0  # m between samples of a path
 
 
 def distance_bounds(
@@ -38,7 +39,7 @@ def distance_bounds(
 
 
 class Occupancy:
-    """Sets of all objects of a scene, built once and then read at growing horizons.
+    """Sets of all objects of a scene, built where and for as long as they are asked for.
 
     objects: those that matter. assumptions: the table. lanes: the scene's centrelines.
     step (s): length of the intervals. reach (m): how far from the origin anything is of interest.
@@ -58,10 +59,8 @@ class Occupancy:
         waiting: np.ndarray | None = None,
         widening: float = 1.0,
     ) -> None:
-        self._yielding = np.zeros(len(objects), bool) if yielding is None else yielding
         self._objects, self._table, self._step = objects, assumptions, step
-        bounds = [assumptions.of(int(k)) for k in objects.kind]
-        get = lambda name, by=1.0: by * np.array([getattr(b, name) for b in bounds], dtype=np.float64)  # noqa: E731
+        get = lambda name, by=1.0: by * assumptions.column(name, objects.kind)  # noqa: E731
         self._speed = objects.speed
         self._braking, self._acceleration = get("braking", widening), get("acceleration", widening)
         if waiting is not None:
@@ -69,162 +68,179 @@ class Occupancy:
         self._speed_max = get("speed_max")
         self._side = (get("lateral_acceleration", widening), get("lateral_deviation", widening))
         self._creep = (get("standing_acceleration", widening), get("standing_deviation", widening))
-        self._curvature_max = get("curvature_max")
-        self._standing = np.flatnonzero(self._speed < get("standing_speed"))
         self._walking = objects.kind == int(AgentClass.PEDESTRIAN)
-        moving = np.flatnonzero(self._speed >= get("standing_speed"))
-        self._owner, self._path, self._arrival = self._paths(moving, lanes, reach)
+        standing = self._speed < get("standing_speed")
+        self._standing = np.flatnonzero(standing)
+        yielding = np.zeros(len(objects), bool) if yielding is None else yielding
+        ways = ways_of(
+            objects, np.flatnonzero(~standing), lanes, assumptions, reach, yielding, self._braking, self._acceleration
+        )
+        self._owner, self._path, self._arcs, self._earliest = ways.owner, ways.path, ways.arcs, ways.earliest
         self._heading_offset = objects.pose[self._owner, 2] - self._path[:, 0, 2]
-        self._built: list[tuple[int, Boxes]] = []
-        self.owner = np.concatenate([self._standing, np.repeat(self._owner, assumptions.pieces)])
+
+    @cached_property
+    def owner(self) -> np.ndarray:
+        """``[N]``: whose the boxes are that `boxes` answers."""
+        return np.concatenate([self._standing, np.repeat(self._owner, self._table.pieces)])
 
     def boxes(self, intervals: int) -> Boxes:
-        """Boxes ``[K, N]`` for the first `intervals` intervals at least; `owner` ``[N]`` says whose they are."""
-        for count, boxes in self._built:
-            if count >= intervals:
-                return boxes
-        count = max(intervals, 30)
-        standing, moving = self._standing_boxes(count), self._moving_boxes(count)
-        join = lambda name: np.concatenate([getattr(standing, name), getattr(moving, name)], 1)  # noqa: E731
-        boxes = Boxes(join("center"), join("axis"), join("half"), join("disc"))
-        self._built.append((count, boxes))
-        return boxes
+        """All boxes ``[K, N]`` of the first `intervals` intervals; `owner` ``[N]`` says whose they are."""
+        k = np.arange(intervals)
+        low, high, grow = self._spans(np.arange(len(self._owner)), intervals)
+        row, path = (f.ravel() for f in np.indices(low.shape))
+        moving = self._pieces(path, low[row, path], high[row, path], grow[row, path])
+        standing = self._standing_boxes(np.broadcast_to(self._standing, (intervals, len(self._standing))), k[:, None])
+        join = lambda one, two: np.concatenate([one, two.reshape(intervals, -1, *one.shape[2:])], 1)  # noqa: E731
+        return Boxes(
+            join(standing.center, moving.center), join(standing.axis, moving.axis), join(standing.half, moving.half),
+            join(standing.disc, moving.disc),
+        )  # fmt: skip
+
+    def near(
+        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
+    ) -> tuple[np.ndarray, Boxes, np.ndarray]:
+        """Interval k ``[P]``, box ``[P]`` and owner ``[P]`` of every pair of a sweep and a set of its own interval
+        whose enclosing circles are no more than `look` (m) apart.
+
+        rows: the sweeps to look at. wanted ``[A]``: the objects to look at. Only sets that can be so near are built.
+        """
+        k, i = self._standing_near(sweeps, rows, wanted, look)
+        boxes = self._standing_boxes(i, k)
+        row, path, span = self._moving_near(sweeps, rows, wanted, look)
+        pieces = self._pieces(path, *span)
+        row, owner = (np.repeat(f, self._table.pieces) for f in (row, self._owner[path]))
+        k, owner, boxes = np.concatenate([k, row]), np.concatenate([i, owner]), boxes.joined(pieces)
+        return within(sweeps, k, boxes, owner, look)
 
     def ways(self) -> tuple[np.ndarray, np.ndarray]:
         """Where moving objects are going: owner ``[n]`` and path ``[n, J, 3]`` (x, y, heading) every STATION metres.
 
         Along every lane they are on; along the arc of their motion if on none.
         """
-        arcs = len(self._owner) - len(self._arrival)
-        follows = np.isin(self._owner, self._owner[arcs:])
-        chosen = np.where(np.arange(len(self._owner)) < arcs, ~follows, True)
+        follows = np.zeros(len(self._objects), bool)
+        follows[self._owner[self._arcs :]] = True
+        chosen = np.where(np.arange(len(self._owner)) < self._arcs, ~follows[self._owner], True)
         return self._owner[chosen], self._path[chosen]
 
-    def _standing_boxes(self, count: int) -> Boxes:
-        i, o = self._standing, self._objects
-        end = self._step * np.arange(1, count + 1)[:, None]
-        grow = np.minimum(0.5 * self._creep[0][i] * end**2, self._creep[1][i])
-        axis = np.stack([np.cos(o.pose[i, 2]), np.sin(o.pose[i, 2])], -1)
-        shape = (count, len(i))
-        center = np.broadcast_to(o.pose[i, :2], (*shape, 2)).copy()
-        half = np.broadcast_to(o.size[i] / 2, (*shape, 2)).copy()
-        walking = self._walking[i]
-        # A vehicle creeps forward only; a pedestrian may step anywhere.
-        forward = np.where(walking, 0.0, grow)
-        center = center + 0.5 * forward[..., None] * axis
-        half[..., 0] += 0.5 * forward
-        return Boxes(center, np.broadcast_to(axis, (*shape, 2)), half, np.where(walking, grow, 0.0))
+    def _standing_near(
+        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Interval and index of standing objects that may be near."""
+        i = self._standing[wanted[self._standing]]
+        size = self._objects.size[i]
+        reach = 0.5 * np.hypot(size[:, 0], size[:, 1]) + self._creep[1][i] + look
+        x, y = self._objects.pose[i, 0], self._objects.pose[i, 1]
+        cx, cy = sweeps.center[rows, 0:1], sweeps.center[rows, 1:2]
+        r = reach + sweeps.reach[rows, None]
+        k, n = np.nonzero((cx - x) ** 2 + (cy - y) ** 2 < r * r)
+        return rows[k], i[n]
 
-    def _moving_boxes(self, count: int) -> Boxes:
-        """Each path's interval [least(t_k), most(t_k+1)] cut into pieces, each piece inside one rectangle."""
-        owner, pieces, o = self._owner, self._table.pieces, self._objects
-        time = self._step * np.arange(count + 1)
-        i = owner
+    def _moving_near(
+        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Interval, index of the path, and its span there (see `_spans`), of sets that may be near.
+
+        All of a set lies around the middle of its span: half the span away along the path, plus what its boxes are
+        larger than that (a piece's length and sagitta, the rectangle in any direction, the growth).
+        """
+        n = np.flatnonzero(wanted[self._owner])
+        if not len(n) or not len(rows):
+            none = np.zeros(0)
+            return rows[:0], n[:0], (none, none, none)
+        low, high, grow = (f[rows] for f in self._spans(n, int(rows[-1]) + 1))
+        x, y, _ = self._path_at(n, 0.5 * (low + high))
+        size = self._objects.size[self._owner[n]]
+        longest = self._stride[n] * np.abs(high - low)
+        reach = longest * (0.5 + 1.8 / self._table.pieces) + np.hypot(size[:, 0], size[:, 1]) + 1.5 * grow + look
+        cx, cy = sweeps.center[rows, 0:1], sweeps.center[rows, 1:2]
+        r = reach + sweeps.reach[rows, None]
+        k, j = np.nonzero((cx - x) ** 2 + (cy - y) ** 2 < r * r)
+        return rows[k], n[j], (low[k, j], high[k, j], grow[k, j])
+
+    @cached_property
+    def _stride(self) -> np.ndarray:
+        """``[n]``: the most that a metre along a path moves."""
+        step = np.diff(self._path[..., :2], axis=1)
+        return np.hypot(step[..., 0], step[..., 1]).max(1, initial=0.0) / STATION + 1e-9  # type: ignore[no-any-return]
+
+    def _spans(self, n: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Least and most distance along the paths n in each of the first `count` intervals, and how far sideways;
+        ``[count, n]`` m."""
+        i, time = self._owner[n], self._step * np.arange(count + 1)
         least, most = distance_bounds(self._speed[i], time, self._braking[i], self._acceleration[i], self._speed_max[i])
         grow = np.minimum(0.5 * self._side[0][i] * time[1:, None] ** 2, self._side[1][i])
-        walking = self._walking[i]
-        low = least[:, :-1].T
-        high = np.minimum(most[:, 1:].T, self._bend_limited(time[1:]))
+        high = np.minimum(most[:, 1:].T, self._bend_limited(n, time[1:]))
         # The disc around a pedestrian already covers a change of speed of its own size.
-        high = np.where(walking, np.maximum(self._speed[i] * time[1:, None], high - grow), high)
-        node = low[..., None] + (high - low)[..., None] * np.linspace(0.0, 1.0, 2 * pieces + 1)
-        x, y, heading = self._path_at(node)
-        start, middle, end = slice(0, -1, 2), slice(1, None, 2), slice(2, None, 2)
-        chord = np.stack([x[..., end] - x[..., start], y[..., end] - y[..., start]], -1)
-        length = np.linalg.norm(chord, axis=-1)
-        along_path = np.stack([np.cos(heading[..., middle]), np.sin(heading[..., middle])], -1)
-        axis = np.where(length[..., None] > 0.05, chord / np.maximum(length, 1e-9)[..., None], along_path)
-        across = np.stack([-axis[..., 1], axis[..., 0]], -1)
-        center = np.stack([x[..., end] + x[..., start], y[..., end] + y[..., start]], -1) / 2
-        bow = np.stack([x[..., middle], y[..., middle]], -1) - center
-        sagitta = 1.2 * np.abs((bow * across).sum(-1))
-        half_length, half_width = (o.size[i, j][:, None] / 2 for j in (0, 1))
-        direction = np.arctan2(axis[..., 1], axis[..., 0])
-        far, wide = np.zeros(length.shape), np.zeros(length.shape)
-        for part in (start, middle, end):
-            turn = heading[..., part] + self._heading_offset[:, None] - direction
-            c, s = np.abs(np.cos(turn)), np.abs(np.sin(turn))
-            far = np.maximum(far, c * half_length + s * half_width)
-            wide = np.maximum(wide, s * half_length + c * half_width)
-        grow, walking = grow[..., None], walking[:, None]
-        half = np.stack([length / 2 + far, wide + sagitta + np.where(walking, 0.0, grow)], -1)
-        disc = np.broadcast_to(np.where(walking, grow, 0.0), length.shape)
-        flat = lambda f: f.reshape(count, -1, *f.shape[3:])  # noqa: E731
-        return Boxes(flat(center), flat(axis), flat(half), flat(disc))
+        high = np.where(self._walking[i], np.maximum(self._speed[i] * time[1:, None], high - grow), high)
+        return least[:, :-1].T, high, grow
 
-    def _path_at(self, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y, heading on path n at distances ``[K, n, S]``; straight on beyond its end."""
-        position = distance / STATION
-        last = self._path.shape[1] - 2
-        j = np.clip(position.astype(np.int64), 0, last)
-        u = position - j
-        n = np.arange(len(self._path))[:, None]
-        first, second = self._path[n, j], self._path[n, j + 1]
-        x, y = (first[..., c] + u * (second[..., c] - first[..., c]) for c in range(2))
-        return x, y, first[..., 2] + np.minimum(u, 1.0) * (second[..., 2] - first[..., 2])
-
-    def _bend_limited(self, time: np.ndarray) -> np.ndarray:
+    def _bend_limited(self, n: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Most distance ``[K, n]`` (m) by the times ``[K]`` that each path's bends allow."""
         stations = STATION * np.arange(self._path.shape[1])
-        most = np.full((len(time), len(self._path)), np.inf)
-        for n in range(len(self._path) - len(self._arrival), len(self._path)):
-            most[:, n] = np.interp(time, self._arrival[n - len(self._path)], stations, right=np.inf)
+        most = np.full((len(time), len(n)), np.inf)
+        for column, path in enumerate(n):
+            if path >= self._arcs:
+                most[:, column] = np.interp(time, self._earliest[path - self._arcs], stations, right=np.inf)
         return most
 
-    def _paths(
-        self, moving: np.ndarray, lanes: LaneGraph, reach: float
-    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Paths of the moving objects: owner ``[n]``, samples ``[n, J, 3]`` every STATION metres; arcs first, then
-        lanes, for which the earliest time ``[J]`` (s) at each sample follows."""
-        o, table = self._objects, self._table
-        samples = int(np.ceil(reach / STATION)) + 2
-        owner, path = list(moving), [self._arcs(moving, samples)]
-        arrival: list[np.ndarray] = []
-        for i in moving[(o.drives | (o.kind == RAW))[moving]]:
-            heading = float(np.arctan2(o.velocity[i, 1], o.velocity[i, 0]))
-            for lane in lanes.paths(o.pose[i, :2], heading, samples, STATION, table):
-                turn = np.abs(lane[:, 2] - lane[0, 2]).max()
-                if self._yielding[i] and turn > table.priority_turn:
-                    continue
-                earliest = self._earliest(lane, self._speed[i], self._braking[i], self._acceleration[i])
-                if earliest is not None:
-                    owner.append(i)
-                    path.append(lane[None])
-                    arrival.append(earliest)
-        return np.array(owner, dtype=np.int64), np.concatenate(path), arrival
+    def _standing_boxes(self, i: np.ndarray, k: np.ndarray) -> Boxes:
+        """``[...]``: of the standing objects i in the intervals k."""
+        o = self._objects
+        grow = np.minimum(0.5 * self._creep[0][i] * (self._step * (k + 1)) ** 2, self._creep[1][i])
+        yaw, walking = o.pose[i, 2], self._walking[i]
+        axis = np.stack([np.cos(yaw), np.sin(yaw)], -1)
+        # A vehicle creeps forward only; a pedestrian may step anywhere.
+        forward = 0.5 * np.where(walking, 0.0, grow)
+        half = o.size[i] / 2
+        half[..., 0] += forward
+        return Boxes(o.pose[i, :2] + forward[..., None] * axis, axis, half, np.where(walking, grow, 0.0))
 
-    def _earliest(self, lane: np.ndarray, speed: float, braking: float, acceleration: float) -> np.ndarray | None:
-        """Earliest times ``[J]`` (s) along a lane taken within `cornering`; None if the speed now forbids it."""
-        heading = lane[:, 2]
-        bend = np.abs(heading[4:] - heading[:-4]) / (4 * STATION)
-        bend = np.concatenate([bend[:1], bend[:1], bend, bend[-1:], bend[-1:]])
-        allowed = self._table.cornering / np.maximum(bend, 1e-4)
-        # Before a bend: as fast as braking still permits. allowed(s) <= allowed(s') + 2 b (s' - s).
-        station = STATION * np.arange(len(lane))
-        allowed = np.minimum.accumulate((allowed + 2 * braking * station)[::-1])[::-1] - 2 * braking * station
-        if speed**2 > 1.3 * allowed[0]:
-            return None
-        squared = speed**2 + 2 * acceleration * station
-        # After a bend: accelerate again from what it allowed.
-        squared = np.minimum(
-            squared, np.minimum.accumulate(allowed - 2 * acceleration * station) + 2 * acceleration * station
-        )
-        fastest = np.sqrt(np.maximum(squared, 0.01))
-        return np.concatenate([[0.0], np.cumsum(2 * STATION / (fastest[1:] + fastest[:-1]))])
+    def _pieces(self, n: np.ndarray, low: np.ndarray, high: np.ndarray, grow: np.ndarray) -> Boxes:
+        """The spans [low, high] ``[M]`` of the paths n cut into pieces, each inside one rectangle: ``[M * pieces]``."""
+        pieces, i = self._table.pieces, self._owner[n]
+        node = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, 2 * pieces + 1)
+        x, y, heading = self._path_at(n[:, None], node)
+        start, middle, end = slice(0, -1, 2), slice(1, None, 2), slice(2, None, 2)
+        dx, dy = x[:, end] - x[:, start], y[:, end] - y[:, start]
+        length = np.hypot(dx, dy)
+        c, s = np.cos(heading), np.sin(heading)
+        scale, long = 1.0 / np.maximum(length, 1e-9), length > 0.05
+        ax, ay = np.where(long, dx * scale, c[:, middle]), np.where(long, dy * scale, s[:, middle])
+        mx, my = 0.5 * (x[:, end] + x[:, start]), 0.5 * (y[:, end] + y[:, start])
+        sagitta = 1.2 * np.abs((y[:, middle] - my) * ax - (x[:, middle] - mx) * ay)
+        # How far the rectangle, which may point elsewhere than its path, reaches along and across each piece.
+        offset = self._heading_offset[n][:, None]
+        co, so = np.cos(offset), np.sin(offset)
+        c, s = c * co - s * so, s * co + c * so
+        half_length, half_width = self._objects.size[i, 0:1] / 2, self._objects.size[i, 1:2] / 2
+        far, wide = np.zeros(length.shape), np.zeros(length.shape)
+        for part in (start, middle, end):
+            along, across = np.abs(c[:, part] * ax + s[:, part] * ay), np.abs(s[:, part] * ax - c[:, part] * ay)
+            far = np.maximum(far, along * half_length + across * half_width)
+            wide = np.maximum(wide, across * half_length + along * half_width)
+        grow, walking = grow[:, None], self._walking[i][:, None]
+        half = np.stack([length / 2 + far, wide + sagitta + np.where(walking, 0.0, grow)], -1)
+        disc = np.broadcast_to(np.where(walking, grow, 0.0), length.shape)
+        return Boxes(
+            np.stack([mx, my], -1).reshape(-1, 2), np.stack([ax, ay], -1).reshape(-1, 2), half.reshape(-1, 2),
+            disc.reshape(-1),
+        )  # fmt: skip
 
-    def _arcs(self, moving: np.ndarray, samples: int) -> np.ndarray:
-        """``[m, J, 3]``: along the velocity, turning at the present rate, then straightening."""
-        o, table = self._objects, self._table
-        speed = self._speed[moving]
-        heading = np.arctan2(o.velocity[moving, 1], o.velocity[moving, 0])
-        sharpest = self._curvature_max[moving]
-        bend = np.clip(o.turn_rate[moving] / np.maximum(speed, 1.0), -sharpest, sharpest)
-        s = STATION * (np.arange(samples - 1) + 0.5)
-        fade = np.clip(1.0 - (s / speed[:, None] - table.turn_hold) / table.turn_fade, 0.0, 1.0)
-        turn = np.concatenate([np.zeros((len(moving), 1)), np.cumsum(bend[:, None] * fade * STATION, 1)], 1)
-        angle = heading[:, None] + turn
-        middle = 0.5 * (angle[:, 1:] + angle[:, :-1])
-        start = o.pose[moving, None, :2]
-        step = STATION * np.stack([np.cos(middle), np.sin(middle)], -1)
-        xy = np.concatenate([start, start + np.cumsum(step, 1)], 1)
-        return np.concatenate([xy, angle[..., None]], -1)
+    def _path_at(self, n: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, y, heading on the paths n at distances, broadcast against each other; straight on beyond its end."""
+        position = distance / STATION
+        j = np.minimum(position.astype(np.int64), self._path.shape[1] - 2)
+        u = (position - j)[..., None]
+        first = self._path[n, j]
+        step = self._path[n, j + 1] - first
+        x, y = first[..., 0] + u[..., 0] * step[..., 0], first[..., 1] + u[..., 0] * step[..., 1]
+        return x, y, first[..., 2] + np.minimum(u[..., 0], 1.0) * step[..., 2]
+
+
+def within(
+    sweeps: Sweeps, k: np.ndarray, boxes: Boxes, owner: np.ndarray, look: float
+) -> tuple[np.ndarray, Boxes, np.ndarray]:
+    """The pairs of sweep k[p] and box p whose enclosing circles are no more than `look` (m) apart."""
+    apart = np.hypot(boxes.center[:, 0] - sweeps.center[k, 0], boxes.center[:, 1] - sweeps.center[k, 1])
+    p = np.flatnonzero(apart < boxes.reach + sweeps.reach[k] + look)
+    return k[p], boxes.take(p), owner[p]

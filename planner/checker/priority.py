@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.checker.arrays import wrapped
 from planner.checker.assumptions import Assumptions
 from planner.checker.objects import Objects
 
@@ -21,7 +22,7 @@ def gives_way(ego: np.ndarray, route_xy: np.ndarray, objects: Objects, table: As
     step = np.diff(route_xy, axis=0)
     here = int(np.hypot(*(route_xy[:-1] - ego[:2]).T).argmin())
     heading = np.arctan2(step[here, 1], step[here, 0])
-    against = np.abs(np.angle(np.exp(1j * (objects.pose[:, 2] - heading)))) > table.priority_angle
+    against = np.abs(wrapped(objects.pose[:, 2] - heading)) > table.priority_angle
     return against & objects.drives & (np.abs(objects.turn_rate) < table.priority_rate)
 
 
@@ -38,17 +39,19 @@ def _turn_ahead(ego: np.ndarray, route_xy: np.ndarray, table: Assumptions) -> np
 
 def waits(route_xy: np.ndarray, objects: Objects, table: Assumptions) -> np.ndarray:
     """``[A]``: slow vehicles beside ego's route that point at it."""
-    if len(route_xy) < 2 or not len(objects):
+    waiting = objects.drives & (objects.speed < table.waiting_speed)
+    who = np.flatnonzero(waiting)
+    if len(route_xy) < 2 or not len(who):
         return np.zeros(len(objects), bool)
-    gap = objects.pose[:, None, :2] - route_xy[None, :-1]
-    near = np.hypot(gap[..., 0], gap[..., 1]).argmin(1)
+    pose, size = objects.pose[who], objects.size[who]
+    x, y = (pose[:, j, None] - route_xy[:-1, j] for j in (0, 1))
+    near, row = (x * x + y * y).argmin(1), np.arange(len(who))
     along = np.diff(route_xy, axis=0)[near]
     heading = np.arctan2(along[:, 1], along[:, 0])
-    angle = np.angle(np.exp(1j * (objects.pose[:, 2] - heading)))
-    off = gap[np.arange(len(objects)), near]
-    aside = np.cos(heading) * off[:, 1] - np.sin(heading) * off[:, 0]
+    angle = wrapped(pose[:, 2] - heading)
+    aside = np.cos(heading) * y[row, near] - np.sin(heading) * x[row, near]
     # Nearest corner, not centre: what already reaches into the way no longer waits.
-    reach = np.abs(np.sin(angle)) * objects.size[:, 0] / 2 + np.abs(np.cos(angle)) * objects.size[:, 1] / 2
-    slow = objects.speed < table.waiting_speed
+    reach = np.abs(np.sin(angle)) * size[:, 0] / 2 + np.abs(np.cos(angle)) * size[:, 1] / 2
     points_at = (np.abs(np.sin(angle)) > np.sin(table.waiting_angle)) & (np.sin(angle) * aside < 0)
-    return objects.drives & slow & points_at & (np.abs(aside) - reach > table.waiting_offset)
+    waiting[who] = points_at & (np.abs(aside) - reach > table.waiting_offset)
+    return waiting

@@ -8,9 +8,9 @@ import numpy as np
 
 from planner.checker.arrays import array
 from planner.checker.config import CheckerConfig
-from planner.checker.edges import beyond_boundary, segments, under
-from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, sweep, sweep_box_distance
-from planner.checker.forecast import forecast_boxes
+from planner.checker.edges import Segments, beyond_boundary, segments
+from planner.checker.footprint import Sweeps, boxes_from_poses, sweep, sweep_box_distance
+from planner.checker.forecast import Forecasts, forecasts_of
 from planner.checker.lanes import LaneGraph
 from planner.checker.objects import Objects, scene_objects, unexplained
 from planner.checker.occupancy import Occupancy
@@ -28,10 +28,9 @@ class SceneSets:
 
     ego: x, y, yaw, v, a, curvature. objects: see `Objects`. gap ``[A]`` m: exact distance of ego's rectangle
     now, whose footprint is `still`. touching ``[A]``: the gap is already below the clearance. behind, following
-    ``[A]``: wholly behind ego's rear; and in ego's own track. predicted: boxes ``[K, N]`` swept over the nominal
-    grid intervals, predicted_owner, predicted_probability ``[N]``. occupancy: worst-case sets. boundary ``[S, 2, 2]``:
-    segments, surface on the left; over_edge, beyond_edge (m): ego stands on or beyond it, and how far. stop_line
-    ``[Z, 2, 2]``: closed ones that ego is not on. lane ``[C, 2, 2]``: centrelines. crosswalks: outlines ``[n, 2]``.
+    ``[A]``: wholly behind ego's rear; and in ego's own track. forecasts: over the nominal grid. occupancy: worst-case
+    sets. boundary: surface on the left; over_edge, beyond_edge (m): ego stands on or beyond it, and how far. stop_line:
+    closed ones that ego is not on. lane: pieces of centrelines. crosswalks: outlines ``[n, 2]``.
     route_*: the route's valid points; route_left, route_right (m): how far the surface that ego may use reaches, that
     of oncoming traffic included; own_side: left and right of where ego is, without it. relations: the objects
     relative to the route. sight, phantoms: see `sight`. waits ``[A]``: who lets ego go first. raw_note: why the raw
@@ -45,15 +44,13 @@ class SceneSets:
     touching: np.ndarray
     behind: np.ndarray
     following: np.ndarray
-    predicted: Boxes
-    predicted_owner: np.ndarray
-    predicted_probability: np.ndarray
+    forecasts: Forecasts
     occupancy: Occupancy
-    boundary: np.ndarray
+    boundary: Segments
     over_edge: bool
     beyond_edge: float
-    stop_line: np.ndarray
-    lane: np.ndarray
+    stop_line: Segments
+    lane: Segments
     crosswalks: list[np.ndarray]
     route_xy: np.ndarray
     route_limit: np.ndarray
@@ -85,20 +82,19 @@ def prepare(
     objects = objects.joined(unexplained(raw, objects, ego, config))
     footprint = boxes_from_poses(ego[None, :3], vehicle.length, vehicle.width, vehicle.rear_axle_to_center)
     still = sweep(np.repeat(footprint.corners, 2, 0), np.zeros(1))
-    now = boxes_from_poses(objects.pose, objects.size[:, 0], objects.size[:, 1])
-    gap = sweep_box_distance(still, np.zeros(len(objects), np.int64), now)
-    behind, following = _rear(ego, now, objects, vehicle, config)
-    xy, kind, count = array(scene.map.xy).astype(np.float64), array(scene.map.kind), array(scene.map.valid).sum(-1)
-    predicted, owner, probability = forecast_boxes(scene.futures, kept, objects, config)
+    gap = sweep_box_distance(still, np.zeros(len(objects), np.int64), objects.boxes)
+    behind, following = _rear(ego, objects, vehicle, config)
+    kind, count = array(scene.map.kind), array(scene.map.valid).sum(-1)
+    xy = array(scene.map.xy)[:, : max(int(count.max(initial=0)), 2)].astype(np.float64)  # without what is padding
     lane = (kind == int(PolylineType.CENTERLINE)) & (count >= 2)
     lanes = (
         LaneGraph(xy[lane], count[lane], table.lane_joint) if lane.any() else LaneGraph.from_lists([], table.lane_joint)
     )
     reach = min(100.0, 40.0 + 4.0 * abs(ego[3]))
-    boundary = segments(xy, count, kind == int(PolylineType.BOUNDARY))
-    stop_line = segments(xy, count, (kind == int(PolylineType.STOP_LINE)) & array(scene.map.closed))
+    boundary = Segments.of(segments(xy, count, kind == int(PolylineType.BOUNDARY)))
+    stop_line = Segments.of(segments(xy, count, (kind == int(PolylineType.STOP_LINE)) & array(scene.map.closed)))
     # Only the surroundings tell the side; a corner's nearest edge beyond 30 m leaves it inside or far out alike.
-    around = boundary[np.abs(boundary - ego[:2]).max((1, 2)) < 30.0]
+    around = boundary.ends[np.abs(boundary.ends - ego[:2]).reshape(-1, 4).max(1) < 30.0]
     beyond = float(beyond_boundary(around, ego[None, :3], vehicle)[0]) if len(around) else -np.inf
     r = scene.route
     ok = array(r.valid)
@@ -115,15 +111,13 @@ def prepare(
         touching=gap < config.clearance,
         behind=behind,
         following=following,
-        predicted=predicted,
-        predicted_owner=owner,
-        predicted_probability=probability,
+        forecasts=forecasts_of(scene.futures, kept, objects, config),
         occupancy=Occupancy(objects, table, lanes, config.step, reach, yielding, waiting, config.widening),
         boundary=boundary,
-        over_edge=bool(under(still, boundary).any()) or beyond > 0,
+        over_edge=bool(boundary.under(still).any()) or beyond > 0,
         beyond_edge=beyond,
-        stop_line=stop_line[~under(still, stop_line)],
-        lane=segments(xy, count, lane),
+        stop_line=stop_line.take(~stop_line.under(still)),
+        lane=Segments.of(segments(xy, count, lane)),
         crosswalks=[xy[i, : count[i]] for i in np.flatnonzero((kind == int(PolylineType.CROSSING)) & (count >= 3))],
         route_xy=route_xy,
         route_limit=array(r.speed_limit)[ok].astype(np.float64),
@@ -149,11 +143,11 @@ def _own_side(route_xy: np.ndarray, ego: np.ndarray, left: np.ndarray, right: np
 
 
 def _rear(
-    ego: np.ndarray, now: Boxes, objects: Objects, vehicle: VehicleParameters, config: CheckerConfig
+    ego: np.ndarray, objects: Objects, vehicle: VehicleParameters, config: CheckerConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which objects lie wholly behind ego's rear within the rear bearing; which of them in its own track."""
     c, s = np.cos(ego[2]), np.sin(ego[2])
-    to = now.corners - ego[:2]
+    to = objects.boxes.corners - ego[:2]
     forward = to[..., 0] * c + to[..., 1] * s
     center = objects.pose[:, :2] - ego[:2]
     bearing = np.abs(np.arctan2(-s * center[:, 0] + c * center[:, 1], c * center[:, 0] + s * center[:, 1]))

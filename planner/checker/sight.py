@@ -20,7 +20,7 @@ from planner.checker.route_frame import RouteFrame
 from planner.scene import AgentClass, RawObstacles
 
 SECTORS = 360
-_HIDES = [int(c) for c in (AgentClass.CAR, AgentClass.TRUCK, AgentClass.BUS)]
+_HIDES = np.array([c in (AgentClass.CAR, AgentClass.TRUCK, AgentClass.BUS) for c in sorted(AgentClass)] + [False])
 _AHEAD = 60.0  # m along the route: phantoms farther than any tail reaches do not matter
 _SAME = 1.0  # m
 _BESIDE = 6.0  # m: walkers farther beside are seen in time
@@ -60,9 +60,8 @@ class Sight:
 
 def sight_of(objects: Objects, relations: Relations, ego: np.ndarray, raw: RawObstacles | None) -> Sight:
     """From the boxes, and from the raw channel's measured sectors. ego: x, y, yaw, ..."""
-    angle = ego[2] + 2 * np.pi * np.arange(SECTORS) / SECTORS
-    hides = np.flatnonzero(np.isin(objects.kind, _HIDES))
-    hit = _ray_ranges(ego[:2], angle, objects.pose[hides], objects.size[hides])
+    hides = np.flatnonzero(_HIDES[objects.kind])
+    hit = _ray_ranges(ego, objects.pose[hides], objects.size[hides])
     stands = relations.stands[hides]
     reach, lasting = hit.min(0, initial=np.inf), hit[stands].min(0, initial=np.inf)
     leads = (relations.kind[hides] == Constellation.SAME) & ~stands
@@ -79,18 +78,38 @@ def sight_of(objects: Objects, relations: Relations, ego: np.ndarray, raw: RawOb
     return Sight(ego[:3], reach, lasting, passing)
 
 
-def _ray_ranges(origin: np.ndarray, angle: np.ndarray, pose: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """``[A, K]`` m: where rays from the origin enter rectangles; inf where they miss or begin inside."""
-    c, s = np.cos(pose[:, 2:3]), np.sin(pose[:, 2:3])
-    x, y = origin[0] - pose[:, 0:1], origin[1] - pose[:, 1:2]
-    start = np.stack([c * x + s * y, c * y - s * x], -1)
-    turn = angle[None] - pose[:, 2:3]
-    direction = np.stack([np.cos(turn), np.sin(turn)], -1)
-    direction = np.where(np.abs(direction) < 1e-12, 1e-12, direction)
-    half = size[:, None] / 2
-    first, second = (-half - start) / direction, (half - start) / direction
-    enter, leave = np.minimum(first, second).max(-1), np.maximum(first, second).min(-1)
-    return np.where((enter > 0) & (enter <= leave), enter, np.inf)
+def _ray_ranges(ego: np.ndarray, pose: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """``[A, K]`` m: where the rays through the sectors' middles enter rectangles; inf for a miss or a begin inside."""
+    i, k = _sectors(ego, pose, size)
+    sector = ego[2] + 2 * np.pi * np.arange(SECTORS) / SECTORS
+    ca, sa, c, s = np.cos(sector)[k], np.sin(sector)[k], np.cos(pose[:, 2])[i], np.sin(pose[:, 2])[i]
+    x, y = (ego[:2] - pose[:, :2])[i].T
+    enter, leave = np.full(len(i), -np.inf), np.full(len(i), np.inf)
+    # The slabs along and across the rectangle.
+    for start, direction, half in (
+        (c * x + s * y, c * ca + s * sa, size[i, 0] / 2),
+        (c * y - s * x, c * sa - s * ca, size[i, 1] / 2),
+    ):
+        direction = np.where(np.abs(direction) < 1e-12, 1e-12, direction)
+        first, second = (-half - start) / direction, (half - start) / direction
+        enter, leave = np.maximum(enter, np.minimum(first, second)), np.minimum(leave, np.maximum(first, second))
+    found = np.full((len(pose), SECTORS), np.inf)
+    found[i, k] = np.where((enter > 0) & (enter <= leave), enter, np.inf)
+    return found
+
+
+def _sectors(ego: np.ndarray, pose: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of a rectangle and a sector whose ray may meet the circle around it."""
+    x, y = (pose[:, :2] - ego[:2]).T
+    radius, distance = 0.5 * np.hypot(size[:, 0], size[:, 1]) + 1e-6, np.hypot(x, y)
+    half = np.where(distance > radius, np.arcsin(np.minimum(radius / np.maximum(distance, 1e-9), 1.0)), np.pi)
+    middle = np.arctan2(y, x) - ego[2]
+    first = np.floor((middle - half) * (SECTORS / (2 * np.pi))).astype(np.int64)
+    last = np.ceil((middle + half) * (SECTORS / (2 * np.pi))).astype(np.int64)
+    count = np.minimum(last - first + 1, SECTORS)
+    i = np.repeat(np.arange(len(pose)), count)
+    within = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
+    return i, (first[i] + within) % SECTORS
 
 
 @dataclass(frozen=True)
@@ -118,17 +137,18 @@ def phantoms(
 ) -> Phantoms:
     """Everybody who may be hidden near the route ahead of ego. priority: whoever crosses the route has to give way."""
     frame = relations.frame
-    here, offset, _ = frame.project(ego[:2])
+    at = frame.project(ego[:2])
+    here = float(at.station)
     return Phantoms(
-        _walkers(objects, relations, float(here), float(offset), half_width, table),
-        np.zeros((0, 4)) if priority else _drivers(frame, lanes, sight, float(here), table),
+        _walkers(objects, relations, here, float(at.offset), half_width, table),
+        np.zeros((0, 4)) if priority else _drivers(frame, lanes, sight, here, table),
     )
 
 
 def _walkers(
     objects: Objects, r: Relations, here: float, offset: float, half_width: float, table: PhantomBounds
 ) -> np.ndarray:
-    standing = np.isin(objects.kind, _HIDES) & r.stands
+    standing = _HIDES[objects.kind] & r.stands
     gap = np.maximum(r.extent.right - offset, offset - r.extent.left) - half_width
     near = standing & (r.extent.front > here) & (r.extent.front < here + _AHEAD)
     i = np.flatnonzero(near & (gap > 0.0) & (gap < _BESIDE))

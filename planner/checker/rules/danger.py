@@ -18,6 +18,7 @@ import numpy as np
 
 from planner.checker import rss
 from planner.checker.config import CheckerConfig
+from planner.checker.footprint import boxes_from_poses
 from planner.checker.motion import Motion
 from planner.checker.relations import Constellation, Extent, Relations, extent_of
 from planner.checker.report import Violation
@@ -71,13 +72,14 @@ def danger(sets: SceneSets, motion: Motion, vehicle: VehicleParameters, config: 
         rss.same_direction(forward, np.full(len(forward), v), r.party, party),
     )
     meeting = (r.kind == Constellation.OPPOSITE) & ahead
-    coming = np.maximum(-other.along, 0.0)
-    ours = np.full(len(coming), v)
-    if -sets.own_side[1] <= 0.5 * (ego.right[0] + ego.left[0]) <= sets.own_side[0]:
-        opposite = rss.opposite_direction(ours, coming, party, r.party)
-    else:
-        opposite = rss.opposite_direction(coming, ours, r.party, party)
-    safe = np.where(meeting, opposite, safe)
+    if meeting.any():
+        coming = np.maximum(-other.along, 0.0)
+        ours = np.full(len(coming), v)
+        if -sets.own_side[1] <= 0.5 * (ego.right[0] + ego.left[0]) <= sets.own_side[0]:
+            opposite = rss.opposite_direction(ours, coming, party, r.party)
+        else:
+            opposite = rss.opposite_direction(coming, ours, r.party, party)
+        safe = np.where(meeting, opposite, safe)
     dangerous = (beside <= aside) & (distance <= safe) & (r.kind != Constellation.CROSSING)
     dangerous &= ~(behind & ((beside <= 0) | (r.kind == Constellation.OPPOSITE)))
     crossing = (r.kind == Constellation.CROSSING) & np.isfinite(r.place)
@@ -137,11 +139,8 @@ def _detail(sets: SceneSets, now: Danger, i: int) -> str:
 
 
 def _ego_extent(r: Relations, at: Motion, vehicle: VehicleParameters) -> Extent:
-    c, s = np.cos(at.pose[:, 2]), np.sin(at.pose[:, 2])
-    center = at.pose[:, :2] + vehicle.rear_axle_to_center * np.stack([c, s], 1)
-    velocity = at.v[:, None] * np.stack([c, s], 1)
-    pose = np.concatenate([center, at.pose[:, 2:]], 1)
-    return extent_of(r.frame, pose, np.array([[vehicle.length, vehicle.width]]), velocity)
+    box = boxes_from_poses(at.pose, vehicle.length, vehicle.width, vehicle.rear_axle_to_center)
+    return extent_of(r.frame, box, at.v[:, None] * box.axis)[0]
 
 
 def _towards(r: Relations, at: Motion, vehicle: VehicleParameters, i: int) -> float:

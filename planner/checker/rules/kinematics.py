@@ -6,6 +6,8 @@ Judged on the Cartesian entries themselves, between which jerk and curvature rat
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from planner.checker.config import CheckerConfig
@@ -33,7 +35,7 @@ def start_state(motion: Motion, ego: np.ndarray, config: CheckerConfig, kept: bo
     found, factor = Finding(), config.kept_factor if kept else 1.0
     c, s = np.cos(ego[2]), np.sin(ego[2])
     off = motion.pose[0] - ego[:3]
-    turn = float(np.angle(np.exp(1j * off[2])))
+    turn = math.remainder(off[2], 2 * math.pi)
     differences = {
         "start_position": (np.hypot(c * off[0] + s * off[1], c * off[1] - s * off[0]), config.start_position),
         "start_yaw": (abs(turn), config.start_yaw),
@@ -66,13 +68,17 @@ def consistency(motion: Motion, config: CheckerConfig, name: str) -> Finding:
     gain = _heading_gain(v0[:, None], a0[:, None], jerk, k0[:, None], bend, full)[:, 0]
     turn_error = np.abs(motion.pose[1:, 2] - motion.pose[:-1, 2] - gain)
     found.limit(f"{name}_consistent_yaw", later, config.step_yaw - turn_error, "yaw does not follow from v curvature")
-    step = (h[:, None] * _WEIGHTS * speed)[..., None] * np.stack([np.cos(heading), np.sin(heading)], -1)
-    error = motion.pose[1:, :2] - motion.pose[:-1, :2] - step.sum(1)
+    weight = h[:, None] * _WEIGHTS * speed
+    step = motion.pose[1:] - motion.pose[:-1]
+    error = np.empty((len(h), 2))
+    error[:, 0] = step[:, 0] - (weight * np.cos(heading)).sum(1)
+    error[:, 1] = step[:, 1] - (weight * np.sin(heading)).sum(1)
     size = np.hypot(error[:, 0], error[:, 1])
     found.limit(f"{name}_consistent_position", later, config.step_position - size, "x, y do not follow from v, yaw")
     total = np.concatenate([np.zeros((1, 2)), np.cumsum(error, 0)])
     ahead = np.searchsorted(motion.time, motion.time + 1.0 + 1e-9) - 1
-    drift = np.hypot(*(total[ahead] - total).T)
+    moved = total[ahead] - total
+    drift = np.hypot(moved[:, 0], moved[:, 1])
     found.limit(f"{name}_drift", motion.time, config.drift - drift, "x, y drift from v, yaw within a second")
     return found
 

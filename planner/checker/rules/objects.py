@@ -9,78 +9,58 @@ from __future__ import annotations
 import numpy as np
 
 from planner.checker.config import CheckerConfig
-from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, settle, sweep_box_distance, sweep_box_separation
+from planner.checker.footprint import Boxes, Sweeps, settle, sweep_box_distance, sweep_box_gap, sweep_box_separation
 from planner.checker.motion import Motion
 from planner.checker.report import Violation
+from planner.checker.route_frame import Along
 from planner.checker.rules.finding import Finding
 from planner.checker.scene_sets import SceneSets
 
 _LOOK = 2.0  # m: margins are reported up to here
 
 
-def nominal_objects(sets: SceneSets, motion: Motion, sweeps: Sweeps, config: CheckerConfig) -> Finding:
+def nominal_objects(sets: SceneSets, motion: Motion, sweeps: Sweeps, along: Along, config: CheckerConfig) -> Finding:
     """The first `nominal_horizon` seconds against every likely mode of every object.
 
     Before `config.early` every such mode counts; later those of an object together must be likely.
+    along: where the motion is relative to the route.
     """
-    rule, owner, probability = "nominal_object", sets.predicted_owner, sets.predicted_probability
-    steps = min(len(sweeps), len(sets.predicted.center))
-    excluded = _their_duty(sets, motion, config)
-    k, n, gap = _gaps(sets, motion, sweeps, steps, sets.predicted, owner, excluded, config)
+    rule, said = "nominal_object", sets.forecasts
+    excluded = _their_duty(sets, along, config)
+    rows = motion.moving(config.rest_speed)
+    k, boxes, mode = said.near(sweeps, rows[rows < said.intervals], ~(excluded | sets.touching), _LOOK)
+    gap, who = _gaps(sweeps, k, boxes, config), said.owner[mode]
     conflict = gap < config.clearance
     late = motion.time[k] >= config.early - 1e-9
-    modes = np.unique(n[conflict])
-    weight = np.bincount(owner[modes], probability[modes], len(sets.objects))
-    counts = ~late | ~conflict | (weight[owner[n]] >= config.likely - 1e-9)
-    found = _worst_of_each(sets, motion, rule, k[counts], owner[n[counts]], gap[counts], config)
-    for i in np.unique(owner[n[~counts]]):
+    modes = np.unique(mode[conflict])
+    weight = np.bincount(said.owner[modes], said.probability[modes], len(sets.objects))
+    counts = ~late | ~conflict | (weight[who] >= config.likely - 1e-9)
+    found = _worst_of_each(sets, motion, rule, k[counts], who[counts], gap[counts], config)
+    for i in np.unique(who[~counts]):
         found.records.append(_about(sets, f"{rule}_unlikely", i, 0.0, float(weight[i]), "conflict in unlikely modes"))
     found.add(_duties(sets, excluded, rule))
     found.add(_touching(sets, motion, sweeps, rule, config))
     return found
 
 
-def tail_objects(sets: SceneSets, tail: Motion, sweeps: Sweeps, config: CheckerConfig) -> Finding:
-    """The tail against the occupancy sets until it is at rest."""
-    rule, owner = "tail_object", sets.occupancy.owner
-    boxes = sets.occupancy.boxes(len(sweeps))
-    excluded = _their_duty(sets, tail, config)
-    k, n, gap = _gaps(sets, tail, sweeps, len(sweeps), boxes, owner, excluded, config)
-    found = _worst_of_each(sets, tail, rule, k, owner[n], gap, config)
+def tail_objects(sets: SceneSets, tail: Motion, sweeps: Sweeps, along: Along, config: CheckerConfig) -> Finding:
+    """The tail against the occupancy sets until it is at rest. along: where it is relative to the route."""
+    rule = "tail_object"
+    excluded = _their_duty(sets, along, config)
+    rows = tail.moving(config.rest_speed)
+    k, boxes, who = sets.occupancy.near(sweeps, rows, ~(excluded | sets.touching), _LOOK)
+    found = _worst_of_each(sets, tail, rule, k, who, _gaps(sweeps, k, boxes, config), config)
     found.add(_duties(sets, excluded, rule))
     found.add(_touching(sets, tail, sweeps, rule, config))
     return found
 
 
-def _gaps(
-    sets: SceneSets,
-    motion: Motion,
-    sweeps: Sweeps,
-    steps: int,
-    boxes: Boxes,
-    owner: np.ndarray,
-    excluded: np.ndarray,
-    config: CheckerConfig,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Step, box and gap (m) of every pair that is near; gaps that decide something are exact, others a lower bound."""
-    moving = np.maximum(np.abs(motion.v[:-1]), np.abs(motion.v[1:]))[:steps] > config.rest_speed
-    columns = np.flatnonzero(~(excluded | sets.touching)[owner])
-    # First against the circle around the whole motion: most objects are far from any one plan.
-    middle = 0.5 * (sweeps.center[:steps].min(0) + sweeps.center[:steps].max(0)) if steps else np.zeros(2)
-    around = np.linalg.norm(sweeps.center[:steps] - middle, axis=-1).max(initial=0.0)
-    reach = boxes.reach[:steps] + sweeps.reach[:steps, None] + _LOOK
-    x, y = boxes.center[:steps, :, 0], boxes.center[:steps, :, 1]
-    within = np.maximum(np.abs(x - middle[0]), np.abs(y - middle[1])) < reach + around
-    columns = columns[within[:, columns].any(0)]
-    apart = np.hypot(x[:, columns] - sweeps.center[:steps, 0:1], y[:, columns] - sweeps.center[:steps, 1:2])
-    k, n = np.nonzero((apart < reach[:, columns]) & moving[:, None])
-    n = columns[n]
+def _gaps(sweeps: Sweeps, k: np.ndarray, boxes: Boxes, config: CheckerConfig) -> np.ndarray:
+    """Gap (m) of sweep k[p] and box p; gaps that decide something are exact, others a lower bound."""
     if not len(k):
-        return k, n, np.zeros(0)
-    close = boxes.take((k, n))
-    gap = sweep_box_separation(sweeps, k, close)
-    gap = settle(gap, config.clearance, lambda p: sweep_box_distance(sweeps, k[p], close.take(p)))
-    return k, n, gap
+        return np.zeros(0)
+    gap = sweep_box_separation(sweeps, k, boxes)
+    return settle(gap, config.clearance, lambda p: sweep_box_gap(sweeps, k[p], boxes.take(p)))
 
 
 def _worst_of_each(
@@ -92,7 +72,8 @@ def _worst_of_each(
         return found
     found.margin = float(gap.min()) - config.clearance
     broken = np.flatnonzero(gap < config.clearance)
-    for p in broken[np.argsort(gap[broken], kind="stable")]:
+    # Of gaps that differ by rounding alone the first in time.
+    for p in broken[np.argsort(gap[broken].round(9), kind="stable")]:
         i = int(who[p])
         if all(v.track_id != sets.objects.track_id[i] for v in found.violations):
             short = float(gap[p] - config.clearance)
@@ -114,9 +95,7 @@ def _touching(sets: SceneSets, motion: Motion, sweeps: Sweeps, rule: str, config
     found = Finding()
     for i in np.flatnonzero(sets.touching):
         found.records.append(_about(sets, f"{rule}_touching", i, 0.0, float(sets.gap[i]), "too close before the plan"))
-        box = boxes_from_poses(sets.objects.pose[[i]], *sets.objects.size[[i]].T)
-        k = np.arange(len(sweeps))
-        gap = sweep_box_distance(sweeps, k, box.take(np.zeros(len(sweeps), np.int64)))
+        gap = sweep_box_distance(sweeps, np.arange(len(sweeps)), sets.objects.boxes.take(np.full(len(sweeps), i)))
         worst = int(gap.argmin())
         # The first sweep contains the present position, so only rounding and the bulge may come off.
         closer = float(gap[worst] - min(sets.gap[i], config.clearance)) + config.touching_tolerance
@@ -127,17 +106,12 @@ def _touching(sets: SceneSets, motion: Motion, sweeps: Sweeps, rule: str, config
     return found
 
 
-def _their_duty(sets: SceneSets, motion: Motion, config: CheckerConfig) -> np.ndarray:
+def _their_duty(sets: SceneSets, along: Along, config: CheckerConfig) -> np.ndarray:
     """``[A]``: objects behind that must keep their distance; those beside ego's track only while ego keeps to it."""
     if not sets.behind.any():
         return sets.behind
-    return sets.following | (sets.behind & (_side_move(sets, motion) <= config.side_move))
-
-
-def _side_move(sets: SceneSets, motion: Motion) -> float:
-    """How far (m) the rear axle moves sideways relative to the route."""
-    _, offset, _ = sets.relations.frame.project(motion.pose[:, :2])
-    return float(np.abs(offset - offset[0]).max())
+    side_move = np.abs(along.offset - along.offset[0]).max()
+    return sets.following | (sets.behind & (side_move <= config.side_move))
 
 
 def _about(sets: SceneSets, rule: str, i: int, time: float, margin: float, detail: str) -> Violation:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from planner.checker.arrays import wrapped
+from planner.checker.assumptions import Assumptions
 from planner.checker.config import CheckerConfig
-from planner.checker.footprint import boxes_from_poses, sweep, sweep_segment_separation
+from planner.checker.footprint import Boxes, boxes_from_poses, hulls, sweep_segment_separation
 from planner.checker.motion import Motion
-from planner.checker.occupancy import STATION
 from planner.checker.report import Violation
 from planner.checker.rules.finding import Finding
 from planner.checker.scene_sets import SceneSets
+from planner.checker.ways import STATION
 from planner.scene import AgentClass, VehicleParameters
 
 _LANE = 1.5  # m: half of a lane's width, less what a car in it leaves free
@@ -37,7 +39,7 @@ def resting_place(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, con
         i = int(owner[n])
         length = int(sets.objects.speed[i] * table.claim_time) + 1
         path = way[n, : max(length, 2)]
-        across = np.abs(np.angle(np.exp(1j * (path[:, 2] - end[0, 2])))) > table.claim_angle
+        across = np.abs(wrapped(path[:, 2] - end[0, 2])) > table.claim_angle
         half = sets.objects.size[i, 1] / 2 + config.clearance
         gap = _distance(rest.center[0], rest.axis[0], rest.half[0], path[:, :2]) - half
         claimed = across & (gap < 0)
@@ -45,32 +47,35 @@ def resting_place(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, con
             track = int(sets.objects.track_id[i])
             detail = "comes to rest in the way of cross traffic"
             found.violations.append(Violation("tail_place", track, time, float(gap[claimed].min()), detail))
-    still, standing = (
-        sweep(np.repeat(rest.corners, 2, 0), np.zeros(1)),
-        sweep(np.repeat(now.corners, 2, 0), np.zeros(1)),
-    )
-    people = np.isin(sets.objects.kind, [int(AgentClass.PEDESTRIAN), int(AgentClass.BICYCLE)])
+    found.violations += _on_crosswalks(sets, rest, now, time, table)
+    lane = sets.lane
+    near = _distance(rest.center[0], rest.axis[0], rest.half[0], lane.middle) - _LANE
+    # Only centrelines that near can be said to cross it.
+    close = np.flatnonzero(near < 0)
+    step = lane.ends[close, 1] - lane.ends[close, 0]
+    turn = np.abs(wrapped(np.arctan2(step[:, 1], step[:, 0]) - end[0, 2]))
+    crossing = close[(turn > table.claim_angle) & (turn < np.pi - table.claim_angle)]
+    if len(crossing):
+        margin = float(near[crossing].min())
+        found.records.append(Violation("tail_place_on_crossing_lane", -1, time, margin, "a lane crosses here"))
+    return found
+
+
+def _on_crosswalks(sets: SceneSets, rest: Boxes, now: Boxes, time: float, table: Assumptions) -> list[Violation]:
+    """Resting on a crosswalk that somebody is on or comes to, unless ego stands on it already."""
+    found = []
+    low, high = rest.center[0] - rest.reach[0], rest.center[0] + rest.reach[0]
     for outline in sets.crosswalks:
-        sides = np.stack([outline, np.roll(outline, -1, 0)], 1)
-        none = np.zeros(len(sides), np.int64)
-        depth = _on(still, none, sides, outline, rest.center[0])
-        if depth < 0 and _on(standing, none, sides, outline, now.center[0]) >= 0:
-            reach = sets.objects.speed * table.claim_time
-            users = people & (_outline_distance(outline, sets.objects.pose[:, :2]) <= np.minimum(reach, 5.0))
-            for i in np.flatnonzero(users):
-                track = int(sets.objects.track_id[i])
-                found.violations.append(
-                    Violation("tail_place", track, time, depth, "comes to rest on a crosswalk in use")
-                )
-    if len(sets.lane):
-        along = sets.lane[:, 1] - sets.lane[:, 0]
-        heading = np.arctan2(along[:, 1], along[:, 0])
-        turn = np.abs(np.angle(np.exp(1j * (heading - end[0, 2]))))
-        crossing = (turn > table.claim_angle) & (turn < np.pi - table.claim_angle)
-        near = _distance(rest.center[0], rest.axis[0], rest.half[0], sets.lane.mean(1)) - _LANE
-        if crossing.any() and near[crossing].min() < 0:
-            margin = float(near[crossing].min())
-            found.records.append(Violation("tail_place_on_crossing_lane", -1, time, margin, "a lane crosses here"))
+        if (outline.max(0) < low).any() or (outline.min(0) > high).any():
+            continue
+        depth = _on(rest, outline)
+        if depth >= 0 or _on(now, outline) < 0:
+            continue
+        reach = np.minimum(sets.objects.speed * table.claim_time, 5.0)
+        people = np.isin(sets.objects.kind, [int(AgentClass.PEDESTRIAN), int(AgentClass.BICYCLE)])
+        for i in np.flatnonzero(people & (_outline_distance(outline, sets.objects.pose[:, :2]) <= reach)):
+            track = int(sets.objects.track_id[i])
+            found.append(Violation("tail_place", track, time, depth, "comes to rest on a crosswalk in use"))
     return found
 
 
@@ -81,10 +86,12 @@ def _distance(center: np.ndarray, axis: np.ndarray, half: np.ndarray, point: np.
     return np.hypot(np.maximum(along, 0.0), np.maximum(across, 0.0))  # type: ignore[no-any-return]
 
 
-def _on(still: object, none: np.ndarray, sides: np.ndarray, outline: np.ndarray, center: np.ndarray) -> float:
-    """How far (m, negative) a rectangle reaches into an outline; 0 outside."""
-    apart = float(sweep_segment_separation(still, none, sides).min())  # type: ignore[arg-type]
-    inside = bool(_inside(outline, center[None])[0])
+def _on(box: Boxes, outline: np.ndarray) -> float:
+    """How far (m, negative) a rectangle ``[1]`` reaches into an outline; 0 outside."""
+    sides = np.stack([outline, np.roll(outline, -1, 0)], 1)
+    still = hulls(box.corners, box.corners, np.zeros(1))
+    apart = float(sweep_segment_separation(still, np.zeros(len(sides), np.int64), sides).min())
+    inside = bool(_inside(outline, box.center)[0])
     return min(apart, -1e-3 if inside else 0.0)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from planner.checker.config import CheckerConfig
 from planner.checker.motion import Motion
 from planner.checker.report import Violation
+from planner.checker.route_frame import Along
 from planner.checker.rules.finding import Finding
 from planner.checker.scene_sets import SceneSets
 from planner.scene import VehicleParameters
@@ -30,12 +31,17 @@ def tail_sight(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, config
     return found
 
 
-def phantom_drivers(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, config: CheckerConfig) -> Finding:
-    """No part of ego is in a lane across its way while a vehicle that nobody sees yet and that cannot stop may be."""
+def phantom_drivers(
+    sets: SceneSets, tail: Motion, along: Along, vehicle: VehicleParameters, config: CheckerConfig
+) -> Finding:
+    """No part of ego is in a lane across its way while a vehicle that nobody sees yet and that cannot stop may be.
+
+    along: where the tail is relative to the route.
+    """
     found = Finding()
     if not len(sets.phantoms.drivers):
         return found
-    station, _, _ = sets.relations.frame.project(tail.pose[:, :2])
+    station = along.station
     moving = np.abs(tail.v) > config.rest_speed
     for begin, end, first, last in sets.phantoms.drivers:
         inside = (station + vehicle.front > begin) & (station - vehicle.rear < end)
@@ -49,17 +55,19 @@ def phantom_drivers(sets: SceneSets, tail: Motion, vehicle: VehicleParameters, c
     return found
 
 
-def phantom_walkers(sets: SceneSets, motion: Motion, vehicle: VehicleParameters, config: CheckerConfig) -> Finding:
+def phantom_walkers(
+    sets: SceneSets, motion: Motion, along: Along, vehicle: VehicleParameters, config: CheckerConfig
+) -> Finding:
     """Past an occluder only so fast that a walker stepping out from behind it is met slowly or not at all.
 
     Seen at the occluder's far corner, with the gap g to ego's way to go at `walking_speed`, ego brakes after its shared
-    part and the build-up of its brakes: v^2 - 2 b (v g / walking_speed - v t) <= walking_impact^2.
+    part and the build-up of its brakes: v^2 - 2 b (v g / walking_speed - v t) <= walking_impact^2. along: where the
+    motion is relative to the route.
     """
     found, table = Finding(), config.assumptions.phantom
     if not len(sets.phantoms.walkers):
         return found
-    station, _, _ = sets.relations.frame.project(motion.pose[:, :2])
-    front = station + vehicle.front
+    front = along.station + vehicle.front
     delay = config.shared_time + vehicle.braking_max / (2 * vehicle.jerk_max)
     for place, gap, owner in sets.phantoms.walkers:
         cap = walker_cap(float(gap), delay, vehicle.braking_max, table.walking_speed, table.walking_impact)
