@@ -35,7 +35,6 @@ class LaneGraph:
         self._line_of = np.broadcast_to(line[:, None], real.shape)[real]
         self._station = self._arc[:, :-1][real]
         self._size2 = np.maximum(self._size**2, 1e-12)
-        self._courses: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
 
     @classmethod
     def from_lists(cls, lines: list[np.ndarray], joint: float) -> LaneGraph:
@@ -75,18 +74,22 @@ class LaneGraph:
         Starts at the object with its present offset; follows every continuation, `table.paths_max` at most.
         """
         owner: list[int] = []
-        ways: list[np.ndarray] = []
+        chains: list[list[int]] = []
+        places: list[tuple[float, float]] = []
         for i, lines in enumerate(self.nearest(xy, heading, table.lane_distance, table.lane_angle)):
             room = table.paths_max
-            for line, (start, offset) in sorted(lines.items()):
-                for chain in self._chains([line], samples * station + start, room):
-                    owner.append(i)
-                    ways.append(self._sample(tuple(chain), start, offset, samples, station))
-                    room -= 1
+            for line, place in sorted(lines.items()):
+                found = self._chains([line], samples * station + place[0], room)
+                chains += found
+                owner += [i] * len(found)
+                places += [place] * len(found)
+                room -= len(found)
                 if room <= 0:
                     break
-        path = np.stack(ways) if ways else np.zeros((0, samples, 3))
-        return np.array(owner, dtype=np.int64), path
+        if not owner:
+            return np.zeros(0, np.int64), np.zeros((0, samples, 3))
+        start, offset = np.array(places).T
+        return np.array(owner), self._sample(chains, start, offset, station * np.arange(samples))
 
     def crossings(self, route: np.ndarray, station: np.ndarray, up: float) -> list[tuple[float, float, np.ndarray]]:
         """Where lanes cross a line ``[n, 2]`` with stations ``[n]`` (m) at more than 0.5 rad: the station, the sine of
@@ -134,36 +137,54 @@ class LaneGraph:
                 found += self._chains([*chain, int(line)], remaining, room - len(found))
         return found
 
-    def _sample(self, chain: tuple[int, ...], start: float, offset: float, samples: int, station: float) -> np.ndarray:
-        arc, points, middle, angle = self._course(chain)
-        s = start + station * np.arange(samples)
-        inside = np.minimum(s, arc[-1])
-        path = np.empty((samples, 3))
-        path[:, 2] = heading = np.interp(s, middle, angle)
-        c, n, beyond = np.cos(heading), np.sin(heading), s - inside
-        path[:, 0] = np.interp(inside, arc, points[:, 0]) + beyond * np.cos(angle[-1]) - offset * n
-        path[:, 1] = np.interp(inside, arc, points[:, 1]) + beyond * np.sin(angle[-1]) + offset * c
+    def _sample(self, chains: list[list[int]], start: np.ndarray, offset: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """``[n, J, 3]``: x, y, heading at the distances `along` ``[J]`` behind the places `start` ``[n]`` (m) of chains
+        of lines, shifted to the left; straight on beyond the last line. All chains are computed at once."""
+        point, way, size = self._course(chains)
+        step = point[1:] - point[:-1]
+        inner = way[1:] == way[:-1]  # a piece of a way, not a jump to the next one
+        total = np.concatenate([[0.0], np.cumsum(np.where(inner, size, 0.0))])
+        number = np.arange(len(chains))
+        first, last = np.searchsorted(way, number), np.searchsorted(way, number, side="right") - 1
+        arc = total - total[first[way]]
+        s = start[:, None] + along
+        inside = np.minimum(s, arc[last][:, None])
+        key = 1.0 + 2.0 * max(float(s.max()), float(arc.max()))  # makes the ways one ascending line
+        j = np.searchsorted(key * way + arc, key * number[:, None] + inside, side="right") - 1
+        j = np.minimum(np.maximum(j, first[:, None]), last[:, None] - 1)
+        xy = point[j] + ((inside - arc[j]) / (arc[j + 1] - arc[j]))[..., None] * step[j]
+
+        # The heading is that of the pieces at their middles, linear in between, without jumps.
+        piece = np.flatnonzero(inner)
+        angle, of, middle = np.arctan2(step[piece, 1], step[piece, 0]), way[piece], 0.5 * (arc[piece] + arc[piece + 1])
+        turn = np.where(of[1:] == of[:-1], wrapped(np.diff(angle)), 0.0)
+        turned = np.concatenate([[0.0], np.cumsum(turn)])
+        first, last = np.searchsorted(of, number), np.searchsorted(of, number, side="right") - 1
+        angle = angle[first[of]] + turned - turned[first[of]]
+        j = np.searchsorted(key * of + middle, key * number[:, None] + s, side="right") - 1
+        j = np.minimum(np.maximum(j, first[:, None]), last[:, None])
+        k = np.minimum(j + 1, last[:, None])
+        u = np.minimum(np.maximum((s - middle[j]) / np.where(k > j, middle[k] - middle[j], 1.0), 0.0), 1.0)
+        path = np.empty((*s.shape, 3))
+        path[..., 2] = heading = angle[j] + np.where(k > j, u, 0.0) * (angle[k] - angle[j])
+        beyond, end = s - inside, angle[last][:, None]
+        path[..., 0] = xy[..., 0] + beyond * np.cos(end) - offset[:, None] * np.sin(heading)
+        path[..., 1] = xy[..., 1] + beyond * np.sin(end) + offset[:, None] * np.cos(heading)
         return path
 
-    def _course(self, chain: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Lines one after the other: arc length ``[n]`` of their points ``[n, 2]``; arc length ``[n - 1]`` of the
-        middles of their pieces, and the heading (rad, without jumps) there."""
-        if chain not in self._courses:
-            points = np.concatenate([self._xy[i, : self._count[i]] for i in chain])
-            step = points[1:] - points[:-1]
-            size = np.hypot(step[:, 0], step[:, 1])
-            moved = size > _SHORTEST
-            if not moved.all():
-                points, size = points[np.concatenate([[True], moved])], size[moved]
-                step = points[1:] - points[:-1]
-            arc = np.zeros(len(points))
-            np.cumsum(size, out=arc[1:])
-            angle = np.arctan2(step[:, 1], step[:, 0])
-            turn = angle[1:] - angle[:-1]
-            if (np.abs(turn) > np.pi).any():
-                angle[1:] = angle[0] + np.cumsum(wrapped(turn))
-            self._courses[chain] = arc, points, 0.5 * (arc[1:] + arc[:-1]), angle
-        return self._courses[chain]
+    def _course(self, chains: list[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The points ``[P, 2]`` of chains one after the other, without repetitions, whose they are ``[P]``, and the
+        length (m) of the pieces ``[P - 1]`` between them."""
+        line = np.concatenate(chains)
+        count = self._count[line]
+        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        point = self._xy[np.repeat(line, count), within]
+        way = np.repeat(np.repeat(np.arange(len(chains)), [len(c) for c in chains]), count)
+        step = point[1:] - point[:-1]
+        size = np.hypot(step[:, 0], step[:, 1])
+        moved = (size > _SHORTEST) | (way[1:] != way[:-1])
+        kept = np.concatenate([[True], moved])
+        return point[kept], way[kept], size[moved]
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -58,10 +59,7 @@ class Motion:
         i = np.minimum(np.maximum(np.searchsorted(self.time, time, side="right") - 1, 0), len(self.time) - 2)
         h = self.time[i + 1] - self.time[i]
         u = np.minimum(np.maximum((time - self.time[i]) / h, 0.0), 1.0)
-        heading = self.pose[:, 2]
-        rate = np.empty(self.pose.shape)
-        rate[:, 0], rate[:, 1], rate[:, 2] = self.v * np.cos(heading), self.v * np.sin(heading), self.v * self.curvature
-        w, span = u[:, None], h[:, None]
+        rate, w, span = self._rate, u[:, None], h[:, None]
         rest = 1 - w
         begin, end = rest * rest * w * span, w * w * rest * span
         pose = (
@@ -75,6 +73,12 @@ class Motion:
         v = self.v[i] + self.a[i] * elapsed + 0.5 * jerk * elapsed**2
         blend = lambda f: (1 - u) * f[i] + u * f[i + 1]  # noqa: E731
         return Motion(time, pose, v, blend(self.a), blend(self.curvature))
+
+    @cached_property
+    def _rate(self) -> np.ndarray:
+        """Derivative ``[T, 3]`` of the pose (m/s, m/s, rad/s)."""
+        v, heading = self.v, self.pose[:, 2]
+        return np.stack([v * np.cos(heading), v * np.sin(heading), v * self.curvature], 1)
 
     def joined(self, other: Motion) -> Motion:
         """The entries of this one, then those of the other: to compute on both at once."""
