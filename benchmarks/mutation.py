@@ -271,8 +271,10 @@ def _forked(target: Target, tests: list[str], speak: int, lines: Path | None) ->
 
 
 def interval(good: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    z, p = 1.96, good / max(count, 1)
+    """Wilson's 95 % interval of a share; everything where nothing was counted."""
+    if not count:
+        return 0.0, 1.0
+    z, p = 1.96, good / count
     middle, half = p + z**2 / (2 * count), z * math.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
     return (middle - half) / (1 + z**2 / count), (middle + half) / (1 + z**2 / count)
 
@@ -288,7 +290,8 @@ def summary(target: Target, sample: int, seed: int, lines: list[dict[str, Any]])
     killed = len(lines) - len(survivors)
     return {
         "mutants": len(wanted), "run": len(lines), "killed": killed, "survived": len(survivors),
-        "score": killed / max(len(lines), 1), "reviewed": sum(bool(s["review"]) for s in survivors),
+        "score": killed / max(len(lines), 1), "interval": interval(killed, len(lines)),
+        "reviewed": sum(bool(s["review"]) for s in survivors),
         "survivors": survivors,
     }  # fmt: skip
 
@@ -319,9 +322,11 @@ def main() -> None:
     (out / f"{a.target}.json").write_text(json.dumps(found, indent=1))
     for s in found["survivors"]:
         print(f"{s['module']}:{s['line']} {s['operator']} -> {s['becomes']}\n    {s['review'] or 'NOT REVIEWED'}")
+    low, high = found["interval"]
     print(
-        f"{a.target}: {found['killed']} of {found['run']} mutants killed ({100 * found['score']:.1f} %), "
-        f"{found['survived']} survived, {found['reviewed']} of them reviewed"
+        f"{a.target}: {found['killed']} of {found['run']} mutants killed ({100 * found['score']:.1f} %"
+        + (f" [{100 * low:.1f}, {100 * high:.1f}]" if a.sample else "")
+        + f"), {found['survived']} survived, {found['reviewed']} of them reviewed"
     )
     sys.exit(int(any(failed)))
 
