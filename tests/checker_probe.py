@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from types import SimpleNamespace
-from typing import Any, cast
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
 
-from planner.checker import Assumptions, CheckerConfig, SceneSets, forecast
-from planner.checker import lanes as lanes_module
+from planner.checker import Assumptions, CheckerConfig, SceneSets
+from planner.checker.edges import Segments
+from planner.checker.footprint import Boxes
+from planner.checker.forecast import swept_boxes
+from planner.checker.lanes import LaneGraph
 from planner.checker.motion import Motion
-from planner.checker.route_frame import RouteFrame
+from planner.checker.route_frame import Along, RouteFrame
 from planner.checker.rules import objects, road, unseen
 from planner.checker.rules.finding import Finding
 from planner.scene import VehicleParameters
@@ -23,80 +24,73 @@ AWAY = 1e6  # m: where a mode is put here that says nothing about an interval
 
 def projected(frame: RouteFrame, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Station, offset to the left and heading of the route at points."""
-    found: Any = frame.project(point)
-    return found if isinstance(found, tuple) else (found.station, found.offset, found.heading)
+    found = frame.project(point)
+    return found.station, found.offset, found.heading
 
 
-def nearest_lanes(graph: Any, point: np.ndarray, heading: float, distance: float, angle: float) -> list[tuple]:
+def nearest_lanes(
+    graph: LaneGraph, point: np.ndarray, heading: float, distance: float, angle: float
+) -> list[tuple[int, float, float]]:
     """Lines near a pose: (line, arc length, offset), by number of the line."""
-    if "m, 2" in (lanes_module.LaneGraph.nearest.__doc__ or ""):
-        (found,) = graph.nearest(point[None], np.array([heading]), distance, angle)
-        return [(line, *found[line]) for line in sorted(found)]
-    return graph.nearest(point, heading, distance, angle)
+    (found,) = graph.nearest(point[None], np.array([heading]), distance, angle)
+    return [(line, *found[line]) for line in sorted(found)]
 
 
 def lane_ways(
-    graph: Any, point: np.ndarray, heading: float, samples: int, station: float, table: Assumptions
+    graph: LaneGraph, point: np.ndarray, heading: float, samples: int, station: float, table: Assumptions
 ) -> list[np.ndarray]:
     """Ways ``[samples, 3]`` from a pose."""
-    if "m, 2" in (lanes_module.LaneGraph.paths.__doc__ or ""):
-        owner, ways = graph.paths(point[None], np.array([heading]), samples, station, table)
-        assert not owner.any()
-        return list(ways)
-    return graph.paths(point, heading, samples, station, table)
+    owner, ways = graph.paths(point[None], np.array([heading]), samples, station, table)
+    assert len(owner) == len(ways)
+    assert not owner.any()
+    return list(ways)
 
 
-def predicted(sets: Any) -> Any:
+@dataclass(frozen=True)
+class Predicted:
     """The forecasts' boxes ``[K, N]``, with owner and probability ``[N]``."""
-    if hasattr(sets, "predicted"):
-        boxes, owner, probability = sets.predicted, sets.predicted_owner, sets.predicted_probability
-        center = boxes.center
-    else:
-        f, module = sets.forecasts, cast(Any, forecast)
-        pose = np.moveaxis(f.pose, 0, 1)
-        boxes = module.swept_boxes(pose[:-1], pose[1:], np.broadcast_to(f.size, (f.intervals, *f.size.shape)))
-        owner, probability = f.owner, f.probability
-        center = np.where(f.known.T[..., None], boxes.center, AWAY)
-    return SimpleNamespace(
-        center=center, axis=boxes.axis, half=boxes.half, disc=boxes.disc, corners=boxes.corners, owner=owner,
-        probability=probability,
-    )  # fmt: skip
+
+    boxes: Boxes
+    center: np.ndarray
+    owner: np.ndarray
+    probability: np.ndarray
 
 
-def _with_route(rule: Any, sets: SceneSets, motion: Motion, *before: Any, config: CheckerConfig) -> Finding:
-    if "along" in inspect.signature(rule).parameters:
-        before = (*before, sets.relations.frame.project(motion.pose[:, :2]))
-    return rule(sets, motion, *before, config)
+def predicted(sets: SceneSets) -> Predicted:
+    """Boxes of every mode in every interval."""
+    f = sets.forecasts
+    pose = np.moveaxis(f.pose, 0, 1)
+    boxes = swept_boxes(pose[:-1], pose[1:], np.broadcast_to(f.size, (f.intervals, *f.size.shape)))
+    return Predicted(boxes, np.where(f.known.T[..., None], boxes.center, AWAY), f.owner, f.probability)
+
+
+def _along(sets: SceneSets, motion: Motion) -> Along:
+    return sets.relations.frame.project(motion.pose[:, :2])
 
 
 def nominal_objects(sets: SceneSets, motion: Motion, config: CheckerConfig = C) -> Finding:
     """The intended motion against the forecasts."""
-    return _with_route(objects.nominal_objects, sets, motion, motion.sweeps(V), config=config)
+    return objects.nominal_objects(sets, motion, motion.sweeps(V), _along(sets, motion), config)
 
 
 def tail_objects(sets: SceneSets, motion: Motion, config: CheckerConfig = C) -> Finding:
     """A tail against the sets."""
-    return _with_route(objects.tail_objects, sets, motion, motion.sweeps(V), config=config)
+    return objects.tail_objects(sets, motion, motion.sweeps(V), _along(sets, motion), config)
 
 
 def wrong_way(sets: SceneSets, motion: Motion, config: CheckerConfig = C) -> Finding:
     """The intended motion against the direction of its route."""
-    return _with_route(road.wrong_way, sets, motion, config=config)
+    return road.wrong_way(sets, motion, _along(sets, motion), config)
 
 
 def phantom_walkers(sets: SceneSets, motion: Motion, config: CheckerConfig = C) -> Finding:
     """The intended motion past whoever may step out."""
-    return _with_route(unseen.phantom_walkers, sets, motion, V, config=config)
+    return unseen.phantom_walkers(sets, motion, _along(sets, motion), V, config)
 
 
-def lines(segments: np.ndarray, like: Any) -> Any:
+def lines(segments: np.ndarray) -> Segments:
     """Segments ``[S, 2, 2]`` in the form of a scene's boundary, stop lines or lanes."""
-    return segments if isinstance(like, np.ndarray) else type(like).of(segments)
-
-
-def ends(segments: Any) -> np.ndarray:
-    """``[S, 2, 2]`` of a scene's boundary, stop lines or lanes."""
-    return segments if isinstance(segments, np.ndarray) else segments.ends
+    return Segments.of(segments)
 
 
 def body(pose: np.ndarray) -> shapely.Polygon:

@@ -218,7 +218,7 @@ def test_forecast_boxes_hold_what_is_forecast_and_hardly_more(rng: np.random.Gen
         now = scene.agents.box[a].numpy()
         xy, turn = np.concatenate([now[None, :2], mean[a, m]]), np.concatenate([now[2:3], yaw[a, m]])
         for k in range(30):
-            box = shapely.Polygon(predicted(found).corners[k, n]).buffer(1e-9)
+            box = shapely.Polygon(predicted(found).boxes.corners[k, n]).buffer(1e-9)
             at = 0.1 * (k + np.linspace(0, 1, 5))
             rows = zip(*(np.interp(at, time, values) for values in (xy[:, 0], xy[:, 1], turn)))
             poses = [polygon(*row, now[3:5]) for row in rows]
@@ -229,22 +229,22 @@ def test_forecast_boxes_hold_what_is_forecast_and_hardly_more(rng: np.random.Gen
 def test_a_straight_forecasts_box_is_exact() -> None:
     for yaw, v in ((0.0, 5.0), (2.0, 3.0), (-1.0, 0.0)):
         found = predicted(sets(wide(8.0, (agent(20.0, 3.0, yaw, v),))))
-        np.testing.assert_allclose(found.half[:, 0], [[2.25 + 0.05 * v, 0.95]] * 30, atol=1e-9)
-        np.testing.assert_allclose(found.axis[:, 0], [[np.cos(yaw), np.sin(yaw)]] * 30, atol=1e-9)
+        np.testing.assert_allclose(found.boxes.half[:, 0], [[2.25 + 0.05 * v, 0.95]] * 30, atol=1e-9)
+        np.testing.assert_allclose(found.boxes.axis[:, 0], [[np.cos(yaw), np.sin(yaw)]] * 30, atol=1e-9)
         middle = (0.1 * np.arange(30) + 0.05)[:, None] * v * np.array([np.cos(yaw), np.sin(yaw)])
         np.testing.assert_allclose(found.center[:, 0], np.array([20.0, 3.0]) + middle, atol=1e-9)
-        assert not found.disc.any()
+        assert not found.boxes.disc.any()
     # A move aside of its heading widens it by half of the move.
     scene = wide(8.0, (agent(20.0, 3.0, 0.0, 0.0),))
     f = scene.futures
     mean = f.mean + torch.tensor([0.0, 2.0], dtype=F64) * f.time[:, None]
     aside = predicted(sets(scene.replace(futures=f.replace(mean=mean))))
-    np.testing.assert_allclose(aside.half[:, 0], [[2.25, 0.95 + 0.1]] * 30, atol=1e-9)
+    np.testing.assert_allclose(aside.boxes.half[:, 0], [[2.25, 0.95 + 0.1]] * 30, atol=1e-9)
     # A turn on the spot: the corners' reach at half of the turn.
     turning = predicted(sets(scene.replace(futures=f.replace(yaw=f.yaw + 0.6 * f.time))))
     c, s = np.cos(0.03), np.sin(0.03)
-    np.testing.assert_allclose(turning.half[:, 0], [[c * 2.25 + s * 0.95, s * 2.25 + c * 0.95]] * 30, atol=1e-9)
-    np.testing.assert_allclose(turning.axis[:, 0, 1], np.sin(0.06 * (np.arange(30) + 0.5)), atol=1e-9)
+    np.testing.assert_allclose(turning.boxes.half[:, 0], [[c * 2.25 + s * 0.95, s * 2.25 + c * 0.95]] * 30, atol=1e-9)
+    np.testing.assert_allclose(turning.boxes.axis[:, 0, 1], np.sin(0.06 * (np.arange(30) + 0.5)), atol=1e-9)
 
 
 def test_modes_count_from_their_probability_and_where_they_say_something() -> None:
@@ -288,7 +288,7 @@ def test_obstacles_without_a_forecast_go_on_straight() -> None:
     assert predicted(found).probability.tolist() == [1.0, 1.0]
     np.testing.assert_allclose(predicted(found).center[:, 1, 0], 12.0 + 2.0 * 0.1 * (np.arange(30) + 0.5))
     np.testing.assert_allclose(predicted(found).center[:, 1, 1], -4.0)
-    np.testing.assert_allclose(predicted(found).axis[:, 1], [[np.cos(0.3), np.sin(0.3)]] * 30)
+    np.testing.assert_allclose(predicted(found).boxes.axis[:, 1], [[np.cos(0.3), np.sin(0.3)]] * 30)
     longer = sets(scene, raw([(12.0, -4.0)]), nominal_horizon=2.05)
     assert len(predicted(longer).center) == 21
 

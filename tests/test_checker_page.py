@@ -63,7 +63,7 @@ def test_margins_to_things_that_stand_agree_with_shapely(rng: np.random.Generato
         hulls = [shapely.union_all([a, b]).convex_hull for a, b in pairwise(bodies)]
         gaps = np.array([
             [h.distance(shapely.Polygon(c)) for h in hulls]
-            for c in predicted(scene).corners[0]
+            for c in predicted(scene).boxes.corners[0]
         ]) - sweeps.disc  # fmt: skip
         for finding, rule in (
             (nominal_objects(scene, motion, C), "nominal_object"),

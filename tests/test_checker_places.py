@@ -146,7 +146,7 @@ def test_a_place_on_a_lane_across_is_recorded_just_inside_and_outside() -> None:
         lane = polyline([[21.0 - step[0], -step[1]], [21.0 + step[0], step[1]]], PolylineType.CENTERLINE)
         assert bool(placed(sets(wide(8.0, (), (lane,))), rest_at())[1]) is recorded
     bare = sets(wide(8.0))
-    bare = replace(bare, lane=lines(np.zeros((0, 2, 2)), bare.lane))
+    bare = replace(bare, lane=lines(np.zeros((0, 2, 2))))
     assert placed(bare, rest_at()) == ([], [])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from checker_probe import body, ends, lines, wrong_way
+from checker_probe import body, lines, wrong_way
 from checker_scenes import F64, drive, make_scene
 
 from planner.checker import Assumptions, CheckerConfig, SceneSets, Violation, prepare
@@ -100,7 +100,7 @@ def test_lines_of_each_kind_go_where_they_belong() -> None:
     scene = make_scene(8.0, lines=lines)
     closed = (scene.map.kind == int(PolylineType.STOP_LINE)) & (scene.map.xy[:, 0, 0] < 25)
     found = sets(scene.replace(map=scene.map.replace(closed=closed)))
-    np.testing.assert_allclose(ends(found.stop_line)[:, :, 0], [[20, 20], [20, 20], [V.front + 0.01] * 2])
+    np.testing.assert_allclose(found.stop_line.ends[:, :, 0], [[20, 20], [20, 20], [V.front + 0.01] * 2])
     (outline,) = found.crosswalks
     np.testing.assert_allclose(outline, [[9, -4], [11, -4], [11, 4]])
     assert len(found.lane) == 201
@@ -149,8 +149,8 @@ def test_the_margin_to_the_edge_is_that_of_the_swept_footprint(rng: np.random.Ge
         step = half * np.array([np.cos(angle), np.sin(angle)])
         edge = np.array([middle - step, middle + step])
         scene = sets(wide(8.0))
-        scene = replace(scene, boundary=lines(edge[None], scene.boundary), over_edge=False)
-        scene = replace(scene, stop_line=lines(edge[None], scene.stop_line))
+        scene = replace(scene, boundary=lines(edge[None]), over_edge=False)
+        scene = replace(scene, stop_line=lines(edge[None]))
         sweeps = motion.sweeps(V)
         hulls, wall = swept(motion), shapely.LineString(edge)
         truth = np.array([h.distance(wall) for h in hulls]) - sweeps.disc
@@ -187,7 +187,7 @@ def test_the_boundary_clearance_widens_the_edge() -> None:
 def test_at_rest_no_edge_and_no_line_is_crossed() -> None:
     edge = np.array([[[0.0, -0.5], [0.0, 0.5]]])
     scene = sets(wide(8.0))
-    edges, stops = lines(edge, scene.boundary), lines(edge, scene.stop_line)
+    edges, stops = lines(edge), lines(edge)
     scene = replace(scene, boundary=edges, stop_line=stops, over_edge=False)
     for v, crosses in ((C.rest_speed, False), (C.rest_speed + 1e-3, True)):
         motion = Motion.of(drive(v, 1.0))
@@ -323,13 +323,11 @@ def test_ending_on_an_oncoming_lane_just_inside_and_outside() -> None:
         assert not wrong_way(less, turned(0.0, y=3.5)).violations, "was there from the start"
     # Mirrored: traffic from ahead on the right.
     mirror = lambda f: f * [1.0, -1.0]  # noqa: E731
-    right = replace(
-        scene, lane=lines(mirror(ends(scene.lane)), scene.lane), route_right=np.full(len(scene.route_xy), 3.0)
-    )
+    right = replace(scene, lane=lines(mirror(scene.lane.ends)), route_right=np.full(len(scene.route_xy), 3.0))
     assert about(wrong_way(right, turned(0.0, y=-y)).violations, "wrong_way").margin == pytest.approx(-0.5)
     # 1.5 m from the lane's pieces, and facing them by more than 120 degrees.
     near = lambda end, yaw=0.0: wrong_way(scene, turned(yaw, y=np.linspace(0.0, end, 21))).records  # noqa: E731
-    pieces = ends(scene.lane)
+    pieces = scene.lane.ends
     piece = pieces[np.abs(pieces[:, :, 1] - 3.5).max(1) < 0.1].mean(1)
     motion_end = Motion.of(drive(8.0, 2.0)).pose[-1, 0]
     along = np.abs(piece[:, 0] - motion_end).min()
@@ -340,5 +338,5 @@ def test_ending_on_an_oncoming_lane_just_inside_and_outside() -> None:
     assert not near(3.5, np.linspace(0.0, np.pi / 3 + 0.01, 21))
     assert near(3.5, np.linspace(0.0, -np.pi / 3 + 0.01, 21))
     assert not near(3.5, np.linspace(0.0, -np.pi / 3 - 0.01, 21))
-    lawless = replace(scene, lane=lines(np.zeros((0, 2, 2)), scene.lane))
+    lawless = replace(scene, lane=lines(np.zeros((0, 2, 2))))
     assert not wrong_way(lawless, turned(0.0, y=y)).records
