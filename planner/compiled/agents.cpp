@@ -63,6 +63,15 @@ struct Projected {
     }
 };
 
+// A thread's working memory.
+struct Memory {
+    Room room;
+    const AtNodes at;
+    const Projected found;
+
+    explicit Memory(Index entries) : room(entries, AtNodes::kArrays + Projected::kArrays), at(room), found(room) {}
+};
+
 // Returns the path's heading at the agent's first entry.
 double project(const Spline& path, const AtNodes& at, const double* box, const Spread& spread, Index count,
                const Projected& out, bool* valid) {
@@ -153,7 +162,9 @@ DDS_EXPORT Index dds_project_agents(
         for (Index k = 0; k < scenes; ++k) brackets.emplace_back(time + k * steps, steps, node_time, nodes);
         const Index slots = scenes * seen, entries = modes * nodes;
         const Neighbours has(modes, nodes, entries + kLanes);
-        over_rows(slots, threads, [&](Index slot) {
+        const auto make = [&] { return Memory(entries); };
+        over_rows_with(slots, threads, make, [&](Memory& memory, Index slot) {
+            const auto& [room, at, found] = memory;
             const Index k = slot / seen, begin = slot * entries;
             double* ends[4] = {s_lo, s_hi, d_lo, d_hi};
             for (double*& end : ends) end += begin * kPieces;
@@ -168,9 +179,6 @@ DDS_EXPORT Index dds_project_agents(
             }
             const Index a = k * agents + near[slot];
             const Nodes& own = brackets[k];
-            Room room(entries, AtNodes::kArrays + Projected::kArrays);
-            const AtNodes at(room);
-            const Projected found(room);
             at_nodes(every, a, own, room.padded(), at);
             const double heading =
                 project(splines.of(k), at, box + 5 * a, {floor, quantile, most}, entries, found, active + begin);

@@ -72,25 +72,35 @@ struct Block {
     Related related;
 };
 
-std::vector<Block> blocks_of(const Spline& path, const AtNodes& at, const double* feet, const double* box,
-                             const Spread& spread, Index count, const Reaches& out) {
+// A thread's working memory.
+struct Memory {
+    Room room;
+    AtNodes at;
+    Reaches reaches;
     std::vector<Block> blocks;
+
+    explicit Memory(Index entries) : room(entries, AtNodes::kArrays + Reaches::kArrays), at(room), reaches(room) {
+        blocks.reserve(room.padded() / kLanes);
+    }
+};
+
+void find_again(const Spline& path, const double* feet, const double* box, const Spread& spread, Index count,
+                Memory& memory) {
+    memory.blocks.clear();
     for (Index k = 0; k < count; k += kLanes) {
         Pack s;
         for (Index l = 0; l < kLanes; ++l) s[l] = feet[std::min(k + l, count - 1)];
-        const At<Pack> foot = curve_at(path, Vec<Pack>{load(at.x + k), load(at.y + k)}, s);
-        blocks.push_back({s, foot, Related(at, k, s, foot_of(foot), box, spread)});
-        const Places places(blocks.back().related.boxes);
+        const At<Pack> foot = curve_at(path, Vec<Pack>{load(memory.at.x + k), load(memory.at.y + k)}, s);
+        memory.blocks.push_back({s, foot, Related(memory.at, k, s, foot_of(foot), box, spread)});
+        const Places places(memory.blocks.back().related.boxes);
         for (int e = 0; e < 4; ++e)
-            for (int p = 0; p < kPieces; ++p) store(out.reach[e][p] + k, places.reach(e, box[3] * piece_fraction(p)));
+            for (int p = 0; p < kPieces; ++p)
+                store(memory.reaches.reach[e][p] + k, places.reach(e, box[3] * piece_fraction(p)));
     }
-    return blocks;
 }
 
-DDS_INLINE Pack some(const double* values, Index count) {
-    Pack r = all(0);
-    for (Index l = 0; l < kLanes && l < count; ++l) r[l] = values[l];
-    return r;
+bool all_zero(const double* values, Index count) {
+    return std::all_of(values, values + count, [](double x) { return x == 0.0; });
 }
 
 }  // namespace
@@ -112,44 +122,51 @@ DDS_EXPORT Index dds_project_agents_back(
         const Spread spread{floor, quantile, most};
         const Index entries = modes * nodes;
         const Neighbours has(modes, nodes, entries + kLanes);
-        over_rows(scenes, threads, [&](Index k) {
+        const auto make = [&] { return Memory(entries); };
+        over_rows_with(scenes, threads, make, [&](Memory& memory, Index k) {
             const Nodes own(time + k * steps, steps, node_time, nodes);
             const Spline path = splines.of(k);
-            Room room(entries, AtNodes::kArrays + Reaches::kArrays);
-            const AtNodes at(room);
-            const Reaches reaches(room);
             for (Index slot = k * seen; slot < (k + 1) * seen; ++slot) {
                 if (near[slot] < 0) continue;
                 const Index a = k * agents + near[slot], begin = slot * entries, forecast = a * modes * steps;
-                at_nodes(every, a, own, room.padded(), at);
-                const std::vector<Block> blocks =
-                    blocks_of(path, at, feet + begin, box + 5 * a, spread, entries, reaches);
-                const Index ends = begin * kPieces;
-                extended_back_all(has, {g_s_lo + ends, g_s_hi + ends, g_d_lo + ends, g_d_hi + ends}, entries, reaches);
-
-                // Speeds and weights.
                 const double vx = velocity[2 * a], vy = velocity[2 * a + 1], speed = std::sqrt(vx * vx + vy * vy);
-                const double heading = blocks[0].related.heading[0], cos = std::cos(heading), sin = std::sin(heading);
                 const double along = g_speed_s[slot], share = speed > 0 ? g_speed[slot] / speed : 0.0;
-                g_velocity[2 * a] = along * cos + share * vx, g_velocity[2 * a + 1] = along * sin + share * vy;
+                g_velocity[2 * a] = share * vx, g_velocity[2 * a + 1] = share * vy;
                 for (Index m = 0; m < modes; ++m) {
                     g_probability[a * modes + m] = g_weight[slot * modes + m] * existence[a];
                     g_existence[a] += g_weight[slot * modes + m] * probability[a * modes + m];
                 }
+                // Most agents do not shape any plan.
+                const Index ends = begin * kPieces;
+                const double* const given[4] = {g_s_lo + ends, g_s_hi + ends, g_d_lo + ends, g_d_hi + ends};
+                bool idle = along == 0.0 && all_zero(g_sigma_s + begin, entries) && all_zero(g_phi + begin, entries);
+                for (const double* end : given) idle = idle && all_zero(end, entries * kPieces);
+                if (idle) continue;
+
+                at_nodes(every, a, own, memory.room.padded(), memory.at);
+                find_again(path, feet + begin, box + 5 * a, spread, entries, memory);
+                extended_back_all(has, given, entries, memory.reaches);
+                const double heading = memory.blocks[0].related.heading[0];
+                const double cos = std::cos(heading), sin = std::sin(heading);
+                g_velocity[2 * a] += along * cos, g_velocity[2 * a + 1] += along * sin;
 
                 AgentGradients out{g_box + 5 * a, g_covariance_now + 4 * a, g_mean + 2 * forecast, g_yaw + forecast,
                                    g_covariance + 4 * forecast};
                 for (Index q = 0; q < entries; q += kLanes) {
-                    const Block& block = blocks[q / kLanes];
+                    const Block& block = memory.blocks[q / kLanes];
                     const Index left = entries - q, here = std::min<Index>(left, kLanes);
                     Pack grad[4][kPieces];
                     for (int e = 0; e < 4; ++e)
-                        for (int p = 0; p < kPieces; ++p) grad[e][p] = load(reaches.grad[e][p] + q);
+                        for (int p = 0; p < kPieces; ++p) grad[e][p] = load(memory.reaches.grad[e][p] + q);
+                    const Pack g_turn = load(g_phi + begin + q, left), g_sigma = load(g_sigma_s + begin + q, left);
+                    Mask moves = (g_turn != 0.0) | (g_sigma != 0.0);
+                    for (const auto& end : grad)
+                        for (const Pack& g : end) moves |= g != 0.0;
+                    if (q > 0 && !any(moves)) continue;
                     const Boxes& boxes = block.related.boxes;
                     const BoxGradients g = place_back(boxes, grad);
-                    const Pack angle = boxes.cos * g.sin - boxes.sin * g.cos + some(g_phi + begin + q, left);
-                    const SpreadGradients wide =
-                        spread_back(block.related, some(g_sigma_s + begin + q, left), g.extra, spread);
+                    const Pack angle = boxes.cos * g.sin - boxes.sin * g.cos + g_turn;
+                    const SpreadGradients wide = spread_back(block.related, g_sigma, g.extra, spread);
                     Pack turned = wide.heading - angle;
                     if (q == 0) turned[0] += along * (vy * cos - vx * sin);
                     const FootGradient<Pack> foot =

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <new>
@@ -25,22 +26,47 @@ Index guarded(Work&& work) noexcept {
     }
 }
 
-// work(i) for i < count on so many threads. Rows must be independent; what a row costs decides if threads pay.
+// work(memory, i) for i < count on so many threads, which take rows a few at a time; memory: what `make` returns, one per
+// thread. Rows must be independent; what a row costs decides if threads pay.
+template <class Make, class Work>
+void over_rows_with(Index count, Index threads, Make&& make, Work&& work) {
+    threads = std::min(threads, count);
+    const Index few = std::max<Index>(1, count / (8 * std::max<Index>(threads, 1)));
+    std::atomic<Index> next{0};
+    std::atomic<bool> failed{false};
+    const auto part = [&] {
+        try {
+            auto memory = make();
+            for (Index first; !failed && (first = next.fetch_add(few)) < count;)
+                for (Index i = first; i < std::min(first + few, count); ++i) work(memory, i);
+        } catch (...) {
+            failed = true;
+        }
+    };
+    std::vector<std::thread> pool;
+    try {
+        for (Index k = 1; k < threads; ++k) pool.emplace_back(part);
+    } catch (...) {
+        // No more threads to be had: those that run do the work.
+    }
+    part();
+    for (auto& t : pool) t.join();
+    if (failed) throw std::bad_alloc();
+}
+
+// work(i) for i < count.
 template <class Work>
 void over_rows(Index count, Index threads, Work&& work) {
-    threads = std::min(threads, count);
-    if (threads <= 1) {
-        for (Index i = 0; i < count; ++i) work(i);
-        return;
-    }
-    std::vector<std::thread> pool;
-    const auto part = [&](Index k) {
-        for (Index i = k * count / threads; i < (k + 1) * count / threads; ++i) work(i);
-    };
-    pool.reserve(threads - 1);
-    for (Index k = 1; k < threads; ++k) pool.emplace_back(part, k);
-    part(0);
-    for (auto& t : pool) t.join();
+    over_rows_with(count, threads, [] { return 0; }, [&](int, Index i) { work(i); });
 }
+
+// Before a loop whose turns write nothing that another one reads: it may become vectors.
+#if defined(__clang__)
+#define DDS_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define DDS_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define DDS_INDEPENDENT
+#endif
 
 }  // namespace dds

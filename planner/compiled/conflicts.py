@@ -18,7 +18,7 @@ from planner.path.surface import Start, Surface
 from planner.scene import VehicleParameters
 
 _forward = compiled.kernel("dds_conflicts", "SSSS J R R C C J n")
-_backward = compiled.kernel("dds_conflicts_back", "SSSS I TTTT RRRRR n")
+_backward = compiled.kernel("dds_conflicts_back", "SSSS II TTTT RRRRR n")
 _WAYS = compiled.record("Ways", "nn T I B T B")
 _RULES = compiled.record("Rules", "fff f ffffff ffff ff ffff")
 
@@ -68,7 +68,7 @@ class ConflictRows:
         found = [torch.zeros(stored(x).shape if x.ndim == 5 else x.shape, dtype=torch.float64) for x in inputs]
         assert _backward is not None
         threads = workers(self.scenes * self.agents, self._threads, 16.0)
-        _backward(*self._records, self.count, *gradients, *found, threads)
+        _backward(*self._records, self.who, self.count, *gradients, *found, threads)
         return found[0].movedim(2, -1), found[1].movedim(2, -1), *found[2:]
 
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "obstacles.hpp"
-#include "stopping.hpp"
+#include "ways.hpp"
 
 namespace dds {
 
@@ -14,25 +14,6 @@ constexpr double kGrid = 1.0;                                 // m, of the surfa
 
 // Yes or no. Not a byte: that may be part of anything, so loops that write some would read everything else again.
 using Flag = std::int16_t;
-
-// The lateral ways to go: planner/decisions/manoeuvres.py, and the grid they stand on.
-struct Ways {
-    Index variants, cells;
-    const double* profile;  // [S, V, G]
-    const Index* side;      // [S, V, A]
-    const bool* valid;      // [S, V]
-    const double* grid;     // [S, G]: s of the cells, m
-    const bool* straight;   // [S]
-};
-
-struct Rules {
-    double front, rear, width;  // of ego about its rear axle, m
-    double half;                // width of the band that ego keeps free for itself, m
-    Brakes brakes;
-    double stray, pedestrian_acceleration, vehicle_braking, probability;  // the worst case of others
-    double hit_probability, sigma_most;
-    double ahead, behind, zone_time, zone_time_walking;  // margins: m, m, s, s
-};
 
 // One forecast that comes near ego's band; masks [P, N] from `mask` on, [N] from `time` on, cells beside the masks.
 struct Forecast {
@@ -57,23 +38,30 @@ struct Row {
 
 class Encounters {
 public:
-    Encounters(const Obstacles& o, const Ways& w, const Start& start, const Rules& rules, Index scene)
-        : o_(o), w_(w), rules_(rules), scene_(scene), nodes_(o.nodes), places_(o.pieces * o.nodes) {
-        front_ = start.s[scene] + rules.front, rear_ = start.s[scene] - rules.rear;
-        d_ = start.d[scene], v_ = start.v[scene];
+    Encounters(const Obstacles& o, const Ways& w, const Start& start, const Rules& rules)
+        : o_(o), w_(w), start_(start), rules_(rules), nodes_(o.nodes), places_(o.pieces * o.nodes) {
         for (Index n = 0; n < nodes_; ++n) {
             const double t = o.time[n];
-            easy_.push_back(front_ + braking_distance(v_, kEasyBraking, t));
             free_.push_back(std::min(rules.pedestrian_acceleration * (t * t) / 2, kWalkingStray));
             kept_.push_back(rules.stray);
         }
-        for (Index v = 0; v < w.variants; ++v) {
-            bottom_.push_back(least(profile(v), w.cells));
-            top_.push_back(most(profile(v), w.cells));
+    }
+
+    // All rows of a scene, or only those of the manoeuvres and agents that are wanted, [V, A].
+    void look(Index scene, const Flag* wanted = nullptr) {
+        rows.clear(), lanes.clear(), forecasts.clear(), ours.clear(), wary.clear(), crossing.clear();
+        clear_.clear(), beyond_.clear(), cell_.clear(), easy_.clear(), bottom_.clear(), top_.clear();
+        scene_ = scene, wanted_ = wanted;
+        front_ = start_.s[scene] + rules_.front, rear_ = start_.s[scene] - rules_.rear;
+        d_ = start_.d[scene], v_ = start_.v[scene];
+        for (Index n = 0; n < nodes_; ++n) easy_.push_back(front_ + braking_distance(v_, kEasyBraking, o_.time[n]));
+        for (Index v = 0; v < w_.variants; ++v) {
+            bottom_.push_back(least(profile(v), w_.cells));
+            top_.push_back(most(profile(v), w_.cells));
         }
-        const std::vector<Flag> near = near_forecasts();
-        for (Index v = 0; v < w.variants; ++v) {
-            for (Index a = 0; a < o.agents; ++a) meet(v, a, &near[(v * o.agents + a) * o.modes]);
+        near_forecasts();
+        for (Index v = 0; v < w_.variants; ++v) {
+            for (Index a = 0; a < o_.agents; ++a) meet(v, a, &near_[(v * o_.agents + a) * o_.modes]);
         }
     }
 
@@ -102,12 +90,17 @@ private:
         return values.data() + values.size() - count;
     }
 
-    // [V, A, M]: forecasts that the band about a profile may meet, by what both take up as a whole.
-    std::vector<Flag> near_forecasts() {
-        std::vector<Flag> near(w_.variants * o_.agents * o_.modes);
+    bool is_wanted(Index v, Index a) const { return !wanted_ || wanted_[v * o_.agents + a]; }
+
+    // Forecasts that the band about a profile may meet, by what both take up as a whole.
+    void near_forecasts() {
+        near_.assign(w_.variants * o_.agents * o_.modes, 0);
         which_.assign(o_.agents * o_.modes, -1);
         extents_.resize(o_.agents);
         for (Index a = 0; a < o_.agents; ++a) {
+            bool wanted = false;
+            for (Index v = 0; v < w_.variants; ++v) wanted |= is_wanted(v, a);
+            if (!wanted) continue;
             const double reach = rules_.half + (o_.walks(agent(a)) ? kWalkingStray : rules_.stray);
             bool known = false;
             for (Index m = 0; m < o_.modes; ++m) {
@@ -121,7 +114,8 @@ private:
                 bool any = false;
                 for (Index v = 0; v < w_.variants; ++v) {
                     const bool meets = high + reach > bottom_[v] && low - reach < top_[v];
-                    any |= near[(v * o_.agents + a) * o_.modes + m] = w_.valid[scene_ * w_.variants + v] && meets;
+                    const bool counts = w_.valid[scene_ * w_.variants + v] && is_wanted(v, a) && meets;
+                    any |= near_[(v * o_.agents + a) * o_.modes + m] = counts;
                 }
                 if (!any) continue;
                 if (!known) extents_[a] = extent(agent(a));
@@ -129,7 +123,6 @@ private:
                 add_forecast(a, m);
             }
         }
-        return near;
     }
 
     // What of a forecast counts whatever the manoeuvre.
@@ -296,12 +289,16 @@ private:
 
     const Obstacles& o_;
     const Ways& w_;
+    const Start& start_;
     const Rules& rules_;
-    const Index scene_, nodes_, places_;
+    const Index nodes_, places_;
+    Index scene_ = 0;
+    const Flag* wanted_ = nullptr;
     double front_, rear_, d_, v_;
     std::vector<double> easy_;          // [N]: s of the front when braking gently, m
     std::vector<double> free_, kept_;   // [N]: how far who walks, and who does not, may stray, m
     std::vector<double> bottom_, top_;  // of the profiles
+    std::vector<Flag> near_;            // [V, A, M]
     std::vector<Extent> extents_;       // of agents that have forecasts
     std::vector<Index> which_;          // [A, M]: number of a forecast
     std::vector<Flag> clear_, beyond_;  // by the masks of forecasts

@@ -1,8 +1,8 @@
 // The kinematic bicycle along given profiles, and its adjoint: the twin of planner/programs/kinematics.py, row by row.
 #include "arrays.hpp"
 #include "calculus.hpp"
+#include "lanes.hpp"
 #include "scratch.hpp"
-#include "trigonometry.hpp"
 
 namespace {
 

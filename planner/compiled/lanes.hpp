@@ -30,6 +30,12 @@ DDS_INLINE Pack load(const double* from) {
     std::memcpy(&r, from, sizeof(Pack));
     return r;
 }
+// The first `count` of them, then zeros.
+DDS_INLINE Pack load(const double* from, Index count) {
+    Pack r{};
+    std::memcpy(&r, from, sizeof(double) * static_cast<std::size_t>(std::min<Index>(count, kLanes)));
+    return r;
+}
 DDS_INLINE void store(double* to, const Pack& x) { std::memcpy(to, &x, sizeof(Pack)); }
 // The first `count` of them.
 DDS_INLINE void store(double* to, const Pack& x, Index count) {
@@ -91,6 +97,21 @@ DDS_INLINE void sine_cosine(const T& angle, T& sine, T& cosine) {
     const T a = odd ? c : s, b = odd ? s : c;
     sine = ((turn == -1.0) | (magnitude(turn) == 2.0)) ? -a : a;
     cosine = ((turn == 1.0) | (magnitude(turn) == 2.0)) ? -b : b;
+}
+
+// Of count angles. sine and cosine must not overlap with angle; an angle beyond 1e5 slows all of them down.
+inline void sines_cosines(const double* angle, double* sine, double* cosine, Index count) {
+    double largest = 0.0;
+    for (Index i = 0; i < count; ++i) largest = std::max(largest, std::abs(angle[i]));
+    if (!(largest <= 1e5)) {
+        for (Index i = 0; i < count; ++i) sine[i] = std::sin(angle[i]), cosine[i] = std::cos(angle[i]);
+        return;
+    }
+    for (Index i = 0; i < count; i += kLanes) {
+        Pack s, c;
+        sine_cosine(load(angle + i, count - i), s, c);
+        store(sine + i, s, count - i), store(cosine + i, c, count - i);
+    }
 }
 
 // atan2(y, x) to an ulp or so for finite numbers: the series of the angle to the nearest of 0, 1/16 and 1/8 of a turn.

@@ -3,9 +3,9 @@
 #pragma once
 
 #include "calculus.hpp"
+#include "lanes.hpp"
 #include "scratch.hpp"
 #include "stage_grid.hpp"
-#include "trigonometry.hpp"
 
 namespace dds {
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 import struct
 from enum import IntEnum
 from pathlib import Path
@@ -19,6 +20,10 @@ from planner.qp.problem import StageProgram
 LIBRARY = "libdualdrive_qp.so"
 VERSION = 2
 """Of the C interface, `DD_VERSION` in dualdrive_qp.h."""
+
+
+LEVEL_VARIABLE = "DUALDRIVE_LEVEL"
+"""Environment variable that holds all compiled code to an instruction set, read when it is loaded."""
 
 
 class Level(IntEnum):
@@ -78,8 +83,16 @@ def why_not() -> str:
 
 
 def best_level() -> Level:
-    """The widest instruction set of this CPU that was compiled in. Raises RuntimeError where nothing was."""
-    return Level(_loaded().dd_best_level())
+    """The widest instruction set of this CPU that was compiled in, or a narrower one that $DUALDRIVE_LEVEL names.
+
+    Raises RuntimeError where nothing was compiled, ValueError for an unknown name.
+    """
+    widest, wish = Level(_loaded().dd_best_level()), os.environ.get(LEVEL_VARIABLE, "").upper()
+    if not wish:
+        return widest
+    if wish not in Level.__members__:
+        raise ValueError(f"{LEVEL_VARIABLE}: expected one of {[level.name.lower() for level in Level]}, got {wish!r}")
+    return min(Level[wish] or widest, widest)
 
 
 def _loaded() -> Any:
@@ -174,7 +187,7 @@ class NativeKernel:
 
     def __init__(self, level: Level = Level.AUTO) -> None:
         self._library = _loaded()
-        self._level = int(level)
+        self._level = int(level or best_level())
         if level > best_level():
             raise ValueError(f"this CPU has no {level.name}")
 

@@ -1,16 +1,16 @@
 // One Newton system over a tree of stages, by a Riccati recursion from the leaves to the roots and back.
 #pragma once
 
-#include "stage_data.hpp"
+#include "stage_load.hpp"
 
 namespace {
 
 constexpr double kPivot = 1e-13;  // smallest pivot of the input block, relative to its diagonal
 
 template <int W, int NX, int NU>
-class StageNewton : public StageData<W, NX, NU> {
+class StageNewton : public LoadedStages<W, NX, NU> {
  protected:
-  using Base = StageData<W, NX, NU>;
+  using Base = LoadedStages<W, NX, NU>;
   using typename Base::R;
   using typename Base::Row;
   using typename Base::Stage;
