@@ -91,9 +91,10 @@ def one(case: int) -> Counter[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    tally = counted(arguments.cases, 20, arguments.out, one)
+    tally = counted(arguments.cases, 20, arguments.out, one, arguments.workers)
     kinds = sorted({key.split("/")[0] for key in tally} - {"safe"})
     missed = sum(tally[f"{kind}/accepted"] for kind in kinds)
     plans = missed + sum(tally[f"{kind}/refused"] for kind in kinds)

@@ -1,6 +1,6 @@
 """Once a plan with its tail was accepted: does something accepted remain, until ego stands?
 
-    python benchmarks/recursive_feasibility.py --rollouts 10000 --json runs/recursive_feasibility.json
+    python benchmarks/recursive_feasibility.py --rollouts 10000 --workers 2 --out runs/recursive_feasibility
 
 Every rollout draws a world (`benchmarks/set_worlds.py`), offers one plan, and if it is accepted lets the planner die
 (or, in every second rollout, offer plans at random) while the world moves on. A loss is a cycle in which the kept tail
@@ -19,10 +19,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
-import json
 import math
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ import shapely.affinity
 import torch
 
 from benchmarks.set_worlds import WORLDS, World
+from benchmarks.tally import counted, upper_bound
 from eval.simulation.tracker import PlannedMotion
 from planner import fallback
 from planner.result import Candidate, PlanResult, PlanStatus
@@ -39,6 +39,7 @@ from planner.supervise import SupervisedPlan, Supervisor, SupervisorConfig
 
 DT = 0.1
 _V = VehicleParameters()
+_CHUNK = 20
 _NAMES = ("time", "x", "y", "yaw", "v", "a", "curvature")
 
 
@@ -120,55 +121,51 @@ def _box(x: float, y: float, yaw: float, length: float, width: float) -> shapely
     return shapely.affinity.translate(shapely.affinity.rotate(flat, yaw, origin=(0, 0), use_radians=True), x, y)
 
 
-def measure(kind: str, accepted: int, start: int = 0, stride: int = 1) -> dict[str, Any]:
-    """Rollouts of seeds start, start + stride, ... until so many were accepted at the beginning."""
+def one(kind: str, seed: int) -> Counter[str]:
+    """What became of one world, as counts."""
     torch.set_num_threads(1)
+    found = rollout(kind, seed)
+    tally: Counter[str] = Counter(drawn=1, accepted=int(found["accepted"]))
+    if found["accepted"]:
+        tally["cycles"] = found["cycles"]
+        tally["struck"] = bool(found["struck"])
+        tally["with a loss"] = bool(found["losses"])
+        tally["unsafe"] = bool(found["unsafe"])
+        tally.update({f"first cause: {cause}, seed {seed}": 1 for cause in set(found["losses"][:1])})
+        tally.update({f"struck, seed {seed}": 1} if found["struck"] else {})
+    return tally
+
+
+def measure(kind: str, accepted: int, workers: int = 1, path: Path | None = None) -> Counter[str]:
+    """Rollouts of seeds 0, 1, ... until so many were accepted at the beginning. path: finished chunks."""
     total: Counter[str] = Counter()
-    causes: Counter[str] = Counter()
-    seeds: dict[str, list[int]] = {}
-    seed = start
+    seeds = 0
     while total["accepted"] < accepted:
-        found = rollout(kind, seed)
-        total["drawn"] += 1
-        if found["accepted"]:
-            total["accepted"] += 1
-            total["cycles"] += found["cycles"]
-            total["with a loss"] += bool(found["losses"])
-            total["unsafe"] += bool(found["unsafe"])
-            total["struck"] += bool(found["struck"])
-            for cause in set(found["losses"][:1]):
-                causes[cause] += 1
-                seeds.setdefault(cause, []).append(seed)
-        seed += stride
-    return {"total": dict(total), "first cause": dict(causes), "seeds": {c: s[:10] for c, s in seeds.items()}}
+        # A chunk at least; then as many as the share of accepted ones asks for.
+        share = total["accepted"] / seeds if seeds else 1.0
+        seeds += _CHUNK * max(1, math.ceil((accepted - total["accepted"]) / max(share, 0.05) / _CHUNK))
+        total = counted(seeds, _CHUNK, path, partial(one, kind), workers)
+    return total
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rollouts", type=int, default=10_000, help="accepted ones per world")
+    parser.add_argument("--rollouts", type=int, default=10_000, help="accepted ones per world, at least")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, help="folder for what is finished; a run with the same one goes on")
     a = parser.parse_args()
-    result = {}
     for kind in a.worlds:
-        share = -(-a.rollouts // a.workers)
-        with ProcessPoolExecutor(a.workers) as pool:
-            parts = list(pool.map(measure, *zip(*[(kind, share, k, a.workers) for k in range(a.workers)])))
-        total = sum((Counter(p["total"]) for p in parts), Counter())
-        causes = sum((Counter(p["first cause"]) for p in parts), Counter())
-        result[kind] = {"total": dict(total), "first cause": dict(causes), "seeds": [p["seeds"] for p in parts]}
+        total = measure(kind, a.rollouts, a.workers, a.out / f"{kind}.jsonl" if a.out else None)
         n, lost = total["accepted"], total["with a loss"]
-        bound = f", below {300 / n:.3f} % with 95 % confidence" if not lost else ""
         print(
-            f"{kind}: {n} accepted of {total['drawn']} drawn, {total['cycles']} cycles; with a loss {lost}"
-            f" ({100 * lost / n:.2f} %{bound}), with nothing accepted {total['unsafe']}, struck {total['struck']};"
-            f" first causes {dict(causes)}",
+            f"{kind}: {n} accepted of {total['drawn']} drawn, {total['cycles']} cycles; with a loss {lost} "
+            f"({100 * lost / n:.2f} %, below {100 * upper_bound(lost, n):.3f} % with 95 % confidence), with nothing "
+            f"accepted {total['unsafe']}, struck {total['struck']}",
             flush=True,
         )
-    if a.json:
-        a.json.parent.mkdir(parents=True, exist_ok=True)
-        a.json.write_text(json.dumps(result, indent=1) + "\n")
+        for key in sorted(k for k in total if ", seed " in k):
+            print(f"  {key}")
 
 
 if __name__ == "__main__":
