@@ -37,16 +37,24 @@ class SolvedProgram:
     lower_id: Int[Tensor, "R n L"]
     upper_id: Int[Tensor, "R n L"]
     _margins: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+    _active: dict[int, list[ActiveRow]] = field(default_factory=dict, init=False, repr=False)
+    _worst: dict[int, tuple[float, int]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _hard(self) -> np.ndarray:
         return np.array([bool(rule) for rule in self.rules])
 
+    @cached_property
+    def _data(self) -> tuple[np.ndarray, ...]:
+        """z, C and the lower and upper sides of bounds and rows, of all candidates; dual; ids of both sides."""
+        p, s = self.problem, self.solution
+        tensors = (s.z, p.C, p.z_lower, p.lower, p.z_upper, p.upper, s.dual_upper, s.dual_lower)
+        return *(x.detach().numpy() for x in tensors), self.lower_id.numpy(), self.upper_id.numpy()
+
     def margins(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """Of candidate i, ``[n, L]`` each: room to the lower and the upper side; infinite for what is no hard rule."""
         if i not in self._margins:
-            p, z = self.problem, self.solution.z[i].detach().numpy()
-            C, *sides = (x[i].detach().numpy() for x in (p.C, p.z_lower, p.lower, p.z_upper, p.upper))
+            z, C, *sides = (x[i] for x in self._data[:6])
             value = np.concatenate([z, (C @ z[..., None])[..., 0]], -1)
             lower, upper = np.concatenate(sides[:2], -1), np.concatenate(sides[2:], -1)
             self._margins[i] = tuple(np.where(self._hard, x, np.inf) for x in (value - lower, upper - value))
@@ -54,22 +62,37 @@ class SolvedProgram:
 
     def worst(self, i: int) -> tuple[float, int]:
         """The smallest margin of candidate i and its place in the flattened limits."""
-        least = np.minimum(*self.margins(i)).reshape(-1)
-        place = int(least.argmin())
-        return float(least[place]), place
+        if i not in self._worst:
+            least = np.minimum(*self.margins(i)).reshape(-1)
+            place = int(least.argmin())
+            self._worst[i] = float(least[place]), place
+        return self._worst[i]
+
+    def residuals(self, i: int) -> tuple[float, float, float]:
+        """Primal residual, dual residual and gap of candidate i."""
+        primal, dual, gap = self._residuals
+        return float(primal[i]), float(dual[i]), float(gap[i])
+
+    @cached_property
+    def _residuals(self) -> tuple[np.ndarray, ...]:
+        s = self.solution
+        return tuple(x.numpy() for x in (s.primal_residual, s.dual_residual, s.gap))
 
     def active(self, i: int) -> list[ActiveRow]:
         """The limits of candidate i with a price, dearest first."""
+        if i in self._active:
+            return self._active[i]
         below, above = self.margins(i)
-        dual = self.solution.dual_upper[i].detach().numpy() - self.solution.dual_lower[i].detach().numpy()
+        dual_upper, dual_lower, lower_id, upper_id = (x[i] for x in self._data[6:])
+        dual = dual_upper - dual_lower
         use = (np.abs(dual) > ACTIVE_DUAL) & self._hard & (np.minimum(below, above) > -np.inf)
-        lower_id, upper_id = self.lower_id[i].numpy(), self.upper_id[i].numpy()
         out = []
         for t, limit in zip(*(x.tolist() for x in use.nonzero())):
             price = float(dual[t, limit])
             margin, who = (above, upper_id) if price > 0 else (below, lower_id)
             out.append(ActiveRow(self.label(t, limit, int(who[t, limit])), float(margin[t, limit]), abs(price)))
-        return sorted(out, key=lambda row: -row.dual)
+        self._active[i] = sorted(out, key=lambda row: -row.dual)
+        return self._active[i]
 
     def label(self, stage: int, limit: int, track_id: int) -> RowLabel:
         """The name of one limit."""
@@ -102,13 +125,13 @@ class SolvedProgram:
 
 def certificate(programs: tuple[SolvedProgram, ...], i: int, tail: bool) -> Certificate:
     """Of candidate i: the worst of all its programs; active rows of the intended motion or of the tail."""
-    solutions = [p.solution for p in programs]
+    primal, dual, gap = (max(each) for each in zip(*(p.residuals(i) for p in programs)))
     nearest = min(programs, key=lambda p: p.worst(i)[0])
     rows = sorted((row for p in programs for row in p.active(i)), key=lambda row: -row.dual)
     return Certificate(
-        max(float(s.primal_residual[i]) for s in solutions),
-        max(float(s.dual_residual[i]) for s in solutions),
-        max(float(s.gap[i]) for s in solutions),
+        primal,
+        dual,
+        gap,
         nearest.worst_label(i),
         nearest.worst(i)[0],
         tuple(r for r in rows if r.label.rule.endswith("(tail)") == tail)[:MOST_ACTIVE],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -59,6 +59,16 @@ class Grid:
     @property
     def stages(self) -> int:
         return len(self.parent)
+
+    @cached_property
+    def told_time(self) -> tuple[float, ...]:
+        """stage_time as people read it, in hundredths."""
+        return tuple(round(t, 2) for t in self.stage_time.tolist())
+
+    @cached_property
+    def in_tail(self) -> tuple[bool, ...]:
+        """stage_tail as plain values."""
+        return tuple(branch == 1 for branch in self.stage_branch)
 
     def at_stages(self, values: Tensor) -> Tensor:
         """Per-branch values at the nodes ``[R, 2, N, ...]`` as values at the stages ``[R, n, ...]``."""

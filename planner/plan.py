@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,9 +123,12 @@ class ConvexPlanner:
         if not 0.0 <= elapsed < 1.0:
             self.reset()
             elapsed = 0.0
-        still = (scene.agents.velocity.norm(dim=-1) < 0.3) & scene.agents.valid
+        velocity = scene.agents.velocity.detach().double().numpy()
+        still = (np.hypot(velocity[..., 0], velocity[..., 1]) < 0.3) & scene.agents.valid.numpy()
         before = self.memory.standing_time
-        self.memory.standing_time = {i: before.get(i, 0.0) + elapsed for i in scene.agents.track_id[still].tolist()}
+        self.memory.standing_time = {
+            i: before.get(i, 0.0) + elapsed for i in scene.agents.track_id.numpy()[still].tolist()
+        }
         self.memory.time_us = now
 
 
@@ -233,7 +237,7 @@ def solve_candidates(
             along = longitudinal.with_progress(along, rho, config)
         motion = longitudinal.longitudinal_motion(solve(along), here, rho, config)
         bounds = corridor.bounds(motion)
-        bend = rows.evaluate(motion.s - motion.v * grid.step / 2)[2]
+        bend = rows.bend(motion.s - motion.v * grid.step / 2)
         aside = follow and beside_own_offset(follow, weights.expand(len(scene), -1), bounds)
         across = lateral.build_lateral(bounds, motion, bend, about, here, weights, config, vehicle, aside)
         state = lateral.lateral_state(solve(across.problem), across)
@@ -279,5 +283,4 @@ def _options(config: PlannerConfig, deadline: float, effort: int) -> SolveOption
 
 
 def _named(problem, report: SolveReport, rules, ids, grid: Grid) -> SolvedProgram:  # type: ignore[no-untyped-def]
-    time = tuple(round(float(grid.node_time[n]), 2) for n in grid.stage_node)
-    return SolvedProgram(problem, report.solution, rules, time, tuple(b == 1 for b in grid.stage_branch), *ids)
+    return SolvedProgram(problem, report.solution, rules, grid.told_time, grid.in_tail, *ids)

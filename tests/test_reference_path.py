@@ -334,6 +334,24 @@ def test_rows_choose_the_path_of_every_row() -> None:
     assert again.length.tolist() == [alone[1].length]
 
 
+@pytest.mark.parametrize("rows", [None, [2, 0, 3, 3, 1, 0]])
+def test_the_bend_is_the_curvature_with_and_without_a_gradient(rows: list[int] | None) -> None:
+    """Of all lengths of path, before and beyond their ends; and of a single one."""
+    batch, alone = ragged()
+    single = alone[0].batch
+    for path in (batch if rows is None else batch.rows(torch.tensor(rows)), single):
+        s = torch.linspace(-5.0, 90.0, 3 * 2 * 37, dtype=F64).reshape(3, 2, 37)[:1].expand(len(path.count), -1, -1)
+        expected = path.evaluate(s)[2]
+        assert torch.allclose(path.bend(s), expected, rtol=1e-12, atol=1e-15)
+        assert float(expected.abs().amax()) > 0.01
+        moved = s.clone().requires_grad_()
+        slope = torch.autograd.grad(path.bend(moved).sum(), moved)[0]
+        step = 1e-6
+        steps = (path.bend(s + step) - path.bend(s - step)) / (2 * step)
+        inside = (s > 1.0) & (s < 20.0) & ((s - s.round()).abs() > 1e-3)
+        assert slope[inside].numpy() == pytest.approx(steps[inside].numpy(), abs=1e-6)
+
+
 @pytest.mark.parametrize("rows", [None, [1, 1, 0]])
 def test_all_frenet_coordinates_have_the_derivatives_they_claim(rows: list[int] | None) -> None:
     """s, d, heading and curvature with respect to points and to the splines, against central differences."""

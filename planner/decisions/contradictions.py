@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -56,7 +56,7 @@ def without_contradictions(candidates: CandidateSet, start: Start, grid: Grid) -
     for ids, at in zip(names, stage[empty].tolist()):
         branch, node = grid.stage_branch[at], grid.stage_node[at]
         rule = LIMIT_RULES[S] + (" (tail)" if branch else "")
-        labels.append(RowLabel(rule, ids[branch][node], round(float(grid.node_time[node]), 2)))
+        labels.append(RowLabel(rule, ids[branch][node], grid.told_time[at]))
     refused = set(empty)
     kept = candidates.part([i for i in range(len(gaps)) if i not in refused])
     return Apart(kept, EmptyCandidates(candidates.part(empty), [gaps[i] for i in empty], labels))
@@ -64,12 +64,13 @@ def without_contradictions(candidates: CandidateSet, start: Start, grid: Grid) -
 
 def widest_contradiction(
     bounds: LongitudinalBounds, s0: Float[Tensor, " R"], grid: Grid
-) -> tuple[Float[Tensor, " R"], Int[Tensor, " R"]]:
+) -> tuple[Float[np.ndarray, " R"], Int[np.ndarray, " R"]]:
     """By how much (m) the limits on s contradict each other at most, and at which stage; 0 where they do not.
 
     s0 (m): from where the programs count. As `planner.qp.phase_one.find_violation`: beyond rounding.
     """
-    lower, upper = (grid.at_stages(x.detach()) - s0[:, None] for x in (bounds.s_lower, bounds.s_upper))
+    lower, upper = ((grid.at_stages(x.detach()) - s0[:, None]).numpy() for x in (bounds.s_lower, bounds.s_upper))
     gap = lower - upper
-    widest = torch.where(gap > PROVEN * (1 + lower.abs()), gap, 0.0).max(1)
-    return widest.values, widest.indices
+    gap = np.where(gap > PROVEN * (1 + np.abs(lower)), gap, 0.0)
+    stage = gap.argmax(1)
+    return gap[np.arange(len(gap)), stage], stage

@@ -90,6 +90,19 @@ class ReferencePath:
         speed = torch.addcmul(fx * fx, fy, fy).sqrt()
         return point, torch.atan2(fy, fx), _cross(fx, fy, gx, gy) / speed**3
 
+    def bend(self, s: Tensor) -> Tensor:
+        """Curvature (1/m) at s: as `evaluate`, several times faster where no gradient is to be recorded."""
+        if torch.is_grad_enabled() and (s.requires_grad or self.cubics.requires_grad):
+            return self.evaluate(s)[2]
+        i, t = self._segment_plain(s.detach().numpy())
+        table = self.cubics.detach().contiguous().numpy().view(np.complex128).reshape(-1, 4)
+        _, slope, moment, change = table.take(i, 0).transpose(-1, *range(i.ndim))
+        second = moment + t * change
+        first = slope + (t / 2) * (moment + second)
+        product = first.conj() * second
+        square = first.real * first.real + first.imag * first.imag
+        return torch.from_numpy(product.imag / (square * np.sqrt(square)))
+
     def attribute(self, name: str, s: Tensor) -> Tensor:
         """A per-knot attribute (or "junction") at s, linearly interpolated (nearest knot for the junction)."""
         i, t = self._segment(s)
@@ -99,16 +112,10 @@ class ReferencePath:
 
     def surroundings(self, s: Float[np.ndarray, L * shape]) -> Float[Tensor, "L *shape 5"]:
         """All attributes at places s (m), given as plain numbers."""
-        ends = (-1, *[1] * (s.ndim - 1))
-        s = np.minimum(np.maximum(s, 0.0), self.length.numpy().reshape(ends))
-        i = np.minimum(s.astype(np.int64), self.count.numpy().reshape(ends) - 2)
-        t = torch.from_numpy(s - i)[..., None]
-        if len(self.knots) > 1:
-            row = np.arange(len(self.knots)) if self.row is None else self.row.numpy()
-            i += row.reshape(ends) * self.knots.shape[1]
+        i, t = self._segment_plain(s, of=self.knots.shape[1])
         values, index = self.attributes.flatten(0, 1), torch.from_numpy(i)
         begin = values[index]
-        return torch.addcmul(begin, values[index + 1] - begin, t)
+        return torch.addcmul(begin, values[index + 1] - begin, torch.from_numpy(t)[..., None])
 
     def to_cartesian(self, s: Tensor, d: Tensor) -> Float[Tensor, "*shape 2"]:
         """Points (m) of Frenet coordinates."""
@@ -151,6 +158,17 @@ class ReferencePath:
             return i, t
         row = torch.arange(len(self.knots)) if self.row is None else self.row
         return i + _lead(row * (self.knots.shape[1] - 1), s), t
+
+    def _segment_plain(self, s: np.ndarray, of: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The same on plain arrays. of: entries per scene of what the index is for, by default its segments."""
+        ends = (-1, *[1] * (s.ndim - 1))
+        s = np.minimum(np.maximum(s, 0.0), self.length.numpy().reshape(ends))
+        i = np.minimum(s.astype(np.int64), self.count.numpy().reshape(ends) - 2)
+        t = s - i
+        if len(self.knots) > 1:
+            row = np.arange(len(self.knots)) if self.row is None else self.row.numpy()
+            i += row.reshape(ends) * (of or self.knots.shape[1] - 1)
+        return i, t
 
     def _curve(self, i: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = self.cubics.flatten(0, 1).index_select(0, i.flatten())

@@ -165,7 +165,7 @@ class _Runner:
         speed = solve(asked, self.options)
         motion = longitudinal_motion(speed.z, here, rho, config)
         bounds = self.corridor.bounds(motion)
-        bend = self.path.evaluate(motion.s - motion.v * self.grid.step / 2)[2]
+        bend = self.path.bend(motion.s - motion.v * self.grid.step / 2)
         across = build_lateral(bounds, motion, bend, about, here, case.weights, config, self.vehicle)
         steer = solve(across.problem, self.options)
         z = steer.z
@@ -292,7 +292,7 @@ class _Runner:
         begin = x0[:, None, None].expand(-1, 2, 1, -1)
         middle = (torch.cat([begin, fine[:, :, :-1]], 2) + fine) / 2
         s, v, _, d, psi, kappa = middle.unbind(-1)
-        bend = self.path.evaluate(s + self.here.s[:, None, None])[2]
+        bend = self.path.bend(s + self.here.s[:, None, None])
         cos, sin, inverse = torch.cos(psi), torch.sin(psi), 1 / (1 - bend * d).clamp(min=0.2)
         g, g_d, g_psi = cos * inverse, cos * bend * inverse**2, -sin * inverse
         F = torch.zeros(*s.shape, 6, 6, dtype=s.dtype)

@@ -112,6 +112,6 @@ def frenet_view(
     xp = library(trajectory.yaw, d, heading)
     psi = xp.of(trajectory.yaw)[..., 1:] - xp.of(heading)
     psi = psi - xp.plain(2 * np.pi * np.round(xp.values(psi) * (1 / (2 * np.pi))))
-    rho = xp.cos_sin(psi)[0] / xp.at_least(1 - xp.of(curvature) * xp.of(d), 0.2)
+    rho = xp.cos(psi) / xp.at_least(1 - xp.of(curvature) * xp.of(d), 0.2)
     state = LateralState(d, xp.tensor(psi), trajectory.curvature[..., 1:])
     return s, state, xp.tensor(xp.at_most(xp.at_least(rho, 0.3), 2.0))

@@ -78,6 +78,7 @@ class LateralProgram:
     threads: int = 1
 
 
+@lru_cache(maxsize=8)
 def circle_offsets(vehicle: VehicleParameters) -> Float[Tensor, " C"]:
     """Distances (m) of the circle centres ahead of the rear axle, evenly spread over the length."""
     i = torch.arange(CIRCLES, dtype=torch.float64)
@@ -226,15 +227,8 @@ class _Program:
         return found
 
     def _constants(self) -> tuple[Tensor, ...]:
-        limits, vehicle, fixed = self.config.limits, self.vehicle, self.fixed
-        settings = torch.tensor(
-            [
-                self.grid.step, SHARPEST, limits.yaw_rate_max, 0.95 * vehicle.curvature_max,
-                limits.yaw_acceleration_max, LATERAL_JERK, 0.9 * vehicle.curvature_rate_max, SLOWEST_RATE, self.comfort,
-            ],
-            dtype=torch.float64,
-        )  # fmt: skip
-        return self.grid.fine_per_interval, settings, fixed.at_stage, fixed.half_square
+        settings = _settings(self.config, self.vehicle, self.comfort)
+        return self.grid.fine_per_interval, settings, self.fixed.at_stage, self.fixed.half_square
 
     def _sizes(self, count: int, microseconds: float) -> tuple[int, ...]:
         threads = workers(count, self.config.solver.threads, microseconds)
@@ -293,6 +287,19 @@ class _Constants:
     half_square: Tensor
     rows: Tensor
     zero: Tensor
+
+
+@lru_cache(maxsize=8)
+def _settings(config: PlannerConfig, vehicle: VehicleParameters, comfort: float) -> Tensor:
+    """What the compiled version reads besides."""
+    limits = config.limits
+    return torch.tensor(
+        [
+            make_grid(config.horizon).step, SHARPEST, limits.yaw_rate_max, 0.95 * vehicle.curvature_max,
+            limits.yaw_acceleration_max, LATERAL_JERK, 0.9 * vehicle.curvature_rate_max, SLOWEST_RATE, comfort,
+        ],
+        dtype=torch.float64,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=8)

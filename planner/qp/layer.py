@@ -83,8 +83,13 @@ def solve_differentiable(
         detached = [t.detach() for t in found]
         report = SolveReport(problem, _to_solution(detached), options)
         return found[0].to(_dtype(problem)), report
+    data = problem.tensors()
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in data)):
+        with torch.no_grad():
+            solution, _ = solve_described(problem, options, start)
+            return _as_data(solution.z, problem), SolveReport(problem, solution, options)
     box: dict[str, Any] = {"parent": problem.parent, "options": options, "start": start}
-    z = _Solve.apply(box, *problem.tensors())
+    z = _Solve.apply(box, *data)
     return z, box["report"]
 
 
@@ -116,8 +121,7 @@ class _Solve(torch.autograd.Function):
         ctx.box = box
         ctx.save_for_backward(*tensors, solution.z, solution.costate, solution.dual_lower, solution.dual_upper)
         ctx.status = solution.status
-        dtype = _dtype(problem)
-        return solution.z.clone() if dtype == torch.float64 else solution.z.to(dtype)
+        return _as_data(solution.z, problem)
 
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
@@ -239,6 +243,12 @@ def _gradients_in_torch(
     )
     data = problem.tensors()
     return [formula().to(datum.dtype) if need else None for formula, need, datum in zip(formulas, needed, data)]
+
+
+def _as_data(z: Tensor, problem: StageProgram) -> Tensor:
+    """A copy in the data's dtype, so that what is done to it leaves the report alone."""
+    dtype = _dtype(problem)
+    return z.clone() if dtype == torch.float64 else z.to(dtype)
 
 
 def _dtype(problem: StageProgram) -> torch.dtype:
