@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nuscenes_files import START_US, VERSION, build_tables, write_nuscenes, write_table
 from sim_scenes import agent, recording, straight_track
+from typer.testing import CliRunner
 
 from eval.run.store import RunDirError
 from eval.simulation.generate import generate
@@ -396,6 +397,32 @@ def test_recordings_are_not_mixed_and_only_their_own_files_are_removed(tmp_path:
     (root / "record" / "manifest.json").write_text("{")
     with pytest.raises(RunDirError, match=r"manifest\.json is damaged"):
         RootFolder.claim(root, other, ["a"], 0, CONFIG.version)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "96"], "size: expected height x width such as 96x160, got '96'"),
+        (["--size", "4x4"], "size: expected 8 to 4000 pixels"),
+        (["--weather", "snow"], "weather: expected one of clear"),
+        (["--family", "city"], "family: expected one of car_following"),
+        (["--seeds", "3", "--val-seeds", "2-4"], r"val_seeds: expected seeds that are not in train_seeds, got [2]"),
+        (["--dataroot", "DATA", "--out", "DATA/rendered"], "lies in the data set that is read"),
+        (["--dataroot", "DATA", "--scene", "scene-1"], "no scene 'scene-1'"),
+    ],
+)
+def test_the_command_says_what_is_wrong_and_writes_nothing(options: list[str], message: str, tmp_path: Path) -> None:
+    pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")
+    from eval.cli import app
+
+    data = write_nuscenes(tmp_path / "data")
+    before = sorted(data.rglob("*"))
+    options = [o.replace("DATA", str(data)) for o in options]
+    result = CliRunner().invoke(app, ["record", "--out", str(tmp_path / "out"), *options])
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+    assert sorted(data.rglob("*")) == before
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

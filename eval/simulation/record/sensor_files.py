@@ -31,7 +31,7 @@ def write_image(path: Path, image: np.ndarray, quality: int, size: tuple[int, in
     if size is not None and size != image.shape[:2]:
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=quality)
+    picture.save(data, "JPEG", quality=quality, subsampling=0)  # small images: colours keep their edges
     _write(path, data.getvalue())
 
 
