@@ -61,7 +61,8 @@ def enumerate_manoeuvres(
     base = base_profile(surface, start)
     view = _View(path, obstacles, surface, base, start)
     scenes, agents = obstacles.track_id.shape
-    attempts = [t for k in range(scenes) for t in _attempts(view, k, standing_time[k], vehicle, config)]
+    blockers = _blockers(view, vehicle, config)
+    attempts = [t for k in range(scenes) for t in _attempts(view, k, blockers[k], standing_time[k], config)]
     profiles, taken = shape_profiles(attempts, view.extent_rows, surface, base, start, vehicle, config)
     kinds, index = [["keep"] for _ in range(scenes)], [[k] for k in range(scenes)]
     # Who is passed on which side, by agent.
@@ -111,6 +112,8 @@ class _View:
         across = speed * np.abs(np.sin(obstacles.relative_heading[..., 0, 0].detach().numpy()))
         slow = obstacles.present.numpy() & (speed <= NUDGE_SPEED) & (across <= NUDGE_ACROSS)
         rows = torch.from_numpy(np.flatnonzero(slow))
+        self.slow = slow.nonzero()
+        """Scenes and agents of the rows of extent_rows."""
         extents = compiled_extents(obstacles, rows)
         self.extent_rows = obstacles.extents_of(rows) if extents is None else extents
         """``[Q, 4]``, with gradients: extents of all slow agents."""
@@ -118,7 +121,7 @@ class _View:
         self.row: list[dict[int, int]] = [{} for _ in slow]
         """Of each scene's slow agents, by number: extent, and its row in extent_rows."""
         numbers = self.extent_rows.detach().tolist()
-        for row, (k, a) in enumerate(zip(*(x.tolist() for x in slow.nonzero()))):
+        for row, (k, a) in enumerate(zip(*(x.tolist() for x in self.slow))):
             self.extents[k][a], self.row[k][a] = numbers[row], row
         self.kind = obstacles.agent_class.tolist()
         self.standing = obstacles.standing.tolist()
@@ -161,13 +164,12 @@ class _View:
 
 
 def _attempts(
-    view: _View, k: int, standing_time: dict[int, float], vehicle: VehicleParameters, config: PlannerConfig
+    view: _View, k: int, blockers: list[int], standing_time: dict[int, float], config: PlannerConfig
 ) -> list[Attempt]:
     """What to try in scene k: the natural side of everybody in the way, the other side of the nearest, the
 
     oncoming surface.
     """
-    blockers = _blockers(view, k, vehicle, config)
     wish: dict[int, int] = {}
     for a in sorted(blockers, key=lambda a: view.center(k, a)[0]):
         s, d = view.center(k, a)
@@ -187,19 +189,27 @@ def _attempts(
     return out
 
 
-def _blockers(view: _View, k: int, vehicle: VehicleParameters, config: PlannerConfig) -> list[int]:
-    """Slow or standing agents ahead that the base profile would touch, nearest first."""
-    half = vehicle.width / 2 + config.margins.side
-    front = view.start_s[k] + vehicle.front
-    found = []
-    for a, (lo_s, hi_s, lo_d, hi_d) in view.extents[k].items():
-        if hi_s < front - 3.0 or lo_s > front + LOOK_AHEAD:
-            continue
-        way = view.base[k, view.cells(k, lo_s - vehicle.front, hi_s + vehicle.rear)]
-        reach = half + (WALKING_BERTH if view.kind[k][a] in WALKING else 0.0)
-        if bool(((way + reach > lo_d) & (way - reach < hi_d)).any()):
-            found.append((lo_s, a))
-    return [a for _, a in sorted(found)]
+def _blockers(view: _View, vehicle: VehicleParameters, config: PlannerConfig) -> list[list[int]]:
+    """Of each scene, slow or standing agents ahead that the base profile would touch, nearest first."""
+    k, a = view.slow
+    lo_s, hi_s, lo_d, hi_d = (x[:, None] for x in view.extent_rows.detach().numpy().T)
+    front = np.array(view.start_s)[k, None] + vehicle.front
+    ahead = (hi_s >= front - 3.0) & (lo_s <= front + LOOK_AHEAD)
+    # Cells within reach of the agent along the path; the nearest one if there is none.
+    s, base, last = view.s[k], view.base[k], np.array(view.count)[k, None] - 1
+    cell = np.arange(s.shape[1])
+    lower = lo_s - vehicle.front
+    beside = (s >= lower) & (s <= hi_s + vehicle.rear) & (cell <= last)
+    nearest = np.rint((lower - s[:, :1]) / GRID).clip(0, last)
+    beside |= (cell == nearest) & ~beside.any(1, keepdims=True)
+    walking = np.isin(np.array(view.kind)[k, a], WALKING)
+    reach = vehicle.width / 2 + config.margins.side + np.where(walking, WALKING_BERTH, 0.0)[:, None]
+    touched = ahead[:, 0] & (beside & (base + reach > lo_d) & (base - reach < hi_d)).any(1)
+    found: list[list[int]] = [[] for _ in view.start_s]
+    order = np.lexsort((a, lo_s[:, 0]))
+    for q in order[touched[order]].tolist():
+        found[k[q]].append(int(a[q]))
+    return found
 
 
 def _oncoming(
