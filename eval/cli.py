@@ -207,6 +207,49 @@ def record(
         )
 
 
+@app.command()
+def train(
+    dataroot: Annotated[Path, typer.Option(help="Folder of the nuScenes tables and maps.", metavar="DIR")],
+    overrides: Overrides = None,
+    version: Annotated[str, typer.Option(help="nuScenes table set.")] = "v1.0-sim",
+    split: Annotated[str, typer.Option(help="Scenes to train on: a split's name, or all.")] = "sim_train",
+    held_out: Annotated[str, typer.Option(help="Split to watch, never trained on; empty for none.")] = "sim_val",
+    size: Annotated[str, typer.Option(help="Size of the network: tiny or base.")] = "tiny",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory.", metavar="DIR")] = Path("runs/train"),
+    cache: Annotated[Path | None, typer.Option(help="Prepared samples; default: samples/ in the run.")] = None,
+    workers: Workers = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's files.")] = False,
+) -> None:
+    """Train the perception network on a data set in nuScenes schema.
+
+    Killed in any way, the same command goes on from the last saved state, bit by bit. Settings are train.KEY=VALUE and
+    perception.KEY=VALUE. Under torchrun, each process takes its share of every batch.
+
+    [bold]Examples[/]
+
+        dualdrive train --dataroot data/sim --out runs/tiny
+
+        torchrun --nproc-per-node 2 -m eval.cli train --dataroot data/sim train.steps=6000
+    """
+    with user_errors():
+        from eval.commands.train import train_command
+
+        raise typer.Exit(
+            train_command(
+                dataroot,
+                version,
+                out,
+                split=split,
+                held_out=held_out,
+                size=size,
+                overrides=overrides or (),
+                cache=cache,
+                workers=workers or 0,
+                tensorboard=tensorboard,
+            )
+        )
+
+
 @evaluate_app.command("open-loop")
 def open_loop(
     overrides: Overrides = None,

@@ -28,6 +28,8 @@ EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "pyquaternion", "pillow"),
     "report": ("matplotlib",),
     "reference": ("cvxpy", "cvxpylayers"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "tensorboard": ("tensorboard",),
     "dev": ("pytest", "hypothesis", "pytest-xdist", "pytest-timeout", "hatchling", "ruff", "mypy", "pre-commit"),
 }
 IMPORT_NAMES = {

@@ -1,7 +1,7 @@
-"""Training data: any data set in nuScenes schema, prepared once per key frame and kept on disk.
+"""Training samples: prepared once per key frame, kept on disk, augmented and joined when they are read.
 
-    samples = prepare(dataroot, version, scenes, cache, config)
-    batch = load_batch([samples[i] for i in (3, 1)], config, augment=Augmentation(), seed=(0, 0))
+    paths = prepare_scene(dataroot, version, scene, folder, config)  # perception.training_data
+    batch = load_batch([paths[i] for i in (3, 1)], config, Augmentation(), seed=(0, 0))
 
 A prepared sample holds points, small images and the scene that shall be seen; two cores can read and augment it faster
 than they train. Its name says what it was made from and how, so that a changed setting makes a new one.
@@ -23,7 +23,7 @@ from perception.config import PerceptionConfig
 from perception.heads import ROUTE_POINTS
 from perception.network import NetworkInputs
 from perception.preprocess import ROUTE_STEP, SensorArrays, ego_numbers, network_inputs, route_numbers, sensor_arrays
-from perception.sensor_frame import LidarSweep, SensorFrame
+from perception.sensor_frame import SensorFrame
 from perception.targets import Targets, encode, turned
 from planner.scene import VectorScene
 
@@ -67,9 +67,9 @@ class Batch:
     scenes: list[VectorScene | None]
 
 
-def make_sample(frame: SensorFrame, past: Sequence[LidarSweep], scene: VectorScene, config: PerceptionConfig) -> Sample:
-    """From a frame, earlier sweeps and the scene that shall be seen (`perception.training_scene`)."""
-    sensors = sensor_arrays(frame, past, config.preprocessing)
+def make_sample(frame: SensorFrame, scene: VectorScene, config: PerceptionConfig) -> Sample:
+    """From a frame with its past sweeps and the scene that shall be seen (`perception.training_scene`)."""
+    sensors = sensor_arrays(frame, config.preprocessing)
     return Sample(sensors, encode(scene, config), scene, ego_numbers(scene.ego), route_numbers(scene.route))
 
 

@@ -35,13 +35,13 @@ class SensorArrays:
     camera_seen: np.ndarray
 
 
-def sensor_arrays(frame: SensorFrame, past: Sequence[LidarSweep], config: Preprocessing) -> SensorArrays:
-    """What of a frame the network looks at. past: earlier sweeps in any number; the fitting ones are used.
+def sensor_arrays(frame: SensorFrame, config: Preprocessing, past: Sequence[LidarSweep] = ()) -> SensorArrays:
+    """What of a frame the network looks at. past: earlier sweeps besides the frame's own; the fitting ones are used.
 
     Sensors that are absent stay absent. Channels that the configuration does not name are ignored.
     """
     ego_from_global = np.linalg.inv(frame.global_from_ego)
-    sweeps = [sweep for sweep in (frame.lidar, *past) if sweep is not None]
+    sweeps = [sweep for sweep in (frame.lidar, *frame.past, *past) if sweep is not None]
     points = [
         None
         if (sweep := _of_age(sweeps, frame.time_us, lag, config)) is None

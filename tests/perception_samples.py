@@ -133,7 +133,7 @@ def sample_of(agents: list[Agent], seed: int = 0, cameras: bool = False, config:
     scene = scene_of(agents, config)
     past = frame_of(scene, seed + 1000, ago=0.5).lidar
     assert past is not None
-    return make_sample(frame_of(scene, seed, cameras), [past], scene, config)
+    return make_sample(replace(frame_of(scene, seed, cameras), past=(past,)), scene, config)
 
 
 def random_agents(rng: np.random.Generator, count: int) -> list[Agent]:

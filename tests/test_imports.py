@@ -49,7 +49,10 @@ FORBIDDEN = {
     "eval.metrics": ("planner.checker", "planner.supervise"),
 }
 # Each needed for one feature only; importing the packages must not need them.
-OPTIONAL = ("nuscenes", "pyquaternion", "plotly", "cvxpy", "cvxpylayers", "diffcp", "matplotlib", "PIL", "ray")
+OPTIONAL = (
+    "nuscenes", "pyquaternion", "plotly", "cvxpy", "cvxpylayers", "diffcp", "matplotlib", "PIL", "ray",
+    "safetensors", "onnx", "onnxruntime", "onnxscript", "tensorboard",
+)  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

@@ -68,7 +68,7 @@ def test_nothing_to_see_gives_empty_pillars() -> None:
 def test_past_points_are_moved_into_the_present_frame() -> None:
     scene = scene_of([(10.0, 4.0, 0.0, 0.0, AgentClass.TRUCK)])  # parked, while ego drives 3 m
     past = frame_of(scene, ago=0.5).lidar
-    arrays = sensor_arrays(frame_of(scene), [past], P)
+    arrays = sensor_arrays(frame_of(scene), P, [past])
     now, before = (p[p[:, 2] > 0.25] for p in arrays.points)
     assert np.abs(now[:, :2].mean(0) - before[:, :2].mean(0)).max() < 0.5
     assert now[:, 0].max() == pytest.approx(14.0, abs=0.1) == before[:, 0].max()
@@ -77,20 +77,20 @@ def test_past_points_are_moved_into_the_present_frame() -> None:
 def test_a_sweep_of_the_wrong_age_is_no_past() -> None:
     scene = scene_of([CAR])
     for ago, there in ((0.21, True), (0.5, True), (0.79, True), (0.19, False), (0.81, False)):
-        arrays = sensor_arrays(frame_of(scene), [frame_of(scene, ago=ago).lidar], P)
+        arrays = sensor_arrays(frame_of(scene), P, [frame_of(scene, ago=ago).lidar])
         assert (arrays.points[1] is not None) == there
 
 
 def test_own_body_is_not_seen() -> None:
     frame = frame_of(scene_of([]))
     frame.lidar.points[:50] = 0.0  # misses: at the sensor
-    points = sensor_arrays(frame, [], P).points[0]
+    points = sensor_arrays(frame, P).points[0]
     assert (np.abs(points[:, :2] - [1.4, 0.0]) > P.own_body).any(1).all()
 
 
 def test_cameras_project_where_the_frame_says() -> None:
     frame = frame_of(scene_of([CAR]), cameras=True)
-    arrays = sensor_arrays(frame, [], P)
+    arrays = sensor_arrays(frame, P)
     spot = np.array([12.0, 1.0, 0.8])
     u, v, w = arrays.image_from_ego[0] @ [*spot, 1.0]
     pixel, depth = frame.cameras.project(0, spot)
@@ -106,7 +106,7 @@ def test_missing_sensors_are_masks() -> None:
     only_lidar, only_cameras, nothing = (
         replace(frame, cameras=None), replace(frame, lidar=None), replace(frame, lidar=None, cameras=None),
     )  # fmt: skip
-    samples = [Sample(sensor_arrays(f, [], P), *_rest(scene)) for f in (frame, only_lidar, only_cameras, nothing)]
+    samples = [Sample(sensor_arrays(f, P), *_rest(scene)) for f in (frame, only_lidar, only_cameras, nothing)]
     inputs = join(samples, SMALL).inputs
     assert inputs.lidar_seen[:, 0].tolist() == [1, 1, 0, 0]
     assert inputs.camera_seen.tolist() == [[1, 1], [0, 0], [1, 1], [0, 0]]

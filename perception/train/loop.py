@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def train(
     run_dir holds another run, TrainingError when gradients stay without numbers.
     """
     config.validate()
-    rank, world = _processes(config)
+    rank, world = join_processes()
+    if config.batch % world:
+        raise ValueError(f"batch: expected a multiple of {world} processes, got {config.batch}")
     device = next(network.parameters()).device
     network.train().requires_grad_(True)
     state = TrainState.fresh(network, config)
@@ -178,13 +181,13 @@ def _mean(numbers: dict[str, float], world: int, device: torch.device) -> dict[s
     return dict(zip(numbers, (values / world).tolist()))
 
 
-def _processes(config: TrainConfig) -> tuple[int, int]:
-    """Rank and number of processes; joins them where torchrun started several."""
+def join_processes() -> tuple[int, int]:
+    """This process's rank and the number of processes; joins them where torchrun started several."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if config.batch % world:
-        raise ValueError(f"batch: expected a multiple of {world} processes, got {config.batch}")
+        # One may prepare data for hours while the others wait.
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, timeout=timedelta(hours=12))
     return int(os.environ.get("RANK", "0")), world
 
 
