@@ -303,6 +303,20 @@ def test_each_class_has_the_numbers_that_were_agreed() -> None:
     assert TABLE.of(-1) is TABLE.raw
 
 
+EGO = (0.75, 4.0, 3.0, 0.2, 0.8, 0.1)
+PHANTOM = (1.4, 2.0, 2.8, 8.3, 1.0, 4.0)
+OTHERS = (1.0, 1.0, 1.75, 0.35, 1.0, 4.0, 2.5, 0.6, 0.1, 40.0, 2.0, 0.6, 2.5, 0.3, 6.0, 0.6, 4, 6)
+TOLERANCES = (
+    0.1, 3.0, 12.0, 0.3, 0.05, 0.05, 0.0, 0.1, 1.5, 0.5, 0.1, 0.1, 0.03, 0.2, 1.0, 0.03, 6.0, 0.05, 0.02, 0.1, 0.3,
+    1.05, 20.0, 1.1, 0.5, 0.02, 2.618, 0.75, 0.5, 0.1, 0.1, 2.0, 2.0, 1.0,
+)  # fmt: skip
+
+
+def test_ego_the_unseen_and_the_tolerances_have_the_numbers_that_were_agreed() -> None:
+    for owner, agreed in ((TABLE.ego, EGO), (TABLE.phantom, PHANTOM), (TABLE, OTHERS), (C, TOLERANCES)):
+        assert tuple(getattr(owner, n) for n in numbers(type(owner))) == agreed
+
+
 def test_every_entry_has_a_unit_a_category_and_a_source() -> None:
     for cls in (ClassBounds, EgoBounds, PhantomBounds):
         for f in fields(cls):

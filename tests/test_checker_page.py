@@ -19,7 +19,17 @@ import planner.checker
 from planner import fallback
 from planner.checker import CheckerConfig, CheckReport, SceneSets, Violation, check, check_prepared, prepare
 from planner.checker.motion import Motion
-from planner.scene import AgentClass, EgoState, RawObstacles, RawStatus, Trajectory, VectorScene, VehicleParameters
+from planner.scene import (
+    AgentClass,
+    EgoState,
+    PolylineType,
+    RawObstacles,
+    RawStatus,
+    Trajectory,
+    VectorScene,
+    VehicleParameters,
+    frames,
+)
 
 V, C = VehicleParameters(), CheckerConfig()
 
@@ -268,6 +278,66 @@ def test_standing_just_inside_and_outside() -> None:
     report = check(wide(0.0), drive(0.5, 2.0), standing(), V, C)
     assert "standing" not in names(report.records)
     assert "standing" not in names(check(wide(0.0), standing(), drive(0.5, 2.0), V, C).records)
+
+
+def moved(motion: Trajectory, pose: torch.Tensor) -> Trajectory:
+    xy = frames.transform_points(pose, motion.xy)
+    return motion.replace(x=xy[:, 0], y=xy[:, 1], yaw=motion.yaw + pose[2])
+
+
+def said(report: CheckReport) -> list[tuple]:
+    """Everything but the words, margins to a tenth of a millimetre."""
+    return sorted(
+        (about.rule, about.track_id, round(about.time, 6), round(about.margin, 4) + 0.0)
+        for about in (*report.violations, *report.records)
+    )
+
+
+def eventful(seed: int) -> tuple[VectorScene, Trajectory, Trajectory]:
+    """Edges, a closed stop line, a crosswalk in use, lanes across and ahead, something parked; ego changes its lane."""
+    rng = np.random.default_rng(seed)
+    v = rng.uniform(6.0, 10.0)
+    plan = drive(v, 4.0, curvature=rng.uniform(-0.02, 0.02))
+    x, y = (float(f[-1]) for f in (with_tail(plan, 5.0).x, with_tail(plan, 5.0).y))
+    outline = torch.tensor([[x - 1, y - 5], [x + 3, y - 6], [x + 3, y + 5], [x - 1, y + 6]], dtype=F64)
+    edge = torch.tensor([[4.0, -1.3], [rng.uniform(10, 20), rng.uniform(-3, 0)], [60.0, -9.0]], dtype=F64)
+    stop = torch.tensor([[14.0, -3.0], [rng.uniform(12, 16), 3.0]], dtype=F64)
+    oncoming = torch.tensor([[60.0, y + 4.0], [x, y], [-5.0, -4.0]], dtype=F64)
+    across = torch.tensor([[x - 9.0, y - 40.0], [x + 9.0, y + 40.0]], dtype=F64)
+    walker = agent(x, y + 6.5, 1.0, 1.2, AgentClass.PEDESTRIAN, track_id=3)
+    car = agent(x - 5.0, y - 22.0, float(np.arctan2(80, 18)), 7.0, track_id=4)
+    parked = agent(rng.uniform(8, 16), -rng.uniform(3.5, 5.0), 0.1, 0.0, AgentClass.BUS, (8.0, 2.2), track_id=5)
+    lines = (
+        (outline, PolylineType.CROSSING), (edge, PolylineType.BOUNDARY), (stop, PolylineType.STOP_LINE),
+        (oncoming, PolylineType.CENTERLINE), (across, PolylineType.CENTERLINE),
+    )  # fmt: skip
+    scene = make_scene(v, (walker, car, parked), half_width=30.0, right_edge=30.0, lines=lines, limit=v - 1.0)
+    closed = scene.map.kind == int(PolylineType.STOP_LINE)
+    route = scene.route.replace(left_oncoming=torch.full_like(scene.route.left, -1.0))
+    return scene.replace(map=scene.map.replace(closed=closed), route=route), plan, with_tail(plan, 5.0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_said_does_not_depend_on_the_frame(seed: int) -> None:
+    """An eventful scene turned and moved: the same rules, objects, times and margins."""
+    scene, plan, tail = eventful(seed)
+    here = check(scene, plan, tail, V, C)
+    assert len(here.violations) >= 3
+    rng = np.random.default_rng(100 + seed)
+    for turn in (rng.uniform(-3, 3), np.pi / 2, np.pi):
+        pose = torch.tensor([*rng.uniform(-60, 60, 2), turn], dtype=F64)
+        there = check(scene.transformed(pose), moved(plan, pose), moved(tail, pose), V, C)
+        assert said(there) == said(here)
+        assert there.worst_margin == pytest.approx(here.worst_margin, abs=1e-6)
+
+
+def test_eventful_scenes_break_many_rules() -> None:
+    broken: set[str] = set()
+    for seed in range(12):
+        scene, plan, tail = eventful(seed)
+        report = check(scene, plan, tail, V, C)
+        broken |= names(report.violations) | names(report.records)
+    assert {"nominal_boundary", "tail_boundary", "nominal_stop_line", "tail_place", "wrong_way", "tail_place_on_crossing_lane"} <= broken  # fmt: skip
 
 
 def test_malformed_plans_are_judged_no_further() -> None:

@@ -9,7 +9,7 @@ import pytest
 import shapely
 from scipy.integrate import solve_ivp
 
-from planner.checker import Assumptions
+from planner.checker import Assumptions, occupancy, ways
 from planner.checker.lanes import LaneGraph
 from planner.checker.objects import Objects
 from planner.checker.occupancy import Occupancy, distance_bounds
@@ -309,6 +309,22 @@ def test_beyond_the_end_of_its_samples_a_way_goes_straight_on() -> None:
     tip = (high + 2.25) * np.array([np.cos(0.7), np.sin(0.7)])
     assert area.buffer(1e-6).covers(shapely.Point(tip - 1e-3))
     assert not area.covers(shapely.Point(1.001 * tip + 1e-3))
+
+
+def test_sets_hardly_depend_on_how_finely_ways_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arcs, and a lane that is braked for, sampled every metre or every half."""
+    lanes = LaneGraph.from_lists([bend(12.0, 25.0)], 1.0)
+    objects = users((0.0, 0.3, 0.0, 9.0), (0.0, 30.0, 0.3, 6.0), turn=0.2)
+    plain = sets(objects, lanes)
+    coarse = [areas(plain, owner, 45) for owner in (0, 1)]
+    for module in (ways, occupancy):
+        monkeypatch.setattr(module, "STATION", 0.5)
+    half = sets(objects, lanes)
+    assert half.ways()[1].shape[1] == 2 * plain.ways()[1].shape[1] - 2
+    for owner in (0, 1):
+        for one, two in zip(coarse[owner], areas(half, owner, 45)):
+            assert one.hausdorff_distance(two) < 0.5
+            assert one.symmetric_difference(two).area < 0.08 * one.area
 
 
 def test_sets_of_longer_horizons_begin_with_those_of_shorter_ones() -> None:
