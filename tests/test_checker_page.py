@@ -337,7 +337,8 @@ def test_eventful_scenes_break_many_rules() -> None:
         scene, plan, tail = eventful(seed)
         report = check(scene, plan, tail, V, C)
         broken |= names(report.violations) | names(report.records)
-    assert {"nominal_boundary", "tail_boundary", "nominal_stop_line", "tail_place", "wrong_way", "tail_place_on_crossing_lane"} <= broken  # fmt: skip
+    assert {"nominal_boundary", "tail_boundary", "nominal_stop_line", "tail_place",
+            "wrong_way", "tail_place_on_crossing_lane"} <= broken  # fmt: skip
 
 
 def test_malformed_plans_are_judged_no_further() -> None:
