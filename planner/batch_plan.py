@@ -119,11 +119,12 @@ class BatchPlan:
         trusted = lambda: bool(self.trusted[i])  # noqa: E731
         if status is not PlanStatus.SOLVED:
             return Candidate(
-                c.text[i], c.kind[i], duties, status, trusted=trusted,
+                lambda: c.name(i), c.kind[i], duties, status, trusted=trusted,
                 blocked_by=lambda: blocked_by(programs, i), phase1_slack=lambda: phase1_slack(programs, i),  # type: ignore[arg-type,return-value]
             )  # fmt: skip
+        cost = self.cost[i] if self.cost.requires_grad else self._lists[1][i]
         return Candidate(
-            c.text[i], c.kind[i], duties, status, self.cost[i] if self.cost.requires_grad else self._lists[1][i],
+            lambda: c.name(i), c.kind[i], duties, status, cost,
             lambda: self.trajectory[i], lambda: self.tail[i],
             lambda: certificate(programs, i, tail=False), lambda: certificate(programs, i, tail=True), trusted=trusted,
         )  # fmt: skip
@@ -135,7 +136,7 @@ class BatchPlan:
 
         def refused(i: int) -> Candidate:
             return Candidate(
-                given.text[i], given.kind[i], lambda: given.duties[i], PlanStatus.INFEASIBLE, trusted=False,
+                lambda: given.name(i), given.kind[i], lambda: given.duties[i], PlanStatus.INFEASIBLE, trusted=False,
                 blocked_by=(label[i],), phase1_slack=gap[i] / 2,
             )  # fmt: skip
 

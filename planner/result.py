@@ -97,9 +97,10 @@ class Candidate:
     blocked_by: for INFEASIBLE, the rows that cause it, worst first; phase1_slack (m, m/s ...): by how much the worst
     one is broken in the least-squares compromise.
     trusted: gradients through this candidate's programs are exact; False where they are zero or one-sided.
-    Everything after `status` may be handed over as a function, which is called on first use.
+    The name and everything after `status` may be handed over as a function, which is called on first use.
     """
 
+    decision = _Lazy[str]()
     duties = _Lazy[dict[int, str]]()
     trajectory = _Lazy["Trajectory | None"]()
     tail = _Lazy["Trajectory | None"]()
@@ -111,7 +112,7 @@ class Candidate:
 
     def __init__(
         self,
-        decision: str,
+        decision: str | Callable[[], str],
         kind: str,
         duties: dict[int, str] | Callable[[], dict[int, str]],
         status: PlanStatus,

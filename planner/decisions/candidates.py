@@ -59,7 +59,11 @@ class CandidateSet:
     @cached_property
     def text(self) -> list[str]:
         """Names, unique within a scene, that stay the same from cycle to cycle as long as the decision does."""
-        return [self.options.text(scene, choice) for scene, choice in self.choices]
+        return [self.name(i) for i in range(len(self.choices))]
+
+    def name(self, i: int) -> str:
+        """The text of one candidate."""
+        return self.options.text(*self.choices[i])
 
     @cached_property
     def duties(self) -> list[dict[int, str]]:
