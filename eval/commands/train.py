@@ -19,7 +19,8 @@ from eval.commands.progress import RunView, short
 from eval.run.executor import Work, run_tasks
 from eval.run.store import write_atomic
 from eval.typed_config import ConfigError, to_mapping, with_override
-from perception.checkpoint import CheckpointError
+from perception.calibrate import calibrate
+from perception.checkpoint import CheckpointError, load_network, save_network
 from perception.config import SIZES, PerceptionConfig
 from perception.data import load_batch
 from perception.losses import line_targets, losses, total
@@ -67,8 +68,12 @@ def train_command(
     scenes = [*train_scenes, *held_scenes]
     paths = _prepare(scenes, partial(_prepare_one, dataroot=dataroot, version=version, folder=folder, run=run), workers)
     samples = [path for scene in train_scenes for path in paths[scene]]
-    held = [path for scene in held_scenes for path in paths[scene]]
-    _say(f"{len(samples)} samples of {len(train_scenes)} scenes; held out: {len(held)} of {len(held_scenes)}.")
+    held = [path for scene in held_scenes[::2] for path in paths[scene]]
+    for_calibration = [path for scene in held_scenes[1::2] for path in paths[scene]]
+    _say(
+        f"{len(samples)} samples of {len(train_scenes)} scenes; held out: {len(held)} to watch, "
+        f"{len(for_calibration)} to calibrate, of {len(held_scenes)} scenes."
+    )
 
     torch.manual_seed(run.train.seed)
     device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
@@ -97,8 +102,20 @@ def train_command(
         raise fail(str(error)) from error
     except TrainingError as error:
         raise fail(str(error), "lower train.learning_rate, or look at log.jsonl for the term that grew") from error
+    if _rank() == 0 and for_calibration:
+        _calibrate(out / NETWORK, for_calibration, f"{version} {held_out}, every second scene")
     _say(f"Trained: {out / NETWORK}  (log.jsonl beside it; the checkpoint carries settings, data hash and metrics)")
     return 0
+
+
+def _calibrate(path: Path, samples: list[Path], found_on: str) -> None:
+    """Put the calibration into the checkpoint."""
+    network, facts = load_network(path)
+    calibration, numbers = calibrate(network, samples, found_on)
+    metrics = facts["metrics"] | {f"calibration/{name}": value for name, value in numbers.items()}
+    save_network(path, network, {**facts, "metrics": metrics, "calibration": calibration.facts()})
+    before, after = numbers["existence_error_before"], numbers["existence_error_after"]
+    _say(f"Calibrated: existence error {before:.3f} before, {after:.3f} after, {numbers['answers']:.0f} answers.")
 
 
 def held_out_loss(network: PerceptionNetwork, paths: list[Path], run: TrainRun) -> dict[str, float]:

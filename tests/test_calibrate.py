@@ -1,0 +1,89 @@
+"""Calibration finds the curve, the temperature and the factors that made the evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from perception_samples import SMALL, random_agents, sample_of
+
+from perception.calibrate import COVERAGE, Evidence, calibrate, calibration_error, fit
+from perception.config import CLASSES
+from perception.data import save_sample
+from perception.network import PerceptionNetwork
+
+
+def evidence(rng: np.random.Generator, n: int, scale: float = 2.0, temperature: float = 3.0) -> Evidence:
+    """Class 0 is overconfident by (0.5, -1), its errors `scale` times what was said; class 1 is as it says."""
+    kind = rng.integers(0, 2, n)
+    logit = rng.normal(0, 3, n)
+    true = np.where(kind == 0, 0.5 * logit - 1.0, logit)
+    right = rng.random(n) < 1 / (1 + np.exp(-true))
+    spread = np.where(kind == 0, scale, 1.0)
+    error = (rng.normal(0, 1, (n, 2)) ** 2).sum(1) * spread**2
+    moved = (rng.normal(0, 1, (n, SMALL.steps, 2)) ** 2).sum(-1) * (
+        spread[:, None] * np.linspace(1, 2, SMALL.steps)
+    ) ** 2
+    mode_logit = rng.normal(0, 4, (n, 3))
+    chance = np.exp(mode_logit / temperature)
+    best = np.array([rng.choice(3, p=c / c.sum()) for c in chance])
+    return Evidence(logit, right, kind, error, moved, kind, mode_logit, best)
+
+
+def test_what_made_the_evidence_is_found(rng: np.random.Generator) -> None:
+    found = fit(evidence(rng, 6000), SMALL, "made up")
+    assert found.existence[0] == pytest.approx((0.5, -1.0), abs=0.1)
+    assert found.existence[1] == pytest.approx((1.0, 0.0), abs=0.15)
+    assert found.mode == pytest.approx(3.0, rel=0.15)
+    assert found.position[:2] == pytest.approx((2.0, 1.0), rel=0.06)
+    assert found.future[0] == pytest.approx(2 * np.linspace(1, 2, SMALL.steps), rel=0.08)
+    assert found.future[1] == pytest.approx(np.linspace(1, 2, SMALL.steps), rel=0.08)
+    assert len(found.existence) == len(found.position) == len(found.future) == CLASSES
+
+
+def test_new_truths_are_covered_as_often_as_promised(rng: np.random.Generator) -> None:
+    covered = []
+    for _ in range(60):
+        found = fit(evidence(rng, 120), SMALL, "")
+        fresh = evidence(rng, 200)
+        region = -2 * np.log(1 - COVERAGE)
+        inside = fresh.error / np.array(found.position)[fresh.of] ** 2 <= region
+        covered.append(inside.mean())
+    assert COVERAGE - 0.01 < np.mean(covered) < COVERAGE + 0.025
+
+
+def test_too_few_examples_take_the_value_of_all(rng: np.random.Generator) -> None:
+    e = evidence(rng, 400)
+    e.kind[:5], e.of[:5] = 6, 6
+    found = fit(e, SMALL, "")
+    assert found.position[6] == found.position[5]  # nobody at all of class 5
+    assert found.existence[6] == found.existence[5]
+    nothing = fit(Evidence(*(getattr(e, n)[:0] for n in Evidence.__dataclass_fields__)), SMALL, "")
+    assert nothing.existence[0] == (1.0, 0.0)
+    assert nothing.position[0] == 1.0 == nothing.mode
+
+
+def test_the_calibration_error_at_known_points(rng: np.random.Generator) -> None:
+    right = rng.random(50_000) < 0.7
+    assert calibration_error(np.full(50_000, 0.7), right) < 0.01
+    assert calibration_error(np.full(50_000, 0.9), right) == pytest.approx(0.2, abs=0.01)
+    assert calibration_error(np.zeros(0), np.zeros(0, bool)) == 0.0
+
+
+def test_a_network_is_calibrated_on_samples(tmp_path: Path, rng: np.random.Generator) -> None:
+    paths = [tmp_path / f"{n}.npz" for n in range(6)]
+    for n, path in enumerate(paths):
+        save_sample(path, sample_of(random_agents(rng, 4), seed=n))
+    torch.manual_seed(0)
+    network = PerceptionNetwork(SMALL).eval()
+    with torch.no_grad():  # an untrained network that is sure of itself: wrong nearly everywhere
+        network.agents.heat[1].bias += 7.0
+    found, numbers = calibrate(network, paths, "tests", batch=4)
+    assert found.found_on == "tests"
+    assert numbers["answers"] > 50
+    assert numbers["existence_error_before"] > 0.5
+    assert numbers["existence_error_after"] < 0.2
+    with pytest.raises(ValueError, match="held-out samples, got none"):
+        calibrate(network, [], "")
