@@ -11,6 +11,7 @@ import shapely
 from sim_scenes import agent, box, recording, straight_road, straight_track
 
 from eval.simulation.lidar_solids import Solids, road_users
+from eval.simulation.record.moments import at_step
 from eval.simulation.sensing.camera import Stage, photograph
 from eval.simulation.sensing.camera_rig import CameraRig, nominal_rig
 from eval.simulation.sensing.conditions import KINDS, Conditions, draw_conditions
@@ -119,13 +120,14 @@ def test_depths_agree_with_plan_view_geometry(seed: int) -> None:
     """Every pixel of a tilted camera among random boxes, some of them cut by the image plane, against shapely."""
     rng = np.random.default_rng(seed)
     place = rng.uniform(-15, 15, (25, 2))
-    place = place[np.hypot(*place.T) > 2.5]
+    place = place[np.hypot(*place.T) > 3.5]
     n = len(place)
     rows = np.c_[
         place, rng.uniform(-4, 4, n), rng.uniform(0.1, 2.0, (n, 2)), rng.uniform(0, 1, n), rng.uniform(1, 4, n),
         np.full(n, 0.3), np.zeros(n),
     ]  # fmt: skip
-    solids = Solids.from_rows([tuple(row) for row in rows])
+    wall = (0.0, 3.5, 0.1, 25.0, 0.3, 0.0, 2.2, 0.3, 0.0)  # reaches from behind the camera past it
+    solids = Solids.from_rows([*(tuple(row) for row in rows), wall])
     yaw, pitch = rng.uniform(-np.pi, np.pi), rng.uniform(-0.2, 0.2)
     forward = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
@@ -154,6 +156,32 @@ def test_depths_agree_with_plan_view_geometry(seed: int) -> None:
                 assert depth[row, column] == pytest.approx(expected, rel=1e-4)
                 compared += np.isfinite(expected)
     assert compared > 10
+
+
+def test_a_box_around_the_camera_is_not_drawn() -> None:
+    rig = nominal_rig(*SIZE)
+    rows = [(2.0, 0.0, 0.0, 1.0, 1.0, 0.0, 3.0, 0.3, 0.0), (9.0, 0.0, 0.0, 1.0, 9.0, 0.0, 9.0, 0.3, 0.0)]
+    _, which, _ = hits_of(Solids.from_rows(rows), rig.ego_from_camera[0], rig.intrinsics[0])
+    assert set(np.unique(which)) <= {-1, 1}
+    assert (which == 1).mean() > 0.5
+
+
+def test_each_camera_shows_objects_where_they_are_when_it_fires() -> None:
+    """A cone passes 12 m ahead at 20 m/s; the front camera fires 37.5 ms earlier, when it was 0.75 m to the right."""
+    track = straight_track(np.full(80, 12.0), (np.arange(80) - 40) * 2.0)
+    rec = drive(agent(track, AgentClass.STATIC))
+    rec.ego.pose[:, 0] = 0.0
+    rec.ego.v[:] = 0.0
+    ego, objects = at_step(rec, 40)
+    assert objects.velocity[0] == pytest.approx([0.0, 20.0])
+    cameras = RenderedCameras(rec, CameraConfig(height=450, width=800, weather="clear"))
+    shot = cameras.shots(ego, objects)[0]
+    on_cone = (shot.solids.owner[shot.hits.box] == 1) & (shot.hits.box >= 0)
+    column = np.flatnonzero(on_cone) % 800 + 0.5
+    k, camera = cameras.rig.intrinsics[0], cameras.rig.ego_from_camera[0][:3, 3]
+    edge = k[0, 2] + k[0, 0] * np.array([0.75 - 0.25, 0.75 + 0.25]) / (12.0 - 0.25 - camera[0])
+    assert column.min() == pytest.approx(edge[0], abs=2.0)
+    assert column.max() == pytest.approx(edge[1], abs=2.0)
 
 
 # --- ground and light -------------------------------------------------------------------------
@@ -227,6 +255,20 @@ def test_a_road_user_throws_its_shadow_away_from_the_sun() -> None:
 
     assert grey(8.6, 0.0) < 0.75 * grey(7.2, 0.0)
     assert grey(8.6, 0.0) < 0.75 * grey(8.6, 1.5)
+
+
+def test_what_stands_still_shades_the_ground_for_good() -> None:
+    """Sun in the east, 45 degrees high; a wall 6 m high along x = 20: shade from there to x = 14, the ground darker."""
+    light = replace(NOON, to_sun=(np.sqrt(0.5), 0.0, np.sqrt(0.5)), sky=(0.2,) * 3)
+    wall = Solids.from_rows([(20.0, 10.0, 0.0, 0.1, 8.0, 0.0, 6.0, 0.3, 0.0)])
+    shaded, bare = (draw_street(drive(), still, light, np.random.default_rng(0)) for still in (wall, wall[[False]]))
+    xy = np.array([[14.6, 10.0], [19.0, 10.0], [17.0, 16.5], [13.4, 10.0], [20.8, 10.0], [17.0, 19.0]])
+    assert shaded.shade(xy).tolist() == [True, True, True, False, False, False]
+    assert not bare.shade(xy).any()
+    width = np.full(len(xy), 0.1, dtype=np.float32)
+    with_wall, without = (s.at((xy - s.low).astype(np.float32), width).astype(float).mean(1) for s in (shaded, bare))
+    share = 0.2 / (0.2 + 0.8 * np.sqrt(0.5))
+    np.testing.assert_allclose(with_wall / without, [share] * 3 + [1.0] * 3, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from eval.run.store import RunDirError
 from eval.simulation.generate import generate
 from eval.simulation.lidar import LidarConfig
+from eval.simulation.record.annotations import observed
 from eval.simulation.record.arclines import TOLERANCE, arcline_path
 from eval.simulation.record.config import RecordConfig
 from eval.simulation.record.dataset import join_parts, part_path, plan_scenes, record_part
@@ -36,7 +37,7 @@ from eval.simulation.record.schema import attribute_of, category_of, quaternion,
 from eval.simulation.record.towns import MARGIN, place_towns, with_crossings
 from eval.simulation.sensing.rendered_cameras import CameraConfig
 from eval.simulation.sensors import SensorConfig, SensorSuite
-from perception.sensor_frame import rigid
+from perception.sensor_frame import Boxes3D, rigid
 from planner.scene import AgentClass
 
 TINY = SensorConfig(lidar=LidarConfig(columns=360), cameras=CameraConfig(height=24, width=40, weather="clear"))
@@ -247,6 +248,26 @@ def test_annotations_say_what_the_sensors_saw(root: Path, tables) -> None:
             record, count = tables.get("sample_annotation", record["next"]), count + 1
         assert count == instance["nbr_annotations"]
         assert record["token"] == instance["last_annotation_token"]
+
+
+def test_visibility_is_the_share_that_nobody_hides() -> None:
+    """Free: all of it. Behind the left half of a barrier as far as it is wide: half. Behind a tall wall: nothing."""
+    still = lambda x, y: straight_track(np.full(10, x), y)  # noqa: E731
+    everybody = [still(30.0, 8.0), still(24.0, 0.0), still(24.0, -12.0), still(12.0, 0.5), still(12.0, -5.5)]
+    drive = recording(straight_track(np.zeros(10)), *(agent(pose, AgentClass.STATIC) for pose in everybody))
+    drive.agents.size[:] = [[0.5, 2.0], [0.5, 2.0], [0.5, 2.0], [0.2, 1.0], [0.2, 6.0]]
+    drive.agents.height[:] = [1.5, 1.5, 1.5, 5.0, 5.0]
+    suite = SensorSuite(drive, replace(TINY, with_lidar=False, cameras=CameraConfig(450, 800, weather="clear")))
+    suite.cameras._still = suite.cameras._still[[]]  # no house or tree in between
+    ego, objects = at_step(drive, 0)
+    boxes = Boxes3D(
+        np.c_[objects.pose[:, :2], drive.agents.height / 2], np.c_[objects.size, drive.agents.height],
+        objects.pose[:, 2], objects.agent_class,
+    )  # fmt: skip
+    seen = observed(objects, boxes, None, suite.cameras.shots(ego, objects))
+    # The near barrier reaches from the camera's axis to the left, past the left edge of the one behind it.
+    assert seen.share == pytest.approx([1.0, 0.5, 0.0, 1.0, 1.0], abs=0.04)
+    assert (seen.points == 0).all()
 
 
 def test_a_scene_recorded_again_gives_the_same_bytes(root: Path, tmp_path: Path) -> None:
