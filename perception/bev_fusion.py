@@ -45,12 +45,11 @@ class CameraLift(nn.Module):
         size = uvw.new_tensor([self.image[1], self.image[0]])
         place = (2 * uvw[:, :2] / w[:, None] / size[:, None] - 1).transpose(1, 2)  # -1 to 1 over the image
         visible = ((place.abs() < 1).all(-1) & (uvw[:, 2] > NEAR)) * seen.reshape(-1, 1)
-        place = place.clamp(-2, 2).reshape(batch * cameras, heights * rows, columns, 2)
+        # What a camera does not see is asked for far outside its image, where sampling gives zero.
+        place = torch.where(visible[..., None] > 0, place, 3.0).reshape(batch * cameras, heights * rows, columns, 2)
         sampled = nn.functional.grid_sample(features.flatten(0, 1), place.to(features.dtype), align_corners=False)
-        sampled = sampled.reshape(batch, cameras, depth, heights, rows, columns)
-        visible = visible.reshape(batch, cameras, 1, heights, rows, columns).to(features.dtype)
-        number = visible.sum(1)
-        mean = (sampled * visible).sum(1) / number.clamp(min=1)
+        number = visible.reshape(batch, cameras, 1, heights, rows, columns).to(features.dtype).sum(1)
+        mean = sampled.reshape(batch, cameras, depth, heights, rows, columns).sum(1) / number.clamp(min=1)
         mean = mean.reshape(batch, depth * heights, rows, columns)
         return self.join(torch.cat([mean, number.mean(2)], 1))
 
@@ -67,7 +66,7 @@ class BevFusion(nn.Module):
         self.lidar = LidarEncoder(sweeps * pillar_channels(config.preprocessing), c, config.blocks, groups)
         self.camera: CameraEncoder | None = None
         if config.preprocessing.cameras:
-            self.camera = CameraEncoder(config.image_channels, groups)
+            self.camera = CameraEncoder(config.image_channels, config.lift_channels, groups)
             self.lift = CameraLift(self.camera.out, c[1], config)
         self.missing_lidar = nn.Parameter(torch.zeros(c[1]))
         self.missing_camera = nn.Parameter(torch.zeros(c[1]))

@@ -65,8 +65,8 @@ class PerceptionConfig:
     """The network.
 
     channels, blocks: of the three stages of the bird's-eye trunk (strides 2, 4 and 8 pillars). neck: channels of its
-    fused output. image_channels: of the camera encoder at strides 2, 4, 8 and 16. lift_heights (m): at which image
-    features are sampled above each cell. query: width of a query; heads, layers: of the decoder's attention.
+    fused output. image_channels: of the camera encoder at strides 2, 4, 8, 16. lift_channels: of its output, which is
+    sampled at lift_heights (m) above each cell. query: width of a query; heads, layers: of the decoder's attention.
     agents, lines: queries. line_points: points per map polyline. line_range: half length, half width (m) of the
     window in which the map is detected. refinements: rounds in which a polyline is corrected from what lies under it.
     modes, horizon (s), steps: of the forecasts. groups: of the normalisation.
@@ -77,6 +77,7 @@ class PerceptionConfig:
     blocks: tuple[int, int, int] = (1, 2, 2)
     neck: int = 48
     image_channels: tuple[int, int, int, int] = (16, 32, 48, 64)
+    lift_channels: int = 32
     lift_heights: tuple[float, ...] = (0.2, 1.0, 2.2)
     query: int = 96
     heads: int = 4
@@ -107,6 +108,7 @@ BASE = PerceptionConfig(
     blocks=(2, 3, 3),
     neck=128,
     image_channels=(32, 64, 128, 256),
+    lift_channels=96,
     lift_heights=(0.2, 0.8, 1.6, 2.6),
     query=256,
     heads=8,

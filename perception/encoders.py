@@ -104,14 +104,14 @@ class LidarEncoder(nn.Module):
 class CameraEncoder(nn.Module):
     """Images to one feature map at stride 8 that has also seen stride 16."""
 
-    def __init__(self, channels: tuple[int, ...], groups: int) -> None:
+    def __init__(self, channels: tuple[int, ...], out: int, groups: int) -> None:
         super().__init__()
         c2, c4, c8, c16 = channels
         self.stem = nn.Sequential(Conv(3, c2, 3, 2, groups), stage(c2, c4, 1, 2, groups))
         self.middle = stage(c4, c8, 1, 2, groups)
         self.coarse = stage(c8, c16, 1, 2, groups)
-        self.join = Conv(c8 + c16, c8, 3, 1, groups)
-        self.out = c8
+        self.join = Conv(c8 + c16, out, 3, 1, groups)
+        self.out = out
 
     def forward(self, images: Float[Tensor, "I 3 h w"]) -> Float[Tensor, "I C h/8 w/8"]:
         """images: RGB, about -1 to 1."""

@@ -99,17 +99,15 @@ class Tracker:
     def _associate(self, seen: _Detections, rows: list[int]) -> list[tuple[_Track, int]]:
         if not self._tracks or not rows:
             return []
-        cost = np.full((len(self._tracks), len(rows)), 1e6)
-        for i, track in enumerate(self._tracks):
-            for j, row in enumerate(rows):
-                if GROUPS[AgentClass(track.agent_class)] != GROUPS[AgentClass(int(seen.agent_class[row]))]:
-                    continue
-                away = seen.state[row, :2] - track.mean[:2]
-                spread = track.covariance[:2, :2] + seen.noise[row, :2, :2]
-                distance = float(np.sqrt(away @ np.linalg.solve(spread, away)))
-                # A track just born knows little of its speed; what lies within its own size is near in any case.
-                if np.hypot(*away) <= self.config.reach and distance <= self.config.gate:
-                    cost[i, j] = distance
+        row = np.array(rows)
+        mean = np.stack([t.mean[:2] for t in self._tracks])
+        spread = np.stack([t.covariance[:2, :2] for t in self._tracks])[:, None] + seen.noise[row, :2, :2]
+        away = seen.state[row, :2] - mean[:, None]
+        distance = np.sqrt((away * np.linalg.solve(spread, away[..., None])[..., 0]).sum(-1))
+        near = (np.hypot(away[..., 0], away[..., 1]) <= self.config.reach) & (distance <= self.config.gate)
+        group = np.array([GROUPS[AgentClass(t.agent_class)] for t in self._tracks])
+        alike = group[:, None] == np.array([GROUPS[AgentClass(int(k))] for k in seen.agent_class[row]])
+        cost = np.where(near & alike, distance, 1e6)
         first, second = linear_sum_assignment(cost)
         return [(self._tracks[i], rows[j]) for i, j in zip(first, second) if cost[i, j] < 1e5]
 

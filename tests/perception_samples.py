@@ -33,7 +33,8 @@ SMALL = replace(
     preprocessing=Preprocessing(
         extent=25.6, pillar=0.8, points=4096, image=(32, 48), cameras=("CAM_FRONT", "CAM_BACK")
     ),
-    channels=(16, 24, 32), blocks=(0, 0, 0), neck=24, image_channels=(8, 8, 16, 16), lift_heights=(0.2, 1.0), query=32,
+    channels=(16, 24, 32), blocks=(0, 0, 0), neck=24, image_channels=(8, 8, 16, 16), lift_channels=16,
+    lift_heights=(0.2, 1.0), query=32,
     heads=2, layers=1, agents=16, lines=12, line_range=(20.0, 12.0), refinements=1,
 )  # fmt: skip
 """Everything the network has, in a size for tests."""
