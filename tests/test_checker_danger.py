@@ -401,3 +401,33 @@ def test_each_danger_is_named_by_its_constellation() -> None:
     plan = drive(9.0)
     report = check_prepared(sets(wide(9.0, agents)), plan, with_tail(plan, 6.0), V, C)
     assert {"rss_same", "rss_opposite", "rss_crossing"} <= {v.rule for v in report.violations}
+
+
+def test_what_stands_is_also_answered_by_a_way_past_it_just_inside_and_outside() -> None:
+    """Two metres before a parked car that overlaps ego's track by 0.3 m; the plan leads away from the route."""
+    parked = lambda v: agent(V.front + 2.0 + 2.25, -(V.width / 2 + 0.95 - 0.3), 0.0, v, track_id=4)  # noqa: E731
+
+    def answer(angle: float, v: float = 0.0) -> list[str]:
+        plan = Motion.of(drive(3.0, 4.0, yaw=angle))
+        return [x.rule for x in rss_response(sets(wide(3.0, (parked(v),))), plan, V, C).violations]
+
+    # The rear right corner is the last to be clear of the car's left side, 0.3 m inside ego's track.
+    lowest = lambda angle: 9.0 * np.sin(angle) - V.rear * np.sin(angle) - V.width / 2 * np.cos(angle)  # noqa: E731
+    gap = lambda angle: lowest(angle) - (0.3 - V.width / 2)  # noqa: E731
+    limit = 0.5 * (EGO.lateral_margin + CAR.lateral_margin)
+    angles = np.linspace(0.02, 0.2, 1801)
+    inside, outside = angles[gap(angles) > limit + 1e-3][0], angles[gap(angles) < limit - 1e-3][-1]
+    assert inside - outside < 1e-3
+    assert answer(inside) == []
+    assert answer(outside) == ["rss_same"]
+    assert answer(inside, 0.5) == ["rss_same"], "what moves may come along"
+
+
+def test_what_stands_is_also_answered_by_being_past_it_in_time() -> None:
+    """Nothing but the end counts: who overlaps on the way is the exact sweep's matter."""
+    cone = agent(V.front + 1.9, 0.0, 0.0, 0.0, AgentClass.STATIC, track_id=7)
+    needed = (V.front + 1.9 + 0.25 + V.rear) / C.nominal_horizon
+    for v, ok in ((needed + 0.02, True), (needed - 0.02, False)):
+        violations, records = response((cone,), v=v)
+        assert records
+        assert (not violations) is ok

@@ -117,6 +117,31 @@ def test_vehicles_following_any_branch_of_the_lanes_stay_inside(rng: np.random.G
                 assert occupied[k].covers(box_at(x, y, yaw, (4.5, 1.9)).buffer(-0.05)), (share, k)
 
 
+@pytest.mark.parametrize("angle", [0.3, -0.3])
+@pytest.mark.parametrize("v", [4.0, 8.0, 12.0])
+def test_a_lane_at_an_angle_is_turned_into_as_sharply_as_cornering_allows(v: float, angle: float) -> None:
+    """Turned into at the limit and followed, a car stays inside; nothing is farther aside than the sharpest turn."""
+    c, s = np.cos(angle), np.sin(angle)
+    lane = LaneGraph.from_lists([np.linspace(-30, 90, 121)[:, None] * [c, s]], 1.0)
+    objects = one(AgentClass.CAR, v)
+    occupied = sets_of(objects, lanes=lane)
+    bend = min(TABLE.cornering / v**2, TABLE.bounds[AgentClass.CAR].curvature_max)
+    turned = lambda d: min(bend * d, abs(angle)) * np.sign(angle)  # noqa: E731
+    x = y = travelled_m = 0.0
+    for k in range(COUNT):
+        assert occupied[k].covers(box_at(x, y, turned(travelled_m), (4.5, 1.9)).buffer(-0.05)), k
+        for _ in range(100):
+            h = turned(travelled_m)
+            x, y, travelled_m = x + 0.001 * v * np.cos(h), y + 0.001 * v * np.sin(h), travelled_m + 0.001 * v
+        assert occupied[k].covers(box_at(x, y, turned(travelled_m), (4.5, 1.9)).buffer(-0.05)), k
+    for k in (2, 4):
+        farthest = v * (k + 1) * STEP + 0.5 * 1.5 * ((k + 1) * STEP) ** 2
+        corner = min(bend * farthest**2 / 2, abs(angle) * farthest) + 2.25 * np.sin(abs(turned(farthest))) + 0.95
+        grown = TABLE.bounds[AgentClass.CAR].lateral_acceleration * ((k + 1) * STEP) ** 2 / 2
+        bounds = occupied[k].bounds
+        assert max(-bounds[1], bounds[3]) <= corner + grown + 0.2
+
+
 def test_too_fast_for_a_bend_means_not_taking_it() -> None:
     straight = np.stack([np.linspace(-10, 6, 17), np.zeros(17)], 1)
     angle = np.linspace(0, np.pi / 2, 20)

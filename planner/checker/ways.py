@@ -55,7 +55,30 @@ def ways_of(
         lane[:, :, 2], objects.speed[owner], braking[owner], acceleration[owner], table.cornering
     )
     owner, lane = owner[possible], lane[possible]
+    lane = _entered(lane, objects, owner, table)
     return Ways(np.concatenate([moving, owner]), np.concatenate([arc, lane]), earliest[possible])
+
+
+def _entered(lane: np.ndarray, o: Objects, owner: np.ndarray, table: Assumptions) -> np.ndarray:
+    """Lanes ``[l, J, 3]`` as their owners can take them: from where they are, in the direction in which they move.
+
+    A lane that begins at an angle is turned into within `cornering`; until then it is left behind sideways. Taken at
+    once, a lane that joins or leaves the object's own would put it metres aside within a few tenths of a second.
+    """
+    if not len(owner):
+        return lane
+    heading = np.arctan2(o.velocity[owner, 1], o.velocity[owner, 0])
+    off = heading - lane[:, 0, 2]
+    off = np.arctan2(np.sin(off), np.cos(off))[:, None]
+    sharpest = np.minimum(table.column("curvature_max", o.kind[owner]), table.cornering / o.speed[owner] ** 2)
+    turning = np.maximum(np.abs(off) / np.maximum(sharpest, 1e-6)[:, None], 1e-9)  # m of way
+    s = np.minimum(STATION * np.arange(lane.shape[1]), turning)
+    aside = off * (s - s**2 / (2 * turning))
+    out = lane + (np.concatenate([o.pose[owner, :2], lane[:, 0, 2:]], 1) - lane[:, 0])[:, None]
+    out[..., 0] -= aside * np.sin(lane[..., 2])
+    out[..., 1] += aside * np.cos(lane[..., 2])
+    out[..., 2] += off * (1 - s / turning)
+    return out
 
 
 def _earliest(

@@ -3,7 +3,9 @@
 A pair is dangerous when its longitudinal and its lateral distance are both unsafe now (`planner.checker.rss`), or
 when two crossing ways are not safe from each other. That alone breaks no rule: others bring it about, too. What breaks
 the rule is a plan that, when ego's response time is over and the danger with it is not, neither brakes as hard as
-ego's `braking_min` nor, where the danger lies beside ego, has ended every motion towards it.
+ego's `braking_min` nor, where the danger lies beside ego, has ended every motion towards it. What stands is also
+answered by a plan that leads past it: it comes no closer, and whether the way there is clear is judged exactly
+(`rules.objects`).
 
 Stateless: which distance became unsafe first is not remembered. The lateral answer therefore counts only towards who
 is alongside, behind or coming closer sideways; whoever is ahead is answered by braking. What comes from behind in
@@ -117,6 +119,8 @@ def rss_response(sets: SceneSets, motion: Motion, vehicle: VehicleParameters, co
         )
         if sideways and towards <= config.rss_sideways:
             continue
+        if sets.relations.stands[i] and now.ahead[i] and _leads_past(sets.relations, motion, vehicle, config, i, now):
+            continue
         if now.ahead[i] or now.alongside[i] or kind[i] == Constellation.CROSSING:
             if braking >= -config.rss_braking:
                 continue
@@ -148,6 +152,16 @@ def _towards(r: Relations, at: Motion, vehicle: VehicleParameters, i: int) -> fl
     ego = _ego_extent(r, at, vehicle)
     left = r.extent.right[i] + r.extent.left[i] > ego.right[0] + ego.left[0]
     return float(ego.aside[0] if left else -ego.aside[0])
+
+
+def _leads_past(
+    r: Relations, motion: Motion, vehicle: VehicleParameters, config: CheckerConfig, i: int, now: Danger
+) -> bool:
+    """Whether ego is safely beside object i, or past it, where the intended part ends."""
+    end = motion.at(np.array([min(config.nominal_horizon, float(motion.time[-1]))]))
+    ego, other = _ego_extent(r, end, vehicle), r.extent
+    beside = max(float(other.right[i] - ego.left[0]), float(ego.right[0] - other.left[i]))
+    return beside > float(now.aside[i]) or float(ego.rear[0]) > float(other.front[i])
 
 
 def _crossing_safe(r: Relations, ego: Extent, v: float, party: Party, time: float) -> np.ndarray:
