@@ -39,6 +39,7 @@ class Supervising(Protocol):
         raw: RawObstacles | None = None,
         health: Iterable[Any] = (),
         widening: float = 1.0,
+        grip: float = 1.0,
         probation: str = "",
     ) -> SupervisedPlan: ...
 

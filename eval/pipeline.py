@@ -76,7 +76,7 @@ class DualDrive:
         if not self.config.enforce_deadline:  # no decision may depend on how fast the machine is
             supervisor = replace(supervisor, check_budget=math.inf)
         self._supervisor: Supervising = make_supervisor(self.config.layers, recording.vehicle, supervisor)
-        self._monitors = Monitors(self.config.monitors)
+        self._monitors = Monitors(self.config.monitors, recording.vehicle)
         self._first, self._raw, self._clock_us = True, None, None
 
     def hear(self, raw: RawObstacles) -> None:
@@ -93,7 +93,7 @@ class DualDrive:
         checking = perf_counter()
         driven = self._supervisor.supervise(
             scene, plan, elapsed=elapsed, failure=failure, raw=self._raw, health=self._health(scene),
-            widening=self._monitors.widening, probation=self._planner.probation,
+            widening=self._monitors.widening, grip=self._monitors.grip, probation=self._planner.probation,
         )  # fmt: skip
         self._monitors.driven(scene, driven.trajectory)
         check_ms = 1e3 * (perf_counter() - checking)

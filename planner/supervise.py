@@ -21,7 +21,7 @@ from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParamete
 from planner.supervision.kept_tail import Certificate, KeptTail
 from planner.supervision.last_resort import Option, last_known, stops
 from planner.supervision.own_stop import only_the_tail, stops_along
-from planner.supervision.restrictions import restricted_check, restricted_scene, slows_down
+from planner.supervision.restrictions import restricted_check, restricted_scene, slippery, slows_down
 from planner.supervision.scene_door import SceneDoor, hear, plan_problem
 from planner.supervision.supervisor_state import (
     Cycle,
@@ -123,6 +123,7 @@ class Supervisor:
         """Forget everything: a new drive begins."""
         self._kept: KeptTail | None = None
         self._borne_away = False  # by the kept stop; once is enough
+        self._able = self.vehicle  # what the road leaves of it
         self._states = StateMachine(self.config.states)
         self._door = SceneDoor()
 
@@ -143,15 +144,18 @@ class Supervisor:
         raw: RawObstacles | None = None,
         health: Iterable[Any] = (),
         widening: float = 1.0,
+        grip: float = 1.0,
         probation: str = "",
     ) -> SupervisedPlan:
         """Decide this cycle. Never raises for anything in scene, plan, raw obstacles or verdicts.
 
         elapsed (s): from the scene's time to now, planning included. failure: the planner's error, if any.
         raw: the second perception channel; None where there is none. health: `MonitorVerdict`s; the worst one counts.
-        widening: factor >= 1 on the checker's sets, from the coverage monitor. probation: why accepted plans are not
-        driven yet, if so.
+        widening: factor >= 1 on the checker's sets, from the coverage monitor. grip: share of the vehicle's grip that
+        the road gives, from the grip monitor; nothing beyond it is accepted or driven. probation: why accepted plans
+        are not driven yet, if so.
         """
+        self._able = slippery(self.vehicle, grip)
         try:
             return self._supervise(scene, plan, elapsed, failure, raw, health, widening, probation)
         except Exception as error:
@@ -206,7 +210,7 @@ class Supervisor:
         factor = min(max(widening, 1.0), WIDENING_MAX) if widening == widening else WIDENING_MAX
         checker = replace(self.config.checker, widening=factor) if factor > 1.0 else self.config.checker
         try:
-            sets = prepare(scene.double(), self.vehicle, checker, raw)
+            sets = prepare(scene.double(), self._able, checker, raw)
             speed, margin = self._restriction(scene)
             tight = restricted_check(sets, checker, speed, margin) if speed < 1.0 or margin > 0.0 else (sets, checker)
             at_rest = abs(float(scene.ego.v)) <= checker.rest_speed
@@ -259,7 +263,7 @@ class Supervisor:
             report = self._judge(now, trajectory, tail)
             if not report.accepted:
                 now.rejected.append((name, report))
-                if only_the_tail(report):
+                if only_the_tail(report, self._able.braking_max < self.vehicle.braking_max):
                     tail, report = self._own_stop(now, trajectory, begin) or (tail, report)
             if report.accepted:
                 own = tail is not candidate.tail
@@ -273,7 +277,7 @@ class Supervisor:
 
     def _own_stop(self, now: _Now, trajectory: Trajectory, begin: float) -> tuple[Trajectory, CheckReport] | None:
         """A tail of the second channel's own for a candidate whose tail alone was refused, and the report on it."""
-        for _, tail in stops_along(trajectory, self.vehicle, self.config.own_stops):
+        for _, tail in stops_along(trajectory, self._able, self.config.own_stops):
             if time.perf_counter() - begin > self.config.check_budget:
                 return None
             report = self._judge(now, trajectory, tail)
@@ -286,7 +290,7 @@ class Supervisor:
     ) -> CheckReport:
         sets, config = against
         try:
-            return check_prepared(sets, trajectory, tail, self.vehicle, config, kept)
+            return check_prepared(sets, trajectory, tail, self._able, config, kept)
         except Exception as error:  # a malformed plan is a rejected plan
             return CheckReport.refused(f"{type(error).__name__}: {error}")
 
@@ -308,7 +312,7 @@ class Supervisor:
         kept = self._kept.now(now.scene) if self._kept is not None else None
         best: Option | None = None
         for option in stops(
-            now.scene.ego.double(), self.vehicle, self.config.braking, kept,
+            now.scene.ego.double(), self._able, self.config.braking, kept,
             None if spare is None else spare.tail,
             emergency=self._states.hardest, standing=self._states.latched and now.at_rest,
             bear_away=not self._borne_away,
@@ -355,7 +359,7 @@ class Supervisor:
             self._kept = kept = kept.dead_reckoned(self.config.period)
             motion, source = kept.in_own_frame(), "tail"
         else:
-            motion, source = last_known(scene, self.vehicle), "braking"
+            motion, source = last_known(scene, self._able), "braking"
             reason += "; nothing kept"
         at_rest = abs(float(motion.v[0])) <= self.config.checker.rest_speed and kept is not None
         cycle = Cycle(Outcome.FAULT, level, off_tail=kept is None, blind=True, at_rest=at_rest)

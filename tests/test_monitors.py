@@ -15,6 +15,7 @@ from planner.monitors import (
     CoverageMonitor,
     DeviationMonitor,
     DisagreementMonitor,
+    GripMonitor,
     LocalisationMonitor,
     MonitorLevel,
     Monitors,
@@ -121,7 +122,7 @@ def test_forecasts_are_judged_a_second_later_where_they_were_made_for() -> None:
 # -- liveness -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("silent_ms", "level"), [(150, OK), (151, DEGRADED), (400, DEGRADED), (401, MINIMAL_RISK)])
+@pytest.mark.parametrize(("silent_ms", "level"), [(150, OK), (151, DEGRADED), (250, DEGRADED), (251, MINIMAL_RISK)])
 def test_frozen_content_just_inside_and_just_outside(silent_ms: int, level: MonitorLevel) -> None:
     monitor = ContentMonitor("scene")
     monitor.update(b"a", 0, 0)
@@ -130,16 +131,16 @@ def test_frozen_content_just_inside_and_just_outside(silent_ms: int, level: Moni
     assert monitor.update(b"b", now + 1000, now + 1000).level is OK
 
 
-def test_at_10_hz_a_freeze_is_found_after_200_ms_and_ends_the_drive_after_500() -> None:
+def test_at_10_hz_a_freeze_is_found_after_200_ms_and_ends_the_drive_after_300() -> None:
     monitor = ContentMonitor("scene")
     levels = [monitor.update(b"same", k * 100_000, k * 100_000).level for k in range(7)]
-    assert levels == [OK, OK, DEGRADED, DEGRADED, DEGRADED, MINIMAL_RISK, MINIMAL_RISK]
+    assert levels == [OK, OK, DEGRADED, MINIMAL_RISK, MINIMAL_RISK, MINIMAL_RISK, MINIMAL_RISK]
 
 
-@pytest.mark.parametrize(("moved", "level"), [(0.0, OK), (0.005, OK), (0.03, DEGRADED)])
+@pytest.mark.parametrize(("moved", "level"), [(0.0, OK), (0.02, OK), (0.06, DEGRADED)])
 def test_without_noise_content_may_stay_the_same_while_ego_stands(moved: float, level: MonitorLevel) -> None:
     monitor = ContentMonitor("scene")
-    for k in range(5):
+    for k in range(3):
         verdict = monitor.update(b"same", k * 100_000, k * 100_000, moved)
     assert verdict.level is level
 
@@ -151,6 +152,80 @@ def test_silence_old_stamps_and_messages_out_of_order_are_no_news() -> None:
         verdict = monitor.update(content, stamp, 200_000)
         assert verdict.level is DEGRADED
         assert "0.2" in verdict.reason
+
+
+def test_a_stuck_detector_is_found_although_the_map_moves_on() -> None:
+    """The same object in ego's frame while the map passes by; the rounding of a transform there and back is no news."""
+    monitors, levels = Monitors(), []
+    for k in range(6):
+        scene = moving_scene(0.1 * k, 20.0 + 1e-9 * k)
+        xy = scene.map.xy.clone()
+        xy[..., 0] -= 0.8 * k
+        said = monitors.update(scene.replace(map=scene.map.replace(xy=xy)), None, now_us=k * 100_000, with_raw=False)
+        levels.append({v.name: v.level for v in said})
+    assert {level["scene"] for level in levels} == {OK}
+    assert [level["objects"] for level in levels] == [OK, OK, DEGRADED, MINIMAL_RISK, MINIMAL_RISK, MINIMAL_RISK]
+
+
+def test_an_empty_road_is_no_stuck_detector() -> None:
+    monitors = Monitors()
+    for k in range(6):
+        scene = moving_scene(0.1 * k, 20.0, 0.8 * k)
+        nobody = scene.agents.replace(valid=torch.zeros_like(scene.agents.valid))
+        futures = scene.futures.replace(valid=torch.zeros_like(scene.futures.valid))
+        said = monitors.update(scene.replace(agents=nobody, futures=futures), None, now_us=k * 100_000, with_raw=False)
+        assert {v.name: v.level for v in said}["objects"] is OK
+
+
+# -- grip ---------------------------------------------------------------------------------------------------
+
+
+def asked(acceleration: float, curvature: float = 0.0, v: float = 10.0) -> Trajectory:
+    """A plan that is at `acceleration` and `curvature` 0.1 s from now."""
+    f = lambda *values: torch.tensor(values, dtype=torch.float64)  # noqa: E731
+    zero = f(0, 0, 0)
+    return Trajectory(f(0, 0.1, 1.0), zero, zero, zero, f(v, v, v), f(0, acceleration, 0), f(0, curvature, 0))
+
+
+@pytest.mark.parametrize(("came", "found"), [(-5.0 + 0.59, False), (-5.0 + 0.61, True)])
+def test_braking_that_does_not_come_bounds_the_grip_just_inside_and_outside(came: float, found: bool) -> None:
+    monitor = GripMonitor()
+    verdicts = [monitor.update(asked(-5.0), 10.0, came, 0.0, 0.1, k * 100_000) for k in range(5)]
+    assert [v.level for v in verdicts[:3]] == [OK] * 3, "the actuators' lag"
+    assert (verdicts[3].level is DEGRADED) is found
+    assert monitor.share == (pytest.approx(-came / 8.0) if found else 1.0)
+
+
+def test_turning_that_does_not_come_bounds_the_grip() -> None:
+    monitor = GripMonitor()
+    for k in range(4):
+        verdict = monitor.update(asked(0.0, 0.04), 10.0, 0.0, 0.015, 0.1, k * 100_000)
+    assert monitor.share == pytest.approx(0.3)
+    assert "0.30 of the grip" in verdict.reason
+
+
+def test_a_share_of_the_grip_rises_with_what_is_seen_and_is_forgotten_in_the_end() -> None:
+    monitor = GripMonitor()
+    for k in range(4):
+        monitor.update(asked(-6.0), 10.0, -2.4, 0.0, 0.1, k * 100_000)
+    assert monitor.share == pytest.approx(0.3)
+    monitor.update(asked(-4.0), 8.0, -4.0, 0.0, 0.1, 500_000)
+    assert monitor.share == pytest.approx(0.5)
+    assert monitor.update(asked(0.0), 8.0, 0.0, 0.0, 0.1, 60_000_000).level is DEGRADED
+    assert monitor.update(asked(0.0), 8.0, 0.0, 0.0, 0.1, 60_400_000).level is OK
+
+
+def test_a_lagging_brake_a_bump_and_walking_pace_are_no_ice() -> None:
+    lag = GripMonitor()
+    planned = [min(1.2 * k, 7.8) for k in range(20)]
+    for k, wanted in enumerate(planned):
+        came = planned[max(k - 2, 0)]
+        assert lag.update(asked(-wanted), 15.0 - k * 0.5, -came, 0.0, 0.1, k * 100_000).level is OK
+    bump, slow = GripMonitor(), GripMonitor()
+    for k in range(10):
+        wanted = 0.0 if k % 3 == 0 else 5.0
+        assert bump.update(asked(-wanted), 10.0, 0.0, 0.0, 0.1, k * 100_000).level is OK
+        assert slow.update(asked(-5.0), 1.4, 0.0, 0.0, 0.1, k * 100_000).level is OK
 
 
 Boxes = tuple[tuple[float, float, float, float], ...]
@@ -172,9 +247,9 @@ def raw(
 @pytest.mark.parametrize(
     ("status", "levels"),
     [
-        (RawStatus.OK, [OK, DEGRADED, DEGRADED, DEGRADED, MINIMAL_RISK, MINIMAL_RISK]),  # always the same report
-        (RawStatus.STALE, [OK, DEGRADED, DEGRADED, DEGRADED, MINIMAL_RISK, MINIMAL_RISK]),
-        (RawStatus.FROZEN, [DEGRADED] * 4 + [MINIMAL_RISK] * 2),
+        (RawStatus.OK, [OK, DEGRADED, *[MINIMAL_RISK] * 4]),  # always the same report
+        (RawStatus.STALE, [OK, DEGRADED, *[MINIMAL_RISK] * 4]),
+        (RawStatus.FROZEN, [DEGRADED] * 2 + [MINIMAL_RISK] * 4),
     ],
 )
 def test_a_raw_channel_that_is_not_ok(status: RawStatus, levels: list[MonitorLevel]) -> None:
@@ -336,7 +411,7 @@ def test_the_bank_is_silent_on_a_sound_drive_and_names_what_breaks() -> None:
         assert all(verdict.level is OK for verdict in said), said
         monitors.driven(scene, plan(8.0))
     assert {verdict.name for verdict in said} == {
-        "localisation", "scene", "coverage", "plan deviation", "raw channel", "disagreement"
+        "localisation", "scene", "objects", "grip", "coverage", "plan deviation", "raw channel", "disagreement"
     }  # fmt: skip
     jumped = moving_scene(1.5, 27.5, 0.8 * 15 + 2.0)
     bad = [v.name for v in monitors.update(jumped, raw(at=1_500_000), now_us=1_500_000) if v.level is not OK]

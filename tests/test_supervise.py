@@ -13,9 +13,10 @@ from checker_scenes import F64, agent, drive, make_scene, with_tail
 from planner import fallback
 from planner.checker import CheckerConfig, CheckReport
 from planner.result import Candidate, PlanResult, PlanStatus
-from planner.scene import AgentClass, EgoState, RawObstacles, Trajectory, VectorScene, frames
+from planner.scene import AgentClass, EgoState, RawObstacles, Trajectory, VectorScene, VehicleParameters, frames
 from planner.supervise import SupervisedPlan, Supervisor, SupervisorConfig
 from planner.supervision.kept_tail import KeptTail
+from planner.supervision.restrictions import slippery
 from planner.supervision.supervisor_state import State
 from planner.supervision.watchdog import Watchdog
 
@@ -126,6 +127,29 @@ def test_stops_of_its_own_respect_the_budget() -> None:
     scene, refused = braking_before_a_parked_car(2.0)
     out = cycle(Supervisor(config=SupervisorConfig(check_budget=0.0)), scene, plan_of(refused))
     assert out.source == "braking"
+
+
+def test_on_a_slippery_road_nothing_beyond_its_grip_is_accepted_or_driven() -> None:
+    """A third of the grip: the planner's tail brakes with 4 m/s^2, which the road does not give."""
+    s, scene = relaxed(), make_scene(8.0)
+    out = cycle(s, scene, plan_of(good()), grip=0.3)
+    assert {v.rule for v in out.rejected[0][1].violations} >= {"tail_braking"}
+    assert (out.source, out.tail_accepted) == ("candidate", True)
+    assert -0.3 * 8.0 <= float(out.tail.a.min()) < -2.0
+    assert float(out.tail.x[-1]) > 8.0**2 / (2 * 0.3 * 8.0)
+    hard = braking_before_a_parked_car(6.0)
+    slides = cycle(relaxed(), hard[0], plan_of(hard[1]), grip=0.3)
+    assert not slides.tail_accepted
+    assert slides.source == "braking"
+    assert float(slides.tail.a[5:].min()) >= -0.3 * 8.0 - 1e-6
+
+
+@pytest.mark.parametrize(("grip", "braking"), [(1.0, 8.0), (1.7, 8.0), (0.5, 4.0), (0.0, 0.8), (float("nan"), 0.8)])
+def test_a_grip_that_is_no_share_is_the_least_or_all(grip: float, braking: float) -> None:
+    able = slippery(VehicleParameters(), grip)
+    assert able.braking_max == pytest.approx(braking)
+    assert able.lateral_acceleration_max == pytest.approx(braking * 5 / 8)
+    assert able.acceleration_max == pytest.approx(min(3.0, braking))
 
 
 def cutting_in() -> VectorScene:

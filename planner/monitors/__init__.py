@@ -5,6 +5,7 @@ from planner.monitors.content import ContentMonitor, RawChannelMonitor
 from planner.monitors.coverage import CoverageMonitor
 from planner.monitors.deviation import DeviationMonitor
 from planner.monitors.disagreement import DisagreementMonitor
+from planner.monitors.grip import GripMonitor
 from planner.monitors.localisation import LocalisationMonitor
 from planner.monitors.verdict import MonitorLevel, MonitorVerdict
 
@@ -13,6 +14,7 @@ __all__ = [
     "CoverageMonitor",
     "DeviationMonitor",
     "DisagreementMonitor",
+    "GripMonitor",
     "LocalisationMonitor",
     "MonitorLevel",
     "MonitorVerdict",

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.monitors.content import ContentConfig, ContentMonitor, RawChannelMonitor, scene_content
+from planner.monitors.content import ContentConfig, ContentMonitor, RawChannelMonitor, objects_content, scene_content
 from planner.monitors.coverage import CoverageConfig, CoverageMonitor
 from planner.monitors.deviation import DeviationConfig, DeviationMonitor
 from planner.monitors.disagreement import DisagreementConfig, DisagreementMonitor
 from planner.monitors.forecast_scores import ForecastScoreConfig, ForecastScores
+from planner.monitors.grip import GripConfig, GripMonitor
 from planner.monitors.localisation import LocalisationConfig, LocalisationMonitor
 from planner.monitors.verdict import MonitorLevel, MonitorVerdict
-from planner.scene import RawObstacles, Trajectory, VectorScene
+from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,14 @@ class MonitorsConfig:
     content: ContentConfig = field(default_factory=ContentConfig)
     localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
     disagreement: DisagreementConfig = field(default_factory=DisagreementConfig)
+    grip: GripConfig = field(default_factory=GripConfig)
 
 
 class Monitors:
     """One per vehicle. `update` before a decision, `driven` after it."""
 
-    def __init__(self, config: MonitorsConfig | None = None) -> None:
-        self.config = config or MonitorsConfig()
+    def __init__(self, config: MonitorsConfig | None = None, vehicle: VehicleParameters | None = None) -> None:
+        self.config, self.vehicle = config or MonitorsConfig(), vehicle or VehicleParameters()
         self.reset()
 
     def reset(self) -> None:
@@ -44,6 +46,8 @@ class Monitors:
             LocalisationMonitor(config.localisation),
         )
         self._scene, self._raw = ContentMonitor("scene", config.content), RawChannelMonitor(config.content)
+        self._objects = ContentMonitor("objects", config.content)
+        self._grip = GripMonitor(config.grip, self.vehicle)
         self._disagreement = DisagreementMonitor(config.disagreement)
         self._last: tuple[np.ndarray, int] | None = None
         self._driven: tuple[Trajectory, np.ndarray, int] | None = None
@@ -52,6 +56,11 @@ class Monitors:
     def widening(self) -> float:
         """Factor >= 1 for the checker's sets, from the coverage monitor."""
         return self.coverage.widening
+
+    @property
+    def grip(self) -> float:
+        """Share in (0, 1] of the vehicle's grip that the road is known to give, from the grip monitor."""
+        return self._grip.share
 
     def update(
         self, scene: VectorScene, raw: RawObstacles | None = None, *, now_us: int, with_raw: bool = True
@@ -81,18 +90,27 @@ class Monitors:
             scene.validate()
         except (ValueError, TypeError, AttributeError):  # the supervisor's door says what is wrong with it
             silent = self._scene.update(None, 0, now_us)
+            self._objects.update(None, 0, now_us)
             return (silent, self._raw.update(raw, now_us)) if with_raw else (silent,)
         pose, stamp = _pose(scene), int(scene.ego.time_us)
         v, yaw_rate = float(scene.ego.v), float(scene.ego.yaw_rate)
         localised = self._localisation.update(pose, v, yaw_rate, stamp)
         dt = 0.0 if self._last is None else max(stamp - self._last[1], 0) * 1e-6
         self._last = (pose, stamp)
-        verdicts = [localised, self._scene.update(scene_content(scene), stamp, now_us, abs(v) * dt)]
+        moved = abs(v) * dt
+        verdicts = [
+            localised,
+            self._scene.update(scene_content(scene), stamp, now_us, moved),
+            self._objects.update(objects_content(scene), stamp, now_us, moved),
+        ]
+        if (driven := self._driven) is not None and 0 < stamp - driven[2] <= 500_000:
+            a, curvature = float(scene.ego.a), float(scene.ego.curvature)
+            verdicts.append(self._grip.update(driven[0], v, a, curvature, (stamp - driven[2]) * 1e-6, now_us))
         if localised.level is MonitorLevel.OK:  # otherwise poses cannot be compared, and that has been said
             verdicts.append(self.coverage.update(self._scores.update(scene)))
-            if (driven := self._driven) is not None and 0 < stamp - driven[2] <= 500_000:
-                moved = _seen_from(driven[1], pose)
-                verdicts.append(self._deviation.update(driven[0], moved, v, (stamp - driven[2]) * 1e-6))
+            if driven is not None and 0 < stamp - driven[2] <= 500_000:
+                now = _seen_from(driven[1], pose)
+                verdicts.append(self._deviation.update(driven[0], now, v, (stamp - driven[2]) * 1e-6))
         if with_raw:
             verdicts += [self._raw.update(raw, now_us), self._disagreement.update(scene, raw)]
         return tuple(verdicts)

@@ -15,12 +15,17 @@ from planner import fallback
 from planner.checker import CheckReport
 from planner.scene import EgoState, Trajectory, VehicleParameters
 
+LEADS = ("tail_object", "tail_sight", "tail_phantom_driver", "tail_place")
+BRAKES = ("tail_braking", "tail_lateral_acceleration", "tail_grip")
 _FIELDS = ("x", "y", "yaw", "v", "a", "curvature")
 
 
-def only_the_tail(report: CheckReport) -> bool:
-    """Whether every violation is one of where and when the tail leads."""
-    return all(v.rule in ("tail_object", "tail_sight", "tail_phantom_driver", "tail_place") for v in report.violations)
+def only_the_tail(report: CheckReport, slippery: bool = False) -> bool:
+    """Whether every violation is one of where and when the tail leads; slippery: or one of how hard it brakes, because
+    the planner does not know that the road gives less.
+    """
+    about = LEADS + (BRAKES if slippery else ())
+    return all(v.rule in about for v in report.violations)
 
 
 def stops_along(

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from planner.checker import CheckerConfig, CheckReport, SceneSets, Violation
-from planner.scene import Trajectory, VectorScene
+from planner.scene import Trajectory, VectorScene, VehicleParameters
 
 SLOWING = 0.3  # m/s^2, at least, while faster than the restricted limit
 _PATIENCE = 0.5  # s until slowing must show
 _LOOK = 3.0  # s
+_GRIP_LEAST = 0.1  # share of the vehicle's; less is not believed
 
 
 def restricted_scene(scene: VectorScene, speed: float, margin: float) -> VectorScene:
@@ -54,3 +55,16 @@ def slows_down(report: CheckReport, trajectory: Trajectory, sets: SceneSets, con
         return report
     held = Violation("degraded_speed", -1, float(time[k]), float(short[k]), f"{v[k]:.1f} m/s is held, not left")
     return replace(report, accepted=False, violations=(held,))
+
+
+def slippery(vehicle: VehicleParameters, grip: float) -> VehicleParameters:
+    """What the vehicle can do where the road gives the share `grip` of its grip; anything but a number is the least."""
+    if grip >= 1.0:
+        return vehicle
+    share = max(grip, _GRIP_LEAST) if grip == grip else _GRIP_LEAST
+    return replace(
+        vehicle,
+        braking_max=share * vehicle.braking_max,
+        lateral_acceleration_max=share * vehicle.lateral_acceleration_max,
+        acceleration_max=min(vehicle.acceleration_max, share * vehicle.braking_max),
+    )
