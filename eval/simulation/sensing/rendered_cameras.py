@@ -51,10 +51,11 @@ class Shot:
 
     def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(track ids, samples that show it, samples that would if nobody hid it) of the road users in the picture."""
-        owner = self.solids.owner
-        user = owner[self.hits.candidate_box] != NOBODY
-        place = np.stack([owner[self.hits.candidate_box[user]], self.hits.candidate_pixel[user]])
-        tracks, total = np.unique(np.unique(place, axis=1)[0], return_counts=True)
+        owner, count = self.solids.owner, len(self.hits.box)
+        candidate = owner[self.hits.candidate_box]
+        # An object has several parts: each of its samples counts once.
+        place = np.unique((candidate * count + self.hits.candidate_pixel)[candidate != NOBODY])
+        tracks, total = np.unique(place // count, return_counts=True)
         first = owner[self.hits.box[self.hits.box >= 0]]
         return tracks, np.array([(first == track).sum() for track in tracks], dtype=int), total
 
