@@ -39,6 +39,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any])
     partial = path.with_name(path.name + ".tmp")
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     save_file(plain, partial, {_ENTRY: json.dumps({"schema": SCHEMA, "version": _version(), **facts})})
+    partial.chmod(0o644)  # safetensors leaves it readable for its owner alone
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
     partial.replace(path)

@@ -33,15 +33,24 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a sample. rotation (rad), shift (m): largest, both ways. mirror: probability; it turns driving
-    on the right into driving on the left. drop_lidar, drop_past, drop_cameras: probability that all sweeps, the past
-    ones, all images are missing; drop_camera: of each single one. Never all sensors at once."""
+    """Random changes of a sample.
+
+    rotation (rad), shift (m): largest, both ways. mirror: probability; it turns driving on the right into driving on
+    the left. tilt (rad): largest slope of the ground against what is annotated, in any direction. thin: largest share
+    of points taken away. shine, light: largest change of the logarithm of LiDAR intensity and of image brightness.
+    drop_lidar, drop_past, drop_cameras: probability that all sweeps, the past ones, all images are missing;
+    drop_camera: of each single one. Never all sensors at once.
+    """
 
     rotation: float = 0.4
     shift: float = 1.0
     mirror: float = 0.0
+    tilt: float = 0.01
+    thin: float = 0.3
+    shine: float = 0.7
+    light: float = 0.3
     drop_lidar: float = 0.05
-    drop_past: float = 0.05
+    drop_past: float = 0.1
     drop_cameras: float = 0.15
     drop_camera: float = 0.05
 
@@ -131,10 +140,10 @@ def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sa
     new_from_old[:2, 3] = shift
     move = new_from_old.astype(np.float32)
     old = sample.sensors
-    points = [
-        None if p is None else np.concatenate([p[:, :3] @ move[:3, :3].T + move[:3, 3], p[:, 3:]], 1)
-        for p in old.points
-    ]
+    slope, shine = rng.uniform(-how.tilt, how.tilt, 2), np.exp(rng.uniform(-how.shine, how.shine))
+    points = [None if p is None else _changed(p, move, slope, shine, rng.uniform(0, how.thin), rng) for p in old.points]
+    light = np.exp(rng.uniform(-how.light, how.light))
+    images = old.images if how.light == 0 else np.clip(old.images * light, 0, 255).astype(np.uint8)
     lidar, camera = points[0] is not None, bool(old.camera_seen.any())
     if chance[0] < how.drop_lidar and camera:
         points = [None] * len(points)
@@ -142,7 +151,7 @@ def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sa
         points = [points[0], *[None] * (len(points) - 1)]
     without = chance[2] < how.drop_cameras and lidar and points[0] is not None
     seen = np.zeros_like(old.camera_seen) if without else old.camera_seen & ~(lost & (points[0] is not None))
-    sensors = SensorArrays(points, old.images, old.image_from_ego @ np.linalg.inv(new_from_old), seen)
+    sensors = SensorArrays(points, images, old.image_from_ego @ np.linalg.inv(new_from_old), seen)
     targets = turned(sample.targets, pose, mirror)
     ego, route = sample.ego.copy(), sample.route.copy()
     ego[4:] = [*targets.ego[:2], np.sin(targets.ego[2]), np.cos(targets.ego[2])]
@@ -152,6 +161,16 @@ def augmented(sample: Sample, how: Augmentation, rng: np.random.Generator) -> Sa
         route[:, 2:] = route[:, 3:1:-1]
     scene = None if mirror or sample.scene is None else sample.scene.transformed(torch.from_numpy(pose))
     return Sample(sensors, targets, scene, ego, route)
+
+
+def _changed(
+    points: np.ndarray, move: np.ndarray, slope: np.ndarray, shine: float, thin: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Points ``[n, 4]`` moved, on tilted ground, fewer, of another brightness."""
+    kept = points[rng.random(len(points)) >= thin]
+    xyz = kept[:, :3] @ move[:3, :3].T + move[:3, 3]
+    xyz[:, 2] += xyz[:, :2] @ slope
+    return np.concatenate([xyz, np.minimum(kept[:, 3:] * shine, 1.0)], 1).astype(np.float32)
 
 
 def load_batch(

@@ -171,7 +171,9 @@ def test_turned_targets_keep_their_geometry(mirror: bool) -> None:
 @pytest.mark.parametrize("mirror", [0.0, 1.0])
 def test_augmentation_moves_everything_alike(mirror: float) -> None:
     sample = sample_of([CAR, WALKER], cameras=True)
-    how = Augmentation(rotation=0.5, shift=2.0, mirror=mirror, drop_lidar=0, drop_past=0, drop_cameras=0, drop_camera=0)
+    how = Augmentation(
+        rotation=0.5, shift=2.0, mirror=mirror, tilt=0, thin=0, drop_lidar=0, drop_past=0, drop_cameras=0, drop_camera=0
+    )
     moved = augmented(sample, how, np.random.default_rng(3))
     assert abs(moved.targets.ego[2]) > 0.05
     for one in (sample, moved):
@@ -190,6 +192,22 @@ def test_augmentation_moves_everything_alike(mirror: float) -> None:
         assert moved.scene.agents.box[:, :3].numpy() == pytest.approx(moved.targets.box[:, :3])
         assert moved.scene.ego.yaw.item() == pytest.approx(moved.targets.ego[2])
     assert np.abs(moved.route[0, :2] - moved.targets.ego[:2]).max() < 1.0
+
+
+def test_points_are_tilted_thinned_and_brightened_within_bounds() -> None:
+    sample = sample_of([CAR], cameras=True)
+    how = Augmentation(0, 0, 0, tilt=0.02, thin=0.5, shine=0.6, light=0.4, drop_lidar=0, drop_past=0, drop_cameras=0)
+    before = sample.sensors.points[0]
+    for seed in range(10):
+        moved = augmented(sample, how, np.random.default_rng(seed)).sensors
+        after = moved.points[0]
+        assert 0.4 * len(before) < len(after) <= len(before)
+        place = {tuple(np.round(p, 4)): p_ for p, p_ in zip(before[:, :2], before)}
+        pairs = [(place[tuple(np.round(p[:2], 4))], p) for p in after]
+        rise = np.array([(b[2] - a[2]) / np.hypot(*a[:2]) for a, b in pairs])
+        assert 0 < np.abs(rise).max() <= 0.02 * np.sqrt(2) + 1e-6
+        assert np.exp(-0.6) <= after[0, 3] / before[0, 3] <= np.exp(0.6)
+        assert moved.images.mean() != sample.sensors.images.mean()
 
 
 def test_augmentation_never_takes_all_sensors() -> None:

@@ -35,7 +35,9 @@ from perception.train import train
 from perception.train.loop import LOG, NETWORK, STATE
 
 LITTLE = replace(SMALL, channels=(8, 8, 16), neck=8, query=16, agents=8, lines=6, line_points=8)
-STILL = Augmentation(rotation=0, shift=0, drop_lidar=0, drop_past=0, drop_cameras=0, drop_camera=0)
+STILL = Augmentation(
+    rotation=0, shift=0, tilt=0, thin=0, shine=0, light=0, drop_lidar=0, drop_past=0, drop_cameras=0, drop_camera=0
+)
 
 
 @pytest.fixture(scope="module")
