@@ -99,6 +99,22 @@ def test_margins_to_things_that_stand_agree_with_shapely(rng: np.random.Generato
     assert met["near"] > 5
 
 
+@pytest.mark.parametrize("side", ["ahead", "beside"])
+@pytest.mark.parametrize("size", [(12.0, 2.5), (0.4, 0.4), (2.5, 12.0)])
+def test_margins_are_reported_up_to_two_metres(side: str, size: tuple[float, float]) -> None:
+    """Something that stands 1.9 m before the end of a short move, or beside it: long, small or broad."""
+    plan = drive(1.0, 3.0)
+    motion = Motion.of(plan)
+    ahead = (3.0 + V.front + 1.9 + size[0] / 2, 0.0)
+    beside = (1.5, -V.width / 2 - 1.9 - size[1] / 2)
+    for kind in (AgentClass.STATIC, AgentClass.BUS, AgentClass.PEDESTRIAN):
+        post = agent(*(ahead if side == "ahead" else beside), kind=kind, size=size, track_id=2)
+        scene = sets(wide(1.0, (post,)))
+        assert nominal_objects(scene, motion).margin == pytest.approx(1.9 - C.clearance, abs=1e-6)
+        grown = 0.0 if kind == AgentClass.STATIC or (kind == AgentClass.BUS) else 0.4
+        assert tail_objects(scene, motion).margin == pytest.approx(1.9 - grown - C.clearance, abs=1e-6)
+
+
 def two_modes(place: float, p: float, when: float | None = None) -> VectorScene:
     """Somebody far off who is in ego's way with probability p, from `when` s on only."""
     scene = make_scene(8.0, (agent(60.0, 20.0, 0.0, v=0.0, track_id=5),), half_width=60.0)

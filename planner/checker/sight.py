@@ -169,7 +169,7 @@ def _drivers(frame: RouteFrame, lanes: LaneGraph, sight: Sight, here: float, tab
         if not len(hidden):
             continue
         distance = float(up[hidden[0], 2])
-        half = (_LANE / 2) / max(sine, 0.3)
+        half = _LANE / 2 / sine
         if distance - half < stopping:
             first = max(distance - half, 0.0) / speed
             last = (stopping + 2 * half + _PHANTOM_LENGTH) / speed
