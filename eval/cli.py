@@ -160,8 +160,12 @@ def demo(
 def record(
     out: Annotated[Path, typer.Option("--out", "-o", help="Root of the new data set: an empty or new folder.")],
     family: Annotated[list[str] | None, typer.Option(help="Only this family of towns (repeatable).")] = None,
-    seeds: Annotated[str, typer.Option(help="Training towns per family: a count (20), a range or a list.")] = "10",
-    val_seeds: Annotated[str, typer.Option(help="Held-out towns per family, never the training ones.")] = "1000-1001",
+    seeds: Annotated[
+        str | None, typer.Option(help="Training towns per family: a count (20), a range or a list; default 10.")
+    ] = None,
+    val_seeds: Annotated[
+        str | None, typer.Option(help="Held-out towns per family, never the training ones; default 1000-1001.")
+    ] = None,
     dataroot: Annotated[
         str | None,
         typer.Option(help="Instead: render what this annotated nuScenes root lacks; it is only read.", metavar="DIR"),

@@ -80,6 +80,8 @@ def test_recordings_are_not_mixed_and_only_their_own_files_are_removed(tmp_path:
         (["--weather", "snow"], "weather: expected one of clear"),
         (["--family", "city"], "family: expected one of car_following"),
         (["--seeds", "3", "--val-seeds", "2-4"], r"val_seeds: expected seeds that are not in train_seeds, got [2]"),
+        (["--scene", "scene-1"], "scene: means nothing without --dataroot"),
+        (["--dataroot", "DATA", "--sweeps", "3"], "sweeps: means nothing with --dataroot"),
         (["--dataroot", "DATA", "--out", "DATA/rendered"], "lies in the data set that is read"),
         (["--dataroot", "DATA", "--scene", "scene-1"], "no scene 'scene-1'"),
     ],

@@ -29,9 +29,21 @@ from perception.nuscenes_tables import unknown_scene
 
 
 def record_command(
-    out: Path, *, families: tuple[str, ...], seeds: str, val_seeds: str, dataroot: str | None, version: str | None,
-    scenes: tuple[str, ...], size: str, sweeps: int, weather: str, seed: int, workers: int, fresh: bool,
-) -> int:  # fmt: skip
+    out: Path,
+    *,
+    families: tuple[str, ...],
+    seeds: str | None,
+    val_seeds: str | None,
+    dataroot: str | None,
+    version: str | None,
+    scenes: tuple[str, ...],
+    size: str,
+    sweeps: int,
+    weather: str,
+    seed: int,
+    workers: int,
+    fresh: bool,
+) -> int:
     """The command's options as a configuration, then `record` or `render`. Raises ConfigError for wrong settings."""
     try:
         height, width = (int(side) for side in size.lower().split("x"))
@@ -42,6 +54,14 @@ def record_command(
     if weather not in (*KINDS, "any"):
         raise ConfigError(f"weather: expected one of {', '.join(KINDS)} or any, got {weather!r}")
     sensors = SensorConfig(seed=seed, cameras=CameraConfig(height=height, width=width, weather=weather))
+    idle = (
+        {"family": families, "seeds": seeds, "val-seeds": val_seeds, "sweeps": sweeps}
+        if dataroot
+        else {"scene": scenes}
+    )
+    if useless := [name for name, value in idle.items() if value]:
+        where = "with --dataroot: its own key frames are rendered" if dataroot else "without --dataroot"
+        raise ConfigError(f"{useless[0]}: means nothing {where}")
     if dataroot is not None:
         config = RenderConfig(str(Path(dataroot).resolve()), version or "v1.0-mini", sensors=sensors)
         return render(config, out, scenes, workers=workers, fresh=fresh)
@@ -49,7 +69,7 @@ def record_command(
         raise ConfigError(f"family: expected one of {', '.join(FAMILIES)}, got {unknown[0]!r}")
     try:
         drives = RecordConfig(
-            families=families, train_seeds=parse_seeds(seeds), val_seeds=parse_seeds(val_seeds),
+            families=families, train_seeds=parse_seeds(seeds or "10"), val_seeds=parse_seeds(val_seeds or "1000-1001"),
             version=version or "v1.0-sim", past_sweeps=sweeps, sensors=sensors,
         ).validate()  # fmt: skip
     except ValueError as error:
