@@ -11,7 +11,8 @@ from torch import Tensor
 
 from perception.calibration import Calibration
 from perception.config import LINE_KINDS, PerceptionConfig
-from perception.heads import AgentOutputs, EgoOutputs, LineOutputs
+from perception.heads import AgentOutputs, EgoOutputs
+from perception.heads_lines import LineOutputs
 from perception.network import NetworkInputs, NetworkOutputs
 from perception.raw_outputs import boxes, ego_motion, futures, step_time
 from planner.scene import AgentFutures, AgentTracks, EgoProposal, MapPolylines, Trajectory, frames

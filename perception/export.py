@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from perception.config import PerceptionConfig
 from perception.encoders import pillar_channels
-from perception.heads import EGO_STATE, ROUTE_POINTS, AgentOutputs, EgoOutputs, LineOutputs
+from perception.heads import EGO_STATE, ROUTE_POINTS, AgentOutputs, EgoOutputs
+from perception.heads_lines import LineOutputs
 from perception.network import NetworkInputs, NetworkOutputs, PerceptionNetwork
 
 INPUTS = tuple(NetworkInputs.__dataclass_fields__)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from perception.config import LINE_KINDS, PerceptionConfig
-from perception.heads import LineOutputs, window_cells
+from perception.heads_lines import LineOutputs, window_cells
 from perception.losses_parts import focal, heat_loss, heat_map, match
 from planner.scene import PolylineType
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from perception.bev_fusion import BevFusion
 from perception.config import PerceptionConfig
-from perception.heads import AgentHead, AgentOutputs, DecoderLayer, EgoHead, EgoOutputs, LineHead, LineOutputs, mlp
+from perception.heads import AgentHead, AgentOutputs, DecoderLayer, EgoHead, EgoOutputs
+from perception.heads_lines import LineHead, LineOutputs
+from perception.heads_parts import mlp
 
 
 @dataclass

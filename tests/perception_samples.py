@@ -9,7 +9,8 @@ import torch
 
 from perception.config import CLASSES, LINE_KINDS, TINY, PerceptionConfig, Preprocessing
 from perception.data import Sample, make_sample
-from perception.heads import AgentOutputs, EgoOutputs, LineOutputs
+from perception.heads import AgentOutputs, EgoOutputs
+from perception.heads_lines import LineOutputs
 from perception.network import NetworkOutputs
 from perception.raw_outputs import SIZE
 from perception.sensor_frame import CameraImages, LidarSweep, SensorFrame

@@ -14,7 +14,7 @@ from perception.config import BASE, TINY, PerceptionConfig
 from perception.data import join
 from perception.decode import DecodeConfig
 from perception.export import INPUTS, OUTPUTS, Flat, example_inputs, export_onnx, export_program, flat
-from perception.heads import peaks
+from perception.heads_parts import peaks
 from perception.network import Hints, NetworkInputs, PerceptionNetwork
 from perception.perceive import Perception
 from perception.sensor_frame import SensorFrame
