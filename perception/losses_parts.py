@@ -67,7 +67,7 @@ def match(cost: Tensor, possible: Tensor) -> tuple[Tensor, Tensor]:
     if not cost.numel():
         empty = torch.zeros(0, dtype=torch.long, device=cost.device)
         return empty, empty.clone()
-    table = torch.where(possible, cost, torch.full_like(cost, _NEVER)).cpu().numpy()
+    table = torch.where(possible, cost, _NEVER).nan_to_num(_NEVER).cpu().numpy()
     rows, columns = linear_sum_assignment(table)
     kept = table[rows, columns] < _NEVER / 2
     return torch.from_numpy(rows[kept]).to(cost.device), torch.from_numpy(columns[kept]).to(cost.device)

@@ -88,7 +88,7 @@ def ego_motion(motion: Tensor, route: Tensor, ego: Tensor, horizon: float) -> Mo
     step = horizon / motion.shape[1]
     s = (torch.cat([v0, v[:, :-1]], 1) + v).cumsum(1) * step / 2
     place = (s / ROUTE_STEP).clamp(min=0)
-    first = place.detach().floor().clamp(max=route.shape[1] - 2).long()
+    first = place.detach().nan_to_num(0.0).floor().clamp(max=route.shape[1] - 2).long()
     begin, end = (route[..., :2].gather(1, index[..., None].expand(-1, -1, 2)) for index in (first, first + 1))
     direction = end - begin
     # A route that ends early repeats its last point: there is no direction any more, ego's own is as good as any.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from perception_samples import SMALL, frame_of, random_agents, sample_of, scene_of, straight_route
 
 from perception.config import BASE, TINY, PerceptionConfig
@@ -159,6 +163,25 @@ def test_the_weights_fit_into_a_checkpoint(config: PerceptionConfig, most: float
     with torch.device("meta"):
         network = PerceptionNetwork(config)
     assert sum(p.numel() for p in network.parameters()) * 4 / 1e6 < most
+
+
+@pytest.mark.slow
+def test_a_cycle_of_tiny_fits_into_its_memory() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.perception_speed",
+        "--size",
+        "tiny",
+        "--threads",
+        "1",
+        "--repeats",
+        "3",
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=True)
+    peak = re.search(r"peak memory of the process: (\d+) MB", done.stdout)
+    assert peak is not None, done.stdout
+    assert int(peak[1]) < 600
 
 
 # -- export ---------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from planner.scene import AgentClass
 pytest.importorskip("safetensors", reason="checkpoints need safetensors")
 
 from perception.checkpoint import CheckpointError, load_network, read_tensors
-from perception.train import train
+from perception.train import TrainingError, train
 from perception.train.loop import LOG, NETWORK, STATE
 
 LITTLE = replace(SMALL, channels=(8, 8, 16), neck=8, query=16, agents=8, lines=6, line_points=8)
@@ -247,6 +247,47 @@ def test_a_mirrored_sample_is_masked() -> None:
     )
     assert numbers["planner/masked"] == 1.0
     assert not terms["imitation"].any()
+
+
+def test_lower_precision_trains_nearly_alike(paths: list[Path], tmp_path: Path) -> None:
+    exact, low = (
+        small_run(paths, tmp_path / name, TrainConfig(steps=2, batch=2, log_every=1, precision=name))  # type: ignore[arg-type]
+        for name in ("float32", "bfloat16")
+    )
+    assert low[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.02)
+    assert low[0]["loss"] != exact[0]["loss"]
+    assert low[0]["gradient"] == pytest.approx(exact[0]["gradient"], rel=0.1)
+
+
+def test_tensorboard_gets_every_number(paths: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason='needs tensorboard: pip install "dualdrive[tensorboard]"')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    torch.manual_seed(0)
+    config = TrainConfig(steps=2, batch=2, log_every=1)
+    steps = list(train(PerceptionNetwork(LITTLE), paths, tmp_path, config, tensorboard=True))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == set(steps[0].numbers)
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx([s.numbers["loss"] for s in steps])
+
+
+@pytest.mark.parametrize(
+    "where", ["ego.read.2.bias", "fusion.fuse.0.weight", "agents.box.2.bias", "lines.shape.2.bias"]
+)
+def test_gradients_without_numbers_are_skipped_and_end_the_run(paths: list[Path], tmp_path: Path, where: str) -> None:
+    network = PerceptionNetwork(LITTLE)
+    with torch.no_grad():
+        network.get_parameter(where).fill_(float("nan"))
+    weights = LossWeights(imitation=0.1)
+    before = network.fusion.coarse[0][0].weight.detach().clone()
+    with pytest.raises(TrainingError, match="NaN or infinite for 20 steps"):
+        list(
+            train(network, paths, tmp_path, TrainConfig(steps=30, batch=1, log_every=1, plan_from=0.0, weights=weights))
+        )
+    assert torch.equal(network.fusion.coarse[0][0].weight, before)
+    skipped = [json.loads(line)["skipped"] for line in (tmp_path / LOG).read_text().splitlines()]
+    assert skipped == list(range(1, 20))
 
 
 def test_every_epoch_takes_every_sample_once() -> None:

@@ -90,7 +90,7 @@ def train(
         state.optimiser.zero_grad(set_to_none=True)
         loss, numbers = _loss(network, batch, chosen, planning if with_planner else None, config, state.step, device)
         loss.backward()
-        norms = _gradients(network, world, config.clip)
+        norms = _gradients(network, world, config.clip, sound=math.isfinite(numbers["loss"]))
         if math.isfinite(norms["gradient"]):
             state.optimiser.step()
             skipped = 0
@@ -156,9 +156,15 @@ def _loss(
     return value, {"loss": float(value.detach()), **{k: float(v.detach().mean()) for k, v in terms.items()}, **numbers}
 
 
-def _gradients(network: PerceptionNetwork, world: int, clip: float) -> dict[str, float]:
-    """Sum the processes' gradients, clip them; norms before clipping, of all and of each part of the network."""
+def _gradients(network: PerceptionNetwork, world: int, clip: float, sound: bool) -> dict[str, float]:
+    """Sum the processes' gradients, clip them; norms before clipping, of all and of each part of the network.
+
+    sound: this process's loss is a number; where it is not, the gradient of all processes becomes NaN, for the
+    gradients of a NaN may well be zero.
+    """
     parameters = [p for p in network.parameters() if p.grad is not None]
+    if not sound:
+        parameters[0].grad.fill_(math.nan)  # type: ignore[union-attr]
     if world > 1:
         flat = torch.cat([p.grad.reshape(-1) for p in parameters])  # type: ignore[union-attr]
         distributed.all_reduce(flat)

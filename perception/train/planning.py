@@ -42,10 +42,11 @@ class PlanningLoss:
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Terms `imitation` and `regret` ``[B]`` (zero where masked), and the share of masked samples."""
         zero = outputs.agents.box.new_zeros(len(scenes), dtype=torch.float32)
+        sound = torch.stack([x.detach().flatten(1).isfinite().all(1) for x in _raw(outputs)]).all(0).tolist()
         able = [
             b
             for b, s in enumerate(scenes)
-            if s is not None and s.proposal is not None and s.proposal.reference is not None
+            if sound[b] and s is not None and s.proposal is not None and s.proposal.reference is not None
         ]
         if not able:
             return {"imitation": zero, "regret": zero.clone()}, {"planner/masked": 1.0}
@@ -128,3 +129,9 @@ def _shares(plans: BatchPlan) -> tuple[Tensor, Tensor]:
 
 def _per_scene(values: Tensor, plans: BatchPlan) -> Tensor:
     return values.new_zeros(plans.count).index_add(0, plans.scene, values)
+
+
+def _raw(outputs: NetworkOutputs) -> list[Tensor]:
+    """What goes into the plan, batch first: the planner refuses scenes that hold NaN."""
+    agents, ego = outputs.agents, outputs.ego
+    return [agents.class_logit, agents.box, agents.future, agents.mode_logit, ego.weight, ego.decision, ego.motion]
