@@ -431,3 +431,23 @@ def test_what_stands_is_also_answered_by_being_past_it_in_time() -> None:
         violations, records = response((cone,), v=v)
         assert records
         assert (not violations) is ok
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_way_past_what_stands_answers_it_just_inside_and_outside(side: float) -> None:
+    """A parked bus ahead: ego ends beside it by more than both wander, or with its rear past the front of one."""
+    motion = Motion.of(drive(4.0, 5.0))
+    bus = agent(V.front + 3.0 + 6.0, 0.0, 0.0, 0.0, AgentClass.BUS, (12.0, 1.9), track_id=4)
+    for gap, ok in ((0.101, True), (0.099, False)):
+        pose = motion.pose.copy()
+        pose[:, 1] = side * (gap + (V.width + 1.9) / 2) * np.clip(motion.time / 3.0, 0.0, 1.0)
+        pose[31:, 1] = 0.0  # what comes after the part that is looked at does not matter
+        found = rss_response(sets(wide(4.0, (bus,))), replace(motion, pose=pose), V, C)
+        assert "rss_same_danger" in {r.rule for r in found.records}
+        assert (not [v for v in found.violations if v.track_id == 4]) is ok
+    for past, ok in ((0.05, True), (-0.05, False)):
+        length = 12.0 - V.rear - past - V.front - 3.0
+        car = agent(V.front + 3.0 + length / 2, 0.0, 0.0, 0.0, size=(length, 1.9), track_id=4)
+        assert (not rss_response(sets(wide(4.0, (car,))), motion, V, C).violations) is ok
+        moving = agent(V.front + 3.0 + length / 2, 0.0, 0.0, 0.6, size=(length, 1.9), track_id=4)
+        assert rss_response(sets(wide(4.0, (moving,))), motion, V, C).violations, "who drives is answered by braking"

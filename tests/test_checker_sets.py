@@ -302,6 +302,24 @@ def test_a_car_that_does_not_point_along_its_lane_is_carried_turned() -> None:
             )
 
 
+@pytest.mark.parametrize(("v", "sharpest"), [(2.0, 0.2), (8.0, 4.0 / 64)])
+@pytest.mark.parametrize("yaw", [0.3, -0.25])
+@pytest.mark.parametrize("turn", [0.0, 2.0])
+def test_a_lane_is_turned_into_as_sharply_as_can_be(v: float, sharpest: float, yaw: float, turn: float) -> None:
+    """From where it is, as it points, along a parabola to the lane's direction: half of angle times way aside."""
+    lane = np.stack([np.arange(-5.0, 90.0), np.zeros(95)], 1)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    start = np.array([3.0, 0.4]) @ rotation
+    found = sets(users((*start, turn + yaw, v)), LaneGraph.from_lists([lane @ rotation], 1.0))
+    _, (way,) = found.ways()
+    flat = way[:, :2] @ rotation.T
+    length = abs(yaw) / sharpest
+    s = np.minimum(np.arange(len(way)), length)
+    np.testing.assert_allclose(way[:, 2], turn + yaw * (1 - s / length), atol=1e-9)
+    np.testing.assert_allclose(flat[:, 1], 0.4 + yaw * (s - s**2 / (2 * length)), atol=1e-9)
+    np.testing.assert_allclose(flat[:, 0], 3.0 + np.arange(len(way)), atol=1e-9)
+
+
 def test_beyond_the_end_of_its_samples_a_way_goes_straight_on() -> None:
     found = Occupancy(users((0.0, 0.0, 0.7, 20.0)), TABLE, NONE, STEP, 10.0)
     area = areas(found, count=40)[-1]
