@@ -166,12 +166,14 @@ class Decisions:
     max_conflicts: int = 3  # objects for which both yield and pass are tried
     nudge_offset: float = 0.8  # m: an object this far off the reference may be passed beside
     standing_time: float = 3.0  # s: an object must have stood this long before the oncoming surface is used
+    traffic_patience: float = 6.0  # s longer for who was seen driving: it will most likely go on
     lane_change: bool = True  # offer the neighbouring lanes of our direction
     progress_cost: float = 1.0  # per metre behind the best candidate, over the horizon
     discomfort_cost: float = 1.0  # on squared accelerations and jerks, over the horizon
     switch_cost: float = 2.0  # for another decision than the last one
     oncoming_cost: float = 6.0  # for using the oncoming surface
     lane_change_cost: float = 2.0  # for leaving the route's lane
+    insist_cost: float = 18.0  # for not letting in who has the duty to wait but is forecast to come
     closeness_cost: float = 4.0  # on the squared shortfall of free space around forecasts
     proposal_cost: float = 1.0  # on the negative log probability of a learned ranking (EgoProposal.decision_logit)
 

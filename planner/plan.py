@@ -38,13 +38,16 @@ from planner.result import PlanResult
 from planner.scene import Trajectory, VectorScene, VehicleParameters
 from planner.sensitivity import replay_sensitivity
 
+STANDING, DRIVING = 0.3, 1.0
+"""m/s: slower is standing; who was seen faster takes part in traffic and will drive on, until it has stood for long."""
+
 
 @dataclass
 class PlannerMemory:
     """What is carried from one cycle to the next. Discrete choices only; safety never depends on it.
 
-    decision: text of the last preferred decision. standing_time: seconds each track has stood.
-    time_us: of the last scene.
+    decision: text of the last preferred decision. standing_time: seconds each track has stood; who was seen driving
+    starts below zero, by `Decisions.traffic_patience`. time_us: of the last scene.
     """
 
     decision: str = ""
@@ -123,12 +126,16 @@ class ConvexPlanner:
         if not 0.0 <= elapsed < 1.0:
             self.reset()
             elapsed = 0.0
-        velocity = scene.agents.velocity.detach().double().numpy()
-        still = (np.hypot(velocity[..., 0], velocity[..., 1]) < 0.3) & scene.agents.valid.numpy()
-        before = self.memory.standing_time
-        self.memory.standing_time = {
-            i: before.get(i, 0.0) + elapsed for i in scene.agents.track_id.numpy()[still].tolist()
-        }
+        agents, before = scene.agents, self.memory.standing_time
+        velocity, known = agents.velocity.detach().double().numpy(), agents.valid.numpy()
+        stood: dict[int, float] = {}
+        speeds = np.hypot(velocity[..., 0], velocity[..., 1])[known]
+        for track, speed in zip(agents.track_id.numpy()[known].tolist(), speeds.tolist()):
+            if speed < STANDING:
+                stood[track] = before.get(track, 0.0) + elapsed
+            elif speed > DRIVING or before.get(track, 0.0) < 0.0:
+                stood[track] = -self.config.decisions.traffic_patience
+        self.memory.standing_time = stood
         self.memory.time_us = now
 
 

@@ -88,7 +88,8 @@ class Candidate:
 
     decision: for people, e.g. "yield to 12, pass 7 on the left". kind: its main manoeuvre
     ("yield", "hold", "pass", "left", "right", "oncoming").
-    duties: track_id -> what this candidate does about it ("yield", "pass", "left", "right", "ignored: their duty").
+    duties: track_id -> what this candidate does about it ("yield", "pass", "left", "right", or
+        "ignored", "insist" or "yield" with ": their duty").
     status, cost: cost is comparable between candidates of a scene; None unless solved; a scalar tensor with history
     from `plan_differentiable`.
     trajectory: the intended motion, time[0] = 0. tail: shares its first steps with the trajectory and

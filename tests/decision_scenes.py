@@ -58,7 +58,7 @@ def decide(
 
 def letters(duties: dict[int, str], count: int) -> str:
     """What a candidate does about tracks 1 .. count: before it, after it, to its left, to its right, nothing."""
-    letter = {"pass": "b", "yield": "a", "left": "L", "right": "R"}
+    letter = {"pass": "b", "yield": "a", "yield: their duty": "a", "insist: their duty": "b", "left": "L", "right": "R"}
     return "".join(letter.get(duties.get(i + 1, ""), "-") for i in range(count))
 
 

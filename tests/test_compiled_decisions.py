@@ -49,6 +49,13 @@ TRAFFIC = (
     Other(-8.0, 0.1, v=9.0, track_id=5),
     Other(34.0, 0.3, kind=AgentClass.STATIC, track_id=6),
 )
+MERGERS = (
+    *(
+        Other(x, 3.4, -0.06, 9.0, track_id=i + 1, modes=((0.7, 9.0), (0.3, 8.0)))
+        for i, x in enumerate((-1.0, 1.0, 0.0))
+    ),
+    Other(-14.0, 3.2, v=9.0, track_id=4),
+)
 CASES: dict[str, list[VectorScene]] = {
     "crowded": [crowded_scene(3)],
     "crowded batch": [crowded_scene(seed, agents=agents) for seed, agents in ((1, 20), (2, 1), (4, 7), (5, 12))],
@@ -56,6 +63,7 @@ CASES: dict[str, list[VectorScene]] = {
     "nobody": [SCENES["free road"]],
     "at a standstill": [make_scene(0.0, TRAFFIC, left=4.0), make_scene(0.0, WALKERS, a=-1.0)],
     "traffic": [make_scene(8.0, TRAFFIC, left=4.0, bend=0.01), make_scene(6.5, WALKERS, left=3.0, right=3.0)],
+    "mergers": [make_scene(v, MERGERS, left=5.0, bend=b) for v, b in ((7.0, 0.0), (5.0, 0.002), (4.0, 0.0))],
     "walkers": [make_scene(5.0, WALKERS, left=3.0, right=3.0)],
 }
 
@@ -143,6 +151,7 @@ def bounds_of(found: Longitudinal) -> list[Tensor]:
 
 def discrete_of(found: Longitudinal) -> list[Tensor]:
     plain = (found.scene, found.manoeuvre, found.agent, found.moving, found.conflict, found.passable, found.theirs)
+    plain = (*plain, found.courtesy)
     return [torch.from_numpy(x.copy()) for x in (*plain, found.first_time)]
 
 
@@ -176,7 +185,7 @@ def test_conflicts_follow_every_limit_of_the_configuration() -> None:
 def test_the_cases_ask_for_everything() -> None:
     """Leaders and zones, walkers and cautious tails, whom to pass and whose duty it is: nothing is compared empty."""
     found = [plain_bounds(f.obstacles, f.manoeuvres, f.surface, f.start, VEHICLE, CONFIG) for f in FRONTS.values()]
-    for field in ("moving", "conflict", "passable", "theirs"):
+    for field in ("moving", "conflict", "passable", "theirs", "courtesy"):
         assert sum(int(getattr(x, field).sum()) for x in found) >= 5, field
     for field in ("yield_front", "worst_front", "pass_rear", "caution_front"):
         assert sum(int(torch.isfinite(getattr(x, field)).sum()) for x in found) > 10, field

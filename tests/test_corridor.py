@@ -21,7 +21,7 @@ from planner.grid import make_grid
 from planner.objects.obstacles import Obstacles
 from planner.path.surface import Start, Surface, hold
 from planner.programs import corridor, corridor_parts
-from planner.programs.corridor import NEAR, STILL, lateral_bounds, make_corridor
+from planner.programs.corridor import NEAR, STILL, make_corridor
 from planner.programs.lateral import LateralBounds, circle_offsets
 from planner.programs.longitudinal import LongitudinalMotion
 from planner.scene import VehicleParameters
@@ -78,7 +78,7 @@ def world(seed: int, scenes: int = 2, agents: int = 4, modes: int = 2) -> Simple
 
 
 def found(w: SimpleNamespace) -> LateralBounds:
-    return lateral_bounds(w.candidates, w.manoeuvres, w.obstacles, w.surface, w.motion, w.start, VEHICLE, CONFIG)
+    return make_corridor(w.candidates, w.manoeuvres, w.obstacles, w.surface, w.start, VEHICLE, CONFIG).bounds(w.motion)
 
 
 def by_hand(w: SimpleNamespace, r: int, branch: int, node: int, circle: int) -> tuple[float, float, int, int]:
@@ -244,7 +244,7 @@ def outputs(w: SimpleNamespace, config: PlannerConfig = CONFIG) -> Callable[...,
         surface: Surface, manoeuvres: Manoeuvres, obstacles: Obstacles, start: Start, motion: LongitudinalMotion
     ) -> dict[str, Tensor]:
         return vars(
-            lateral_bounds(w.candidates, manoeuvres, obstacles, surface, motion, start, VEHICLE, config)
+            make_corridor(w.candidates, manoeuvres, obstacles, surface, start, VEHICLE, config).bounds(motion)
         )  # fmt: skip
 
     return function
@@ -313,6 +313,6 @@ def test_threads_and_other_scenes_change_nothing() -> None:
     case = SimpleNamespace(scene=w.scene[rows] * 0, manoeuvre=w.candidates.manoeuvre[rows])
     cut = lambda part, pick: mapped(part, lambda x: x[pick] if x.shape[0] == 30 or x.shape[0] == len(rows) else x)  # noqa: E731
     own = [cut(part, slice(5, 6)) for part in (w.manoeuvres, w.obstacles, w.surface)]
-    alone = lateral_bounds(case, *own, cut(w.motion, rows), cut(w.start, slice(5, 6)), VEHICLE, single)
+    alone = make_corridor(case, *own, cut(w.start, slice(5, 6)), VEHICLE, single).bounds(cut(w.motion, rows))
     for name in ("lower", "upper", "d_ref", "slope_ref", "lower_id"):
         assert torch.equal(getattr(alone, name), one[0][name][rows]), name

@@ -379,3 +379,92 @@ def test_the_oncoming_surface_is_not_used_while_somebody_comes() -> None:
             kinds = {c.kind for c in planner.plan(scene).candidates}
         offered[name] = "oncoming" in kinds
     assert offered == {"coming": False, "passed": True}
+
+
+MERGER = Other(0.0, 3.4, yaw=-0.06, v=9.0)
+"""Beside ego and faster; in its lane after two seconds, ahead of where ego is after braking easily."""
+
+
+def test_who_merges_from_beside_is_left_their_duty_or_let_in() -> None:
+    """Both are candidates, once each; the duty is recorded in either, and the bound binds only who lets them in."""
+    found = decide(make_scene(7.0, (MERGER,), left=5.0), CONFIG)
+    told = dict(zip(found.text, found.duties))
+    assert told["drive on"] == {1: "insist: their duty"}
+    assert told["let in 1"] == {1: "yield: their duty"}
+    assert len(set(found.text)) == len(found.text) == 3
+    upper = dict(zip(found.text, found.bounds.upper_id[:, 0]))
+    assert bool((upper["let in 1"] == 1).any())
+    assert not bool((upper["drive on"] == 1).any())
+
+
+def test_who_is_let_in_gets_there_first() -> None:
+    """Witness: where the exact boxes are when the merger is in ego's lane."""
+    scene = make_scene(7.0, (MERGER,), left=5.0)
+    result = ConvexPlanner(CONFIG, VEHICLE).plan(scene)
+    kind = {c.decision: c for c in result.candidates}
+    way = kind["let in 1"].trajectory
+    assert kind["let in 1"].status is PlanStatus.SOLVED
+    t = torch.arange(1, len(way.x)) * 0.1
+    front = way.x[1:] + VEHICLE.front
+    tail = MERGER.x + MERGER.v * math.cos(MERGER.yaw) * t - 2.25
+    inside = (MERGER.y + MERGER.v * math.sin(MERGER.yaw) * t).abs() < VEHICLE.width / 2 + 0.95
+    assert bool(inside.any())
+    assert bool((front < tail)[inside & (t <= 6.0)].all())
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (replace(MERGER, x=-20.0), "comes in behind: no braking of ours lets them in"),
+        (replace(MERGER, yaw=0.0), "stays in its lane"),
+        (replace(MERGER, x=-12.0, y=0.0, yaw=0.0), "follows in our lane"),
+        (Other(14.0, -5.0, UP, 1.0), "waits to enter across"),
+    ],
+)
+def test_nobody_else_is_let_in(other: Other, why: str) -> None:
+    found = decide(make_scene(7.0, (other,), left=5.0, right=3.0), CONFIG)
+    assert not any("let in" in text for text in found.text), why
+
+
+def test_insisting_has_a_price_and_holding_does_not() -> None:
+    scene = make_scene(7.0, (MERGER,), left=5.0)
+    costs = {}
+    for price in (0.0, 5.0):
+        config = replace(CONFIG, decisions=replace(CONFIG.decisions, insist_cost=price))
+        costs[price] = {c.decision: float(c.cost) for c in ConvexPlanner(config, VEHICLE).plan(scene).candidates}
+    more = {name: costs[5.0][name] - costs[0.0][name] for name in costs[0.0]}
+    assert more == pytest.approx({"drive on": 5.0, "let in 1": 0.0, "hold: drive on": 0.0}, abs=1e-9)
+
+
+def test_who_was_seen_driving_is_waited_for_longer_than_who_stood_from_the_beginning() -> None:
+    """A car that brakes to a stop will drive on; one that stood when first seen may be parked."""
+    decisions = CONFIG.decisions
+    seconds = decisions.standing_time + decisions.traffic_patience + 1.0
+    offered: dict[bool, list[float]] = {}
+    for drove in (False, True):
+        planner, offered[drove] = ConvexPlanner(CONFIG, VEHICLE), []
+        for cycle in range(round(seconds / 0.5) + 1):
+            speed = 3.0 if drove and cycle == 0 else 0.0
+            scene = make_scene(0.0, (Other(14.0, 0.0, v=speed),), left_oncoming=3.5, time_us=500_000 * cycle)
+            if "oncoming" in {c.kind for c in planner.plan(scene).candidates}:
+                offered[drove].append(0.5 * cycle)
+    assert min(offered[False]) == pytest.approx(decisions.standing_time, abs=0.51)
+    assert min(offered[True]) == pytest.approx(decisions.standing_time + decisions.traffic_patience, abs=0.51)
+
+
+@pytest.mark.parametrize(("apart", "listed"), [(30.0, True), (12.0, False)])
+def test_stopping_between_two_who_stand_is_listed_where_there_is_room(apart: float, listed: bool) -> None:
+    others = (Other(30.0, -1.9), Other(30.0 + apart, -1.9, track_id=2))
+    found = decide(make_scene(6.0, others, left=3.5), CONFIG)
+    assert ({1: "left", 2: "yield"} in found.duties) is listed
+    assert {1: "left", 2: "left"} in found.duties
+
+
+@pytest.mark.parametrize(("aside", "cautious"), [(0.3, True), (1.2, False)])
+def test_the_tail_reckons_with_a_walker_who_stops_on_leaving_the_lane(aside: float, cautious: bool) -> None:
+    """Walks away beside the band ego needs: could stray back into it from where it is, or no longer could."""
+    band = VEHICLE.width / 2 + CONFIG.margins.side
+    walker = Other(9.0, band + 0.35 + aside, UP, 1.4, WALKER, sigma=0.0, spread=0.0)
+    found = decide(make_scene(2.0, (walker,), left=4.0, right=4.0), CONFIG)
+    assert bool((found.bounds.upper_id[0, 1] == 1).any()) is cautious
+    assert not bool((found.bounds.upper_id[0, 0] == 1).any())

@@ -60,7 +60,7 @@ def test_a_program_without_a_safe_distance_left_still_allows_full_braking(v: flo
     here = ego(v, a)
     program = build_longitudinal(behind(torch.full((N,), -INF, dtype=F64)), here, rho, WEIGHTS, CONFIG)
     inputs = torch.zeros(1, n, 2, dtype=F64)
-    inputs[:, :N, 0] = torch.from_numpy(full_braking(here.v.numpy(), here.a.numpy(), GRID, CONFIG))
+    inputs[:, :N, 0] = torch.from_numpy(full_braking(here.v.numpy(), here.a.numpy(), GRID, CONFIG)[0])
     z = rolled(program, inputs)
     lower, upper, _ = program.limits()
     value = program.limit_values(z)[:, :N]

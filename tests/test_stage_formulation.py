@@ -194,13 +194,22 @@ def test_bounds_never_contradict_the_start(v: float, a: float) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0, 25), st.floats(-4, 2), st.floats(0, 10))
 def test_no_cap_asks_for_more_than_full_braking(v: float, a: float, cap: float) -> None:
+    """Above a cap the program still has a solution, and the cap stays near what ideal braking reaches."""
     one, limits = torch.ones(1, dtype=F64), CONFIG.limits
     here = Start(one, 0 * one, 0 * one, 0 * one, v * one, a * one, 0 * one)
     program = build_longitudinal(free_bounds(1, v_cap=cap * torch.ones(1, N, dtype=F64)), here, None, WEIGHTS, CONFIG)
     fine = np.arange(0, 6.0005, 0.001)
     speed = v + np.cumsum(np.maximum(a - limits.jerk_max * fine, -limits.braking_max)) * 0.001
     at = np.interp(GRID.node_time.numpy(), fine + 0.001, speed)
-    assert program.z_upper[0, :N, V].numpy() == pytest.approx(np.maximum(cap, at.clip(0) + 0.01), abs=0.02)
+    given = program.z_upper[0, :N, V].numpy()
+    ideal = np.maximum(cap, at.clip(0))
+    # Releasing the brake at the largest jerk costs braking^2 / (2 jerk); building it up in steps a little.
+    assert (given >= ideal - 1e-9).all()
+    assert (given <= ideal + limits.braking_max**2 / (2 * limits.jerk_max) + 0.3).all()
+    assert (given[ideal > limits.braking_max**2 / limits.jerk_max] <= ideal[ideal > 4.0] + 0.5).all()
+    if v >= (min(a, 0.0) ** 2) / (2 * limits.jerk_max) + 0.3:
+        program.z_upper[:, N:, V] = INF  # the tail cannot always come to rest in time
+        assert bool(solve(program, SolveOptions(backend="torch")).solved.all())
 
 
 def test_the_excess_is_what_the_comfortable_gap_lacks() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from planner import build_native
 from planner.qp import native
 
-VERSION = 2
+VERSION = 3
 """Of the interface, `dds_version` in arrays.cpp."""
 
 _DTYPES = {"T": torch.float64, "I": torch.int64, "B": torch.bool, "R": torch.float64, "J": torch.int64, "C": torch.bool}

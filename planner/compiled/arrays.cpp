@@ -1,3 +1,3 @@
 #include "arrays.hpp"
 
-DDS_EXPORT dds::Index dds_version() { return 2; }
+DDS_EXPORT dds::Index dds_version() { return 3; }

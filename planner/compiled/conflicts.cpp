@@ -29,7 +29,8 @@ bool any(const double* values, Index count) {
 }  // namespace
 
 // Rows of all scenes in one: scene, manoeuvre, agent [3, cap]; yield, worst, pass [3, cap, N - 1]; caution, first_time
-// [2, cap]; moving [cap, N - 1]; conflict, passable, theirs [3, cap]; count [S]: rows of each scene. cap: S V A.
+// [2, cap]; moving [cap, N - 1]; conflict, passable, theirs, courtesy [4, cap]; count [S]: rows of each
+// scene. cap: S V A.
 DDS_EXPORT Index dds_conflicts(const Obstacles* obstacles, const Ways* ways, const Start* start, const Rules* rules,
                                Index* who, double* fronts, double* numbers, bool* moving, bool* flags, Index* count,
                                Index threads) {
@@ -51,7 +52,8 @@ DDS_EXPORT Index dds_conflicts(const Obstacles* obstacles, const Ways* ways, con
                     moving[c * own + n] = bounds.moving(n + 1);
                 }
                 numbers[c] = bounds.caution, numbers[cap + c] = bounds.first_time;
-                flags[c] = bounds.conflict, flags[cap + c] = bounds.passable, flags[2 * cap + c] = row.theirs;
+                flags[c] = bounds.conflict, flags[cap + c] = bounds.passable;
+                flags[2 * cap + c] = row.theirs, flags[3 * cap + c] = bounds.courtesy;
                 ++c;
             }
             count[k] = c - k * room;
@@ -59,9 +61,9 @@ DDS_EXPORT Index dds_conflicts(const Obstacles* obstacles, const Ways* ways, con
         const Moves moves{count, o.scenes, room};
         for (Index i = 0; i < 3; ++i) {
             moves.apply(who + i * cap, 1);
-            moves.apply(flags + i * cap, 1);
             moves.apply(fronts + i * cap * own, own);
         }
+        for (Index i = 0; i < 4; ++i) moves.apply(flags + i * cap, 1);
         for (Index i = 0; i < 2; ++i) moves.apply(numbers + i * cap, 1);
         moves.apply(moving, own);
     });

@@ -26,7 +26,7 @@ _RULES = compiled.record("Rules", "fff f ffffff ffff ff ffff")
 class ConflictRows:
     """C rows of `planner.decisions.conflicts.Longitudinal`: a `planner.compiled.stage.Stage`, then constants.
 
-    who ``[3, C]``: scene, manoeuvre, agent. flags ``[3, C]``: conflict, passable, theirs. moving ``[C, N]``;
+    who ``[3, C]``: scene, manoeuvre, agent. flags ``[4, C]``: conflict, passable, theirs, courtesy. moving ``[C, N]``;
     first_time ``[C]`` s; count ``[S]``: rows of each scene.
     """
 
@@ -54,7 +54,7 @@ class ConflictRows:
         room, nodes = self.scenes * self._room, self.nodes - 1
         who = torch.empty(3, room, dtype=torch.int64)
         fronts, numbers = torch.empty(3, room, nodes, dtype=torch.float64), torch.empty(2, room, dtype=torch.float64)
-        moving, flags = torch.empty(room, nodes, dtype=torch.bool), torch.empty(3, room, dtype=torch.bool)
+        moving, flags = torch.empty(room, nodes, dtype=torch.bool), torch.empty(4, room, dtype=torch.bool)
         self.count = torch.empty(self.scenes, dtype=torch.int64)
         assert _forward is not None
         threads = workers(self.scenes * self.agents, self._threads, 8.0)

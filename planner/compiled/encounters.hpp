@@ -33,7 +33,7 @@ struct Lane {
 struct Row {
     Index manoeuvre, agent;
     std::size_t first, last;
-    bool asks, theirs, ahead, vulnerable;
+    bool asks, theirs, yields, ahead, vulnerable;
 };
 
 class Encounters {
@@ -50,7 +50,7 @@ public:
     // All rows of a scene, or only those of the manoeuvres and agents that are wanted, [V, A].
     void look(Index scene, const Flag* wanted = nullptr) {
         rows.clear(), lanes.clear(), forecasts.clear(), ours.clear(), wary.clear(), crossing.clear();
-        clear_.clear(), beyond_.clear(), cell_.clear(), easy_.clear(), bottom_.clear(), top_.clear();
+        apart_.clear(), clear_.clear(), beyond_.clear(), cell_.clear(), easy_.clear(), bottom_.clear(), top_.clear();
         scene_ = scene, wanted_ = wanted;
         front_ = start_.s[scene] + rules_.front, rear_ = start_.s[scene] - rules_.rear;
         d_ = start_.d[scene], v_ = start_.v[scene];
@@ -68,7 +68,7 @@ public:
     std::vector<Row> rows;
     std::vector<Lane> lanes;
     std::vector<Forecast> forecasts;
-    std::vector<Flag> ours, wary;  // by the masks of lanes
+    std::vector<Flag> ours, wary;  // by the masks of lanes; of a row that yields, what would be ego's courtesy
     std::vector<Flag> crossing;    // by the times of forecasts
 
     double front() const { return front_; }
@@ -145,23 +145,23 @@ private:
         forecasts.push_back({a, m, std::abs(heading[0]), likely, pulls_out(id, m), clear_.size(), crossing.size()});
         Flag* crosses = extend(crossing, nodes_);
         for (Index n = 0; n < nodes_; ++n) crosses[n] = std::abs(heading[n]) > kCrossingAngle && !standing;
-        Flag *clear = extend(clear_, places_), *beyond = extend(beyond_, places_);
+        Flag *apart = extend(apart_, places_), *clear = extend(clear_, places_), *beyond = extend(beyond_, places_);
         int* cell = extend(cell_, places_);
         const double first_s = w_.grid[scene_ * w_.cells], last = static_cast<double>(w_.cells - 1);
         const double front = front_ - 0.3, rear = rear_ + 0.3;
-        const bool ours = !(behind || contact);
         const Index nodes = nodes_;
         const double* easy = easy_.data();
         for (Index p = 0; p < o_.pieces; ++p) {
             const double *s_lo = o_.s_lo + o_.piece(id, p, m), *s_hi = o_.s_hi + o_.piece(id, p, m);
             for (Index n = 0; n < nodes; ++n) {
                 const bool past = (s_hi[n] >= rear) & (s_lo[n] >= (crosses[n] ? front : -kInf));
-                clear[n] = past & ours;
+                apart[n] = past & !contact;
+                clear[n] = past & !(behind | contact);
                 beyond[n] = (s_lo[n] >= easy[n]) | crosses[n] | standing;
                 const double number = std::nearbyint(((s_lo[n] + s_hi[n]) / 2 - first_s) / kGrid);
                 cell[n] = static_cast<int>(std::min(std::max(number, 0.0), last));
             }
-            clear += nodes, beyond += nodes, cell += nodes;
+            apart += nodes, clear += nodes, beyond += nodes, cell += nodes;
         }
     }
 
@@ -200,7 +200,7 @@ private:
     // An agent under a manoeuvre; near: which of its modes come near.
     void meet(Index v, Index a, const Flag* near) {
         const Index id = agent(a);
-        Row row{v, a, lanes.size(), 0, false, false, false, o_.walks(id)};
+        Row row{v, a, lanes.size(), 0, false, false, false, false, o_.walks(id)};
         for (Index m = 0; m < o_.modes; ++m) {
             if (near[m]) enter_band(v, which_[a * o_.modes + m], row.vulnerable);
         }
@@ -213,9 +213,20 @@ private:
             for (Index p = 0; p < o_.pieces; ++p) now |= touch[p * nodes_];
         }
         row.ahead = now && extents_[a].s_lo >= front_ - 1.0;
+        touching_.assign(ours.begin() + lanes[row.first].mask, ours.end());
         for (std::size_t l = row.first; l < row.last; ++l) row.asks |= keep_ours(row, lanes[l]);
         row.theirs = touches && !row.asks;
+        row.yields = row.theirs && !now && !o_.standing[id];
+        for (std::size_t l = row.first; row.yields && l < row.last; ++l) keep_courtesy(row, lanes[l]);
         rows.push_back(row);
+    }
+
+    // Where a lane would be ego's to keep clear of if ego let in who merges from beside.
+    void keep_courtesy(const Row& row, const Lane& lane) {
+        const Forecast& f = forecasts[lane.forecast];
+        const Flag *touch = &touching_[lane.mask - lanes[row.first].mask], *apart = &apart_[f.mask];
+        Flag* mine = &ours[lane.mask];
+        for (Index i = 0; i < places_; ++i) mine[i] = touch[i] & apart[i] & !crossing[f.time + i % nodes_];
     }
 
     // A new lane: is a piece in the band of a manoeuvre that does not pass its agent beside, and could it stray there?
@@ -229,6 +240,7 @@ private:
         const int* cell = &cell_[f.mask];
         const Index nodes = nodes_;
         const double half = rules_.half, *free = (walks ? free_ : kept_).data();
+        double* apart_from = (beside_.resize(nodes), beside_.data());
         for (Index p = 0; p < o_.pieces; ++p) {
             const Index first = o_.piece(agent(f.agent), p, f.mode);
             const double *d_lo = o_.d_lo + first, *d_hi = o_.d_hi + first;
@@ -237,6 +249,12 @@ private:
                 const double apart = std::max(d_lo[n] - here, here - d_hi[n]);
                 touch[n] = (apart < half) & active[n] & !beside;
                 inside[n] = (apart < half + free[n]) & active[n];
+                apart_from[n] = active[n] ? apart : kInf;
+            }
+            // Who walks may stop as well: what was near the band before counts as near it still.
+            for (Index n = 1; walks && n < nodes; ++n) {
+                apart_from[n] = std::min(apart_from[n], apart_from[n - 1]);
+                inside[n] = (apart_from[n] < half + free[n]) & active[n];
             }
             touch += nodes, inside += nodes, cell += nodes;
         }
@@ -301,7 +319,9 @@ private:
     std::vector<Flag> near_;            // [V, A, M]
     std::vector<Extent> extents_;       // of agents that have forecasts
     std::vector<Index> which_;          // [A, M]: number of a forecast
-    std::vector<Flag> clear_, beyond_;  // by the masks of forecasts
+    std::vector<Flag> apart_, clear_, beyond_;  // by the masks of forecasts
+    std::vector<Flag> touching_;                // by the masks of a row's lanes, from its first on
+    std::vector<double> beside_;  // [N]: between a piece and the middle of the band, m
     std::vector<int> cell_;
 };
 

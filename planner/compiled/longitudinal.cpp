@@ -66,21 +66,33 @@ struct Outputs {
 
 using In = Inputs<const double>;
 
-// Speed (m/s) at t when the brake is built up as fast as allowed and then held; may turn negative.
-double full_braking(const Settings& s, double v0, double a0, double t) {
-    const double change = -s.braking - a0, ramp = smaller_of(t, std::abs(change) * (1 / s.jerk));
-    const double towards = change > 0 ? s.jerk / 2 : -s.jerk / 2;
-    return v0 + ramp * (a0 + towards * ramp) - s.braking * (t - ramp);
-}
+constexpr double kSpareSpeed = 0.05;  // m/s
 
-// The cap on the speed gives way to what full braking reaches.
-double reachable_cap(const Settings& s, const In& in, double t) {
-    return at_least(full_braking(s, *in.v0, *in.a0, t), 0.0) + 1e-2;
-}
+// Brakes as hard as the limits allow and ends at rest, one nominal stage after another:
+// planner/programs/safe_distance.py. The cap on the speed gives way to it.
+class FullBraking {
+public:
+    FullBraking(const Constants& k, const In& in) : k_(k), v_(*in.v0), a_(*in.a0) {}
+
+    // At the end of stage t, the one after the last asked for.
+    double reachable_cap(Index t) {
+        const Settings& s = k_.settings;
+        const double h = k_.stage(t).dt, later = k_.stage(std::min(t + 1, k_.grid.nodes - 1)).dt, p = (h + later) / 2;
+        const double root = std::sqrt(std::max(p * p + 2 * (v_ + h * a_ / 2) / s.jerk, 0.0));
+        const double y = std::max(std::min(s.jerk * (root - p), s.braking), 0.0);
+        const double jerk = std::max(std::min((-y - a_) / h, s.jerk), -s.jerk);
+        v_ += h * a_ + h * h / 2 * jerk, a_ += h * jerk;
+        return std::max(v_, 0.0) + kSpareSpeed;
+    }
+
+private:
+    const Constants& k_;
+    double v_, a_;
+};
 
 double tail_speed(const Settings& s, double v0, double t) { return v0 - s.tail_braking * (t - s.shared); }
 
-void write_limits(const Constants& k, const In& in, Index t, double* lower, double* upper) {
+void write_limits(const Constants& k, const In& in, Index t, FullBraking& braking, double* lower, double* upper) {
     const Settings& s = k.settings;
     const AtStage at = k.stage(t);
     const double v0 = *in.v0, a0 = *in.a0;
@@ -90,7 +102,7 @@ void write_limits(const Constants& k, const In& in, Index t, double* lower, doub
     const double ease = smaller_of(at.time, at_most(a0, 0.0) * (-1 / s.jerk));
     lower[V] = at_most(v0 + ease * (a0 + ease * (s.jerk / 2)), 0.0) - 1e-3;
     const bool stopped = at.time >= (v0 + s.acceleration * s.shared) / s.tail_braking + s.stop_after;
-    upper[V] = t < k.grid.nodes ? greater_of(in.v_cap[t], reachable_cap(s, in, at.time))
+    upper[V] = t < k.grid.nodes ? greater_of(in.v_cap[t], braking.reachable_cap(t))
                                 : (stopped ? s.rest_speed : at.rest_speed);
     const double ramp = s.jerk * at.time;
     lower[ACCELERATION] = greater_of(smaller_of(a0 + ramp, at.a_low), -at.rest);
@@ -122,6 +134,7 @@ void write_gap(const Constants& k, const In& in, Index t, double* C, double* upp
 void forward(const Constants& k, const In& in, const Outputs<double>& out) {
     out.x0[0] = 0.0, out.x0[1] = *in.v0, out.x0[2] = *in.a0;
     std::fill(out.g, out.g + k.grid.stages * NZ, 0.0);
+    FullBraking braking(k, in);
     for (Index t = 0; t < k.grid.stages; ++t) {
         const AtStage at = k.stage(t);
         if (t < k.grid.nodes) {
@@ -131,7 +144,7 @@ void forward(const Constants& k, const In& in, const Outputs<double>& out) {
             const double slowing = at_least(tail_speed(k.settings, *in.v0, at.time), 0.0);
             out.g[NZ * t + V] = slowing * (-k.settings.tail_weight * at.dt);
         }
-        write_limits(k, in, t, out.z_lower + NZ * t, out.z_upper + NZ * t);
+        write_limits(k, in, t, braking, out.z_lower + NZ * t, out.z_upper + NZ * t);
         write_gap(k, in, t, out.C + TANGENTS * NZ * t, out.upper + TANGENTS * t);
     }
 }
@@ -143,6 +156,7 @@ void backward(const Constants& k, const In& in, const Outputs<const double>& g, 
     const Settings& s = k.settings;
     *out.v0 += at(g.x0, 1);
     *out.a0 += at(g.x0, 2);
+    FullBraking braking(k, in);
     for (Index t = 0; t < k.grid.stages; ++t) {
         const AtStage stage = k.stage(t);
         const Index place = k.grid.branch(t) * k.grid.nodes + k.grid.node(t);
@@ -163,7 +177,7 @@ void backward(const Constants& k, const In& in, const Outputs<const double>& g, 
             out.aim_s[t] -= push * in.weight_s[t];
             *out.s0 += push * in.weight_s[t];
         }
-        out.v_cap[t] += at(g.z_upper, NZ * t + V) * share(in.v_cap[t], reachable_cap(s, in, stage.time));
+        out.v_cap[t] += at(g.z_upper, NZ * t + V) * share(in.v_cap[t], braking.reachable_cap(t));
         for (Index q = 0; q < TANGENTS; ++q) {
             out.gap_headway[t] += at(g.C, NZ * (TANGENTS * t + q) + V);
             if (!touches(in.gap_speed[t], at_least(*in.v0, 3.0) * s.tangent[q], q)) continue;

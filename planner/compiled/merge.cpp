@@ -13,15 +13,16 @@ constexpr double kSlow = 0.3;                          // m/s
 // C rows of Longitudinal, N nodes without the one now.
 struct Asks {
     Index nodes;
-    const Index* agent;  // [C]: counted through all scenes
-    const bool* moving;  // [C, N]
+    const Index* agent;    // [C]: counted through all scenes
+    const bool* moving;    // [C, N]
+    const bool* conflict;  // [C]: asks whatever the candidate decides
 };
 
-// R candidates: the rows from first to last matter, of which up to K are passed (filled up with -1).
+// R candidates: the rows from first to last matter, of which up to K are passed and up to L let in (filled up with -1).
 struct Chosen {
-    Index count, most;
+    Index count, most, most_in;
     const Index *scene, *first, *last;  // [R]
-    const Index* passed;                // [R, K]
+    const Index *passed, *let_in;       // [R, K], [R, L]
     const bool* hold;                   // [R]
 };
 
@@ -122,9 +123,12 @@ public:
     }
 
 private:
-    bool passes(Index row) const {
-        const Index* passed = chosen_.passed + r_ * chosen_.most;
-        return std::find(passed, passed + chosen_.most, row) != passed + chosen_.most;
+    bool passes(Index row) const { return named(chosen_.passed, chosen_.most, row); }
+    // Left to keep clear itself.
+    bool leaves(Index row) const { return !asks_.conflict[row] && !named(chosen_.let_in, chosen_.most_in, row); }
+    bool named(const Index* rows, Index most, Index row) const {
+        rows += r_ * most;
+        return std::find(rows, rows + most, row) != rows + most;
     }
 
     // Who bounds the intended motion's front, the tail's, and ego's rear. A tail may stop anywhere, so going first
@@ -136,7 +140,7 @@ private:
             double tail = x_.caution[row];
             if (passes(row)) {
                 passed_.consider(row, -x_.pass_rear[at]);
-            } else {
+            } else if (!leaves(row)) {
                 ahead_[0].consider(row, x_.yield_front[at]);
                 tail = std::min(tail, std::min(x_.yield_front[at], x_.worst_front[at]));
             }

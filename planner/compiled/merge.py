@@ -22,8 +22,8 @@ from planner.scene import VehicleParameters
 
 _forward = compiled.kernel("dds_merge", "SSSSS RR RRRRRR JJ")
 _backward = compiled.kernel("dds_merge_back", "SSSSS TTTTTTT RRRRRRR")
-_ASKS = compiled.record("Asks", "n I B")
-_CHOSEN = compiled.record("Chosen", "nn III I B")
+_ASKS = compiled.record("Asks", "n I BB")
+_CHOSEN = compiled.record("Chosen", "nnn III II B")
 _SCENES = compiled.record("Scenes", "TTTT I")
 _RULES = compiled.record("MergeRules", "ff ffff f ffffff")
 _VALUES = compiled.record("Values", "TTT T TTT")
@@ -89,12 +89,11 @@ def merged_bounds(
     x, limits, rule = longitudinal, config.limits, config.safe_distances
     spans = [options.rows(k, choice.manoeuvre) for k, choice in choices]
     first, last = torch.tensor([[rows.start for rows in spans], [rows.stop for rows in spans]]).unbind(0)
-    most = max(len(choice.passed) for _, choice in choices)
-    passed = torch.tensor([[*c.passed, *[-1] * (most - len(c.passed))] for _, c in choices], dtype=torch.int64)
+    passed, let_in = _filled([c.passed for _, c in choices]), _filled([c.let_in for _, c in choices])
     agent = torch.from_numpy(x.scene * obstacles.speed_s.shape[1] + x.agent)
     given = _Discrete(
-        _ASKS(x.moving.shape[1], agent, torch.from_numpy(np.ascontiguousarray(x.moving))),
-        _CHOSEN(len(choices), most, scene, first, last, passed, hold),
+        _ASKS(x.moving.shape[1], agent, *(torch.from_numpy(np.ascontiguousarray(m)) for m in (x.moving, x.conflict))),
+        _CHOSEN(len(choices), passed.shape[1], let_in.shape[1], scene, first, last, passed, let_in, hold),
         _SCENES(start.s, start.v, start.a, path_end, obstacles.track_id),
         _RULES(
             vehicle.front, vehicle.rear, config.margins.ahead, config.margins.behind, config.comfort.gap,
@@ -110,3 +109,9 @@ def merged_bounds(
     return LongitudinalBounds(
         upper, lower, stage.upper_id, stage.lower_id, gap_s, stage.headway, speed, v_ref, v_cap, safe=distance
     )
+
+
+def _filled(rows: Sequence[tuple[int, ...]]) -> Tensor:
+    """``[R, K]`` int64, filled up with -1."""
+    most = max(map(len, rows))
+    return torch.tensor([[*r, *[-1] * (most - len(r))] for r in rows], dtype=torch.int64)

@@ -7,7 +7,7 @@
 
 namespace dds {
 
-constexpr double kFirmBraking = 4.5;                               // m/s^2
+constexpr double kFirmBraking = 4.5, kCourteousBraking = 3.0;      // m/s^2
 constexpr double kSoon = 4.0, kMerging = 2.0, kSameTime = 1e-6;    // s
 constexpr double kTogether = 0.5;                                  // m: modes that begin this close block as one
 
@@ -27,16 +27,17 @@ public:
         const double v = start_.v[scene], a = start_.a[scene];
         full_ = full_stop(v, a, rules_.brakes);
         firm_ = met.front() + shortest_stop(v, a, rules_.brakes) + 0.2;
-        firmly_.clear(), reach_.clear();
+        firmly_.clear(), courteously_.clear(), reach_.clear();
         for (Index n = 0; n < nodes_; ++n) {
             const double t = o_.time[n];
             firmly_.push_back(met.front() + braking_distance(v, kFirmBraking, t));
+            courteously_.push_back(met.front() + braking_distance(v, kCourteousBraking, t));
             reach_.push_back(start_.s[scene] + v * t + rules_.brakes.acceleration_max * (t * t) / 2);
         }
     }
 
     double caution, first_time;
-    bool conflict, passable;
+    bool conflict, passable, courtesy;
 
     // Yielding is to the lower of two fronts, passing beyond the higher of two rears.
     double yield_front(Index n) const { return std::min(follow_front_[n], zone_front_[n]); }
@@ -45,7 +46,7 @@ public:
     bool moving(Index n) const { return asks_ && follow_front_[n] <= zone_front_[n] && !o_.standing[id_]; }
 
     void evaluate(const Row& row) {
-        id_ = scene_ * o_.agents + row.agent, asks_ = row.asks;
+        id_ = scene_ * o_.agents + row.agent, asks_ = row.asks || row.yields;
         count_ = asks_ ? static_cast<Index>(row.last - row.first) : 0;
         caution = nearest(row);
         occupy(row);
@@ -199,7 +200,9 @@ protected:
     double driven() const { return std::max(o_.speed_s[id_], 0.0); }
 
     void judge(const Row& row) {
-        conflict = std::any_of(counts_.begin(), counts_.end(), [](Flag x) { return x; });
+        const bool blocks = std::any_of(counts_.begin(), counts_.end(), [](Flag x) { return x; });
+        conflict = blocks && !row.yields, courtesy = blocks && row.yields;
+        for (Index n = 0; n < nodes_ && courtesy; ++n) courtesy = yield_front(n) >= courteously_[n];
         passable = conflict && !row.ahead && !o_.standing[id_];
         for (Index n = 0; n < nodes_ && passable; ++n) {
             passable = pass_rear(n) + rules_.behind + rules_.rear <= reach_[n] + 0.5;
@@ -217,7 +220,7 @@ protected:
     double full_, firm_, merge_time_, now_, stop_;
     double known_ = -1.0, quantile_ = 0.0;
     bool asks_ = false;
-    Numbers firmly_, reach_;                         // [N]: braking firmly, driving hard
+    Numbers firmly_, courteously_, reach_;           // [N]: braking firmly, less so; driving hard
     Numbers forecast_, last_, begin_, end_;          // [L, N]
     std::vector<Flag> counts_, crossing_;            // [L, N]: probable enough; crosses our way
     Numbers entry_, leave_, enter_, exit_, early_;   // [L]: of zones, m and s

@@ -67,7 +67,8 @@ class CandidateSet:
 
     @cached_property
     def duties(self) -> list[dict[int, str]]:
-        """Per candidate and track id "left", "right", "pass", "yield" or "ignored: their duty"."""
+        """Per candidate and track id "left", "right", "pass", "yield", or of who has to wait "ignored: their duty",
+        "insist: their duty" (could be let in) or "yield: their duty" (is let in)."""
         return [self.options.duties(scene, choice) for scene, choice in self.choices]
 
 
@@ -115,11 +116,11 @@ def plain_merge(
     Whose bound it is, is decided on plain arrays; its value is then read from one table, with gradients. A tail may
     stop anywhere, so going first bounds the intended motion only.
     """
-    rows, passed = table(options, choices, len(longitudinal))
+    rows, passed, left = table(options, choices, longitudinal.conflict)
     v_free = v_profile[scene]
     v_ref = torch.where(hold[:, None], 0.0, v_free)
     margin, comfort = config.margins, config.comfort
-    bounds, at, row = _strictest(longitudinal, rows, passed)
+    bounds, at, row = _strictest(longitudinal, rows, passed, left)
     value = bounds.take(torch.from_numpy(at))
     ids = np.append(array(obstacles.track_id)[longitudinal.scene, longitudinal.agent], -1)[row]
 
@@ -157,7 +158,7 @@ def plain_merge(
 
 
 def _strictest(
-    longitudinal: Longitudinal, rows: np.ndarray, passed: np.ndarray
+    longitudinal: Longitudinal, rows: np.ndarray, passed: np.ndarray, left: np.ndarray
 ) -> tuple[Tensor, Int[np.ndarray, "R 3 N"], Int[np.ndarray, "R 3 N"]]:
     """What bounds each candidate: the intended motion's front, the tail's front, and ego's rear.
 
@@ -180,11 +181,11 @@ def _strictest(
         row = np.take_along_axis(rows[..., None], which, 1)[:, 0]
         return value, np.where(np.isfinite(value), row, count)
 
-    skip = passed[..., None]
+    skip = (passed | left)[..., None]
     _, nominal = least(np.where(skip, np.inf, ahead[rows]))
     yields = np.where(skip, np.inf, np.minimum(ahead, worst)[rows])
     value, tail = least(np.minimum(yields, caution[rows][..., None]))
-    _, first = least(np.where(skip, -behind[rows], np.inf))
+    _, first = least(np.where(passed[..., None], -behind[rows], np.inf))
     by_caution = np.isfinite(value) & (caution[tail] == value)
     by_worst = np.where(worst[tail, column] == value, size, 0)
     tail_at = np.where(by_caution, 3 * size + tail, by_worst + tail * nodes + column)

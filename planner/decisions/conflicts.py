@@ -36,6 +36,8 @@ from planner.scene import VehicleParameters
 
 FIRM_BRAKING = 4.5
 """m/s^2: who merges into where we would be even if we braked like this has the duty not to."""
+COURTEOUS_BRAKING = 3.0
+"""m/s^2: nobody who has to wait is let in where that takes harder braking than this."""
 SOON = 4.0
 """s: zones entered earlier than this bound the tail."""
 MERGING = 2.0
@@ -53,7 +55,9 @@ class Longitudinal:
     caution_front ``[C]``: where the tail had better stop short of, whatever the decision about the agent;
     pass_rear: lower bound for ego's rear; infinite where there is none.
     moving ``[C, N]``: the yield bound belongs to a leader, whose gap grows with speed.
-    conflict, passable ``[C]``: imposes anything; passing it first is worth a candidate. theirs ``[C]``.
+    conflict, passable ``[C]``: imposes anything; passing it first is worth a candidate. theirs ``[C]``: keeping clear
+    is their duty. courtesy ``[C]``: of theirs, who could be let in all the same; the row's bounds say how, and bind
+    only the candidates that do so.
     first_time ``[C]`` s: when the conflict begins. All but the bounds are plain arrays without gradient.
     """
 
@@ -68,6 +72,7 @@ class Longitudinal:
     conflict: Bool[np.ndarray, " C"]
     passable: Bool[np.ndarray, " C"]
     theirs: Bool[np.ndarray, " C"]
+    courtesy: Bool[np.ndarray, " C"]
     first_time: Float[np.ndarray, " C"]
 
     def __len__(self) -> int:
@@ -91,10 +96,10 @@ def conflict_bounds(
         return plain_bounds(obstacles, manoeuvres, surface, start, vehicle, config)
     rows, (yield_front, worst_front, pass_rear, caution) = found
     scene, manoeuvre, agent = rows.who.numpy()
-    conflict, passable, theirs = rows.flags.numpy()
+    conflict, passable, theirs, courtesy = rows.flags.numpy()
     return Longitudinal(
         scene, manoeuvre, agent, yield_front, worst_front, caution, pass_rear,
-        rows.moving.numpy(), conflict, passable, theirs, rows.first_time.numpy(),
+        rows.moving.numpy(), conflict, passable, theirs, courtesy, rows.first_time.numpy(),
     )  # fmt: skip
 
 
@@ -108,7 +113,7 @@ def plain_bounds(
 ) -> Longitudinal:
     """`conflict_bounds` without anything compiled."""
     met = encounters(obstacles, manoeuvres, surface, start, vehicle, config)
-    asks = met.asks.nonzero()[0]
+    asks = (met.asks | met.yields).nonzero()[0]
     blocks, nearest = Blocks.of(obstacles, met, asks), Nearest.of(obstacles, met, start, vehicle, config)
     # Read in one go: every reading costs a gradient as large as all obstacles.
     split = len(nearest.place)
@@ -117,8 +122,9 @@ def plain_bounds(
     caution = nearest.begin(s_lo[:split])
     fronts = _fronts(obstacles, met, asks, blocks, s_lo[split:].reshape(s_hi.shape), s_hi, start, vehicle, config)
     count, nodes = len(met), len(obstacles.node_time) - 1
-    moving, conflict, passable = np.zeros((count, nodes), bool), np.zeros(count, bool), np.zeros(count, bool)
+    moving, (conflict, passable, courtesy) = np.zeros((count, nodes), bool), np.zeros((3, count), bool)
     moving[asks], conflict[asks], passable[asks] = fronts.moving, fronts.conflict, fronts.passable
+    courtesy[asks] = fronts.courtesy
     first = np.full(count, np.inf)
     first[asks] = fronts.first_time
     return Longitudinal(
@@ -133,6 +139,7 @@ def plain_bounds(
         conflict,
         passable,
         met.theirs,
+        courtesy,
         first,
     )
 
@@ -153,6 +160,7 @@ class _Fronts:
     moving: np.ndarray
     conflict: np.ndarray
     passable: np.ndarray
+    courtesy: np.ndarray
     first_time: np.ndarray
 
 
@@ -212,10 +220,14 @@ def _fronts(
     reach = array(start.s)[scene, None] + speed[:, None] * t + config.limits.acceleration_max * t**2 / 2
     needed = array(pass_rear) + margin.behind + vehicle.rear
     conflict = counts.any((1, 2))
+    room = front[:, None] + braking_distance(speed, COURTEOUS_BRAKING, t)
+    courtesy = conflict & met.yields[rows] & (array(yield_front) >= room).all(-1)
+    conflict &= ~met.yields[rows]
     passable = conflict & ~ahead & ~standing & (needed <= reach + 0.5).all(-1)
     moving = (array(follow_front) <= array(zone_front)) & ~standing[:, None]
     first = np.minimum(enter_time.min(-1), merge_time)
-    return _Fronts(yield_front[:, 1:], worst[:, 1:], pass_rear[:, 1:], moving[:, 1:], conflict, passable, first)
+    fronts = yield_front[:, 1:], worst[:, 1:], pass_rear[:, 1:]
+    return _Fronts(*fronts, moving[:, 1:], conflict, passable, courtesy, first)
 
 
 def _braking(speed: Float[Tensor, " C"], braking: float, t: Float[Tensor, " N"]) -> Float[Tensor, "C N"]:

@@ -62,7 +62,7 @@ def enumerate_manoeuvres(
     view = _View(path, obstacles, surface, base, start)
     scenes, agents = obstacles.track_id.shape
     blockers = _blockers(view, vehicle, config)
-    attempts = [t for k in range(scenes) for t in _attempts(view, k, blockers[k], standing_time[k], config)]
+    attempts = [t for k in range(scenes) for t in _attempts(view, k, blockers[k], standing_time[k], vehicle, config)]
     profiles, taken = shape_profiles(attempts, view.extent_rows, surface, base, start, vehicle, config)
     kinds, index = [["keep"] for _ in range(scenes)], [[k] for k in range(scenes)]
     # Who is passed on which side, by agent.
@@ -164,11 +164,15 @@ class _View:
 
 
 def _attempts(
-    view: _View, k: int, blockers: list[int], standing_time: dict[int, float], config: PlannerConfig
+    view: _View,
+    k: int,
+    blockers: list[int],
+    standing_time: dict[int, float],
+    vehicle: VehicleParameters,
+    config: PlannerConfig,
 ) -> list[Attempt]:
-    """What to try in scene k: the natural side of everybody in the way, the other side of the nearest, the
-
-    oncoming surface.
+    """What to try in scene k: the natural side of everybody in the way, the other side of the nearest, only the nearest
+    where there is room to stop before the next, the oncoming surface.
     """
     wish: dict[int, int] = {}
     for a in sorted(blockers, key=lambda a: view.center(k, a)[0]):
@@ -184,9 +188,17 @@ def _attempts(
         nearest = min((a for a in blockers if a in wish), key=lambda a: view.center(k, a)[0])
         wish[nearest] = -wish[nearest]
         out.append(view.attempt(k, wish))
+        if _room_behind(view, k, nearest, list(wish)) > vehicle.length + 2 * config.comfort.gap:
+            out.append(view.attempt(k, {nearest: -wish[nearest]}))
     if blockers:
         out += _oncoming(view, k, blockers, standing_time, config)
     return out
+
+
+def _room_behind(view: _View, k: int, a: int, others: list[int]) -> float:
+    """m between agent a's end and the begin of the next one; 0 if a is the only one."""
+    begins = [view.extents[k][b][0] for b in others if b != a]
+    return min(begins) - view.extents[k][a][1] if begins else 0.0
 
 
 def _blockers(view: _View, vehicle: VehicleParameters, config: PlannerConfig) -> list[list[int]]:

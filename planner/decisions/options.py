@@ -11,6 +11,7 @@ from itertools import combinations, pairwise, zip_longest
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from planner.config import PlannerConfig
 from planner.decisions.conflicts import Longitudinal
@@ -25,14 +26,20 @@ KINDS = ("yield", "hold", "pass", "left", "right", "oncoming")
 """Of candidates, in the order of EgoProposal.decision_logit."""
 SLACK = 0.05
 """m: least distance to what is ahead, where braking cannot keep the margin (`planner.decisions.candidates`)."""
+MOST_LET_IN = 2
+"""Who have to wait and are let in at most, the first to come first."""
 
 
 class Choice(NamedTuple):
-    """One decision: kind, manoeuvre, and the rows of Longitudinal whose agents are passed first. hold: stand still."""
+    """One decision: kind, manoeuvre, and the rows of Longitudinal whose agents are passed first.
+
+    let_in: rows of agents whose duty it is to keep clear and who go first all the same. hold: stand still.
+    """
 
     kind: str
     manoeuvre: int
     passed: tuple[int, ...] = ()
+    let_in: tuple[int, ...] = ()
     hold: bool = False
 
 
@@ -56,6 +63,7 @@ class Options:
         self._rows = [range(a, b) for a, b in pairwise(first)]
         self._conflict, self._theirs = longitudinal.conflict.tolist(), longitudinal.theirs.tolist()
         self._passable, self._time = longitudinal.passable.tolist(), longitudinal.first_time.tolist()
+        self._courtesy = longitudinal.courtesy.tolist()
         names, side = array(obstacles.track_id), array(manoeuvres.side)
         self._name = names[scene, agent].tolist()
         self._beside: dict[tuple[int, int], list[tuple[int, str]]] = {}
@@ -86,9 +94,12 @@ class Options:
                 continue
             passable = [r for r in self.rows(scene, v) if self._passable[r]]
             passable.sort(key=self._time.__getitem__)
+            courtesy = [r for r in self.rows(scene, v) if self._courtesy[r]]
+            courtesy.sort(key=self._time.__getitem__)
             kind = "yield" if kind == "keep" else kind
             if v > 0:
                 more.append(Choice(kind, v))
+            more += [Choice(kind, v, let_in=tuple(courtesy[: n + 1])) for n in range(min(len(courtesy), MOST_LET_IN))]
             for count in range(min(len(passable), decisions.max_conflicts), 0, -1):
                 chosen = combinations(passable[: decisions.max_conflicts], count)
                 more += [Choice("pass" if v == 0 else kind, v, c) for c in chosen]
@@ -97,7 +108,7 @@ class Options:
         sides: list[Choice] = []
         orders: list[Choice] = []
         for choice in more:
-            (sides if choice.manoeuvre > 0 and not choice.passed else orders).append(choice)
+            (sides if choice.manoeuvre > 0 and not choice.passed + choice.let_in else orders).append(choice)
         in_turn = [c for pair in zip_longest(sides, orders) for c in pair if c is not None and c is not more[0]]
         slots = max(decisions.max_candidates - 2, 0)
         if len(more) > slots:
@@ -116,6 +127,7 @@ class Options:
         parts = [f"change to the {'left' if lane > 0 else 'right'} lane"] if lane else []
         for phrase, names in (
             ("yield to ", yields),
+            ("let in ", [self._name[r] for r in choice.let_in]),
             ("pass before ", [self._name[r] for r in passed]),
             ("go left of ", who.get("left")),
             ("go right of ", who.get("right")),
@@ -129,16 +141,23 @@ class Options:
         """+1 to the lane on the left, -1 to the one on the right, 0 if the choice stays in the route's lane."""
         return self._lane[scene][choice.manoeuvre]
 
+    def insists(self, scene: int, choice: Choice) -> bool:
+        """Somebody comes who would have to wait, and the choice does not let them in."""
+        rows = self.rows(scene, choice.manoeuvre)
+        return not choice.hold and any(self._courtesy[r] and r not in choice.let_in for r in rows)
+
     def duties(self, scene: int, choice: Choice) -> dict[int, str]:
         """Track id -> what the decision does about it, for every agent that matters."""
         out = dict(self._beside.get((scene, choice.manoeuvre), ()))
         for r in self.rows(scene, choice.manoeuvre):
             if r in choice.passed:
                 out[self._name[r]] = "pass"
+            elif r in choice.let_in:
+                out[self._name[r]] = "yield: their duty"
             elif self._conflict[r]:
                 out[self._name[r]] = "yield"
             elif self._theirs[r]:
-                out[self._name[r]] = "ignored: their duty"
+                out[self._name[r]] = "insist: their duty" if self._courtesy[r] else "ignored: their duty"
         return out
 
     def _contradicts(self, scene: int, choice: Choice) -> bool:
@@ -163,17 +182,21 @@ class Options:
         return {r: int.from_bytes(row.tobytes(), "little") for r, row in zip(passable.tolist(), bits)}
 
 
-def table(options: Options, choices: Sequence[tuple[int, Choice]], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of Longitudinal ``[R, C]`` that matter for each (scene, choice), and which of them are passed.
+def table(
+    options: Options, choices: Sequence[tuple[int, Choice]], conflict: Bool[np.ndarray, " C"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of Longitudinal ``[R, K]`` that matter for each (scene, choice), which of them are passed, and which are
 
-    Filled up with `count`, the number of rows: nobody.
+    left to keep clear themselves. Filled up with the number of rows: nobody.
     """
+    count = len(conflict)
     rows = [options.rows(scene, choice.manoeuvre) for scene, choice in choices]
     first = np.array([[r.start, r.stop] for r in rows])
     index = first[:, :1] + np.arange(max(max(map(len, rows)), 1))
     index = np.where(index < first[:, 1:], index, count)
     passed = np.zeros(index.shape, bool)
-    pairs = [(i, r - rows[i].start) for i, (_, choice) in enumerate(choices) for r in choice.passed]
-    if pairs:
-        passed[tuple(np.array(pairs).T)] = True
-    return index, passed
+    left = ~np.append(conflict, True)[index]
+    for i, (_, choice) in enumerate(choices):
+        for mask, value, which in ((passed, True, choice.passed), (left, False, choice.passed + choice.let_in)):
+            mask[i, [r - rows[i].start for r in which]] = value
+    return index, passed, left

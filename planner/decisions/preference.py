@@ -119,6 +119,7 @@ def _extras(candidates: CandidateSet, last_decision: Sequence[str], config: Plan
     extras = [own.get(kind, 0.0) for kind in candidates.kind]
     for i, (scene, choice) in enumerate(candidates.choices):
         extras[i] += decisions.lane_change_cost if candidates.options.changes_lane(scene, choice) else 0.0
+        extras[i] += decisions.insist_cost * candidates.options.insists(scene, choice)
     if any(last_decision):
         for i, (scene, text) in enumerate(zip(candidates.scene.tolist(), candidates.text)):
             last = last_decision[scene]

@@ -37,13 +37,15 @@ class Encounters:
     """Agents that may touch ego's band under a manoeuvre: C rows; L lanes, one per mode of a row that does.
 
     M modes, N nodes (the first is now), P pieces. scene, manoeuvre, agent ``[C]``: whose row it is, ascending.
-    asks ``[C]``: in the band, ours to keep clear of. theirs ``[C]``: in the band, but nowhere ours. ahead ``[C]``: in
-    the band in front of us already now. vulnerable ``[C]``: on foot or on two wheels. stray ``[C, N]`` m: how far it
+    asks ``[C]``: in the band, ours to keep clear of. theirs ``[C]``: in the band, but nowhere ours. yields ``[C]``: of
+    these, who comes into the band from beside it and could be let in. ahead ``[C]``: in the band in front of us already
+    now. vulnerable ``[C]``: on foot or on two wheels. stray ``[C, N]`` m: how far it
     may stray from its forecast.
 
     row, mode ``[L]``: whose lane it is, ascending. crossing ``[L, N]``: crosses rather than leads. ours ``[P, L, N]``:
-    the piece is in the band and keeping clear of it is ego's duty. wary ``[P, L, N]``: with what it may stray, the
-    piece gets into the band while the tail moves, and is none that ego may leave to itself.
+    the piece is in the band and keeping clear of it is ego's duty, or of who `yields` would be its courtesy. wary
+    ``[P, L, N]``: with what it may stray, the piece gets into the band while the tail moves, and is none that ego may
+    leave to itself.
     """
 
     scene: Int[np.ndarray, " C"]
@@ -51,6 +53,7 @@ class Encounters:
     agent: Int[np.ndarray, " C"]
     asks: Bool[np.ndarray, " C"]
     theirs: Bool[np.ndarray, " C"]
+    yields: Bool[np.ndarray, " C"]
     ahead: Bool[np.ndarray, " C"]
     vulnerable: Bool[np.ndarray, " C"]
     stray: Float[np.ndarray, "C N"]
@@ -103,16 +106,18 @@ def encounters(
     behind = (fore < rear[:, None] + 0.3) | (same_way & (hind < rear[:, None]) & (fore < front[:, None]))
     contact = (hind < front[:, None]) & (fore > rear[:, None]) & (low < d + width) & (high > d - width)
     crossing = (each.turn > CROSSING_ANGLE) & ~standing[at][:, None]
-    clear = each.s_hi >= (rear + 0.3)[each.scene, None]
-    clear &= ~(behind | contact)[at][:, None]
-    clear &= each.s_lo >= np.where(crossing, (front - 0.3)[each.scene, None], -np.inf)
+    apart = each.s_hi >= (rear + 0.3)[each.scene, None]
+    apart &= each.s_lo >= np.where(crossing, (front - 0.3)[each.scene, None], -np.inf)
+    apart &= ~contact[at][:, None]
+    clear = apart & ~behind[at][:, None]
     easy = front[:, None] + braking_distance(array(start.v), EASY_BRAKING, t)
     beyond = (each.s_lo >= easy[each.scene]) | (crossing | standing[at][:, None])
 
-    touch, inside = _in_band(each, unit, manoeuvre, manoeuvres, surface, _stray(walks, t, config), vehicle, config)
+    touch, inside = _in_band(each, unit, manoeuvre, manoeuvres, surface, walks, t, vehicle, config)
     any_mode = lambda lanes: np.logical_or.reduceat(lanes, first) if len(first) else np.zeros(0, bool)  # noqa: E731
     scene, manoeuvre, agent = scene[first], manoeuvre[first], agent[first]
-    ahead = any_mode(touch[:, :, 0].any(0)) & (hind >= front[:, None] - 1.0)[scene, agent]
+    now = any_mode(touch[:, :, 0].any(0))
+    ahead = now & (hind >= front[:, None] - 1.0)[scene, agent]
     crossing, clear, beyond = crossing.take(unit, 0), clear.take(unit, 1), beyond.take(unit, 1)
     beyond |= ahead[row, None]
     ours = touch & clear
@@ -124,6 +129,8 @@ def encounters(
     ours &= clear
     asks = any_mode(ours.any(0).any(1))
     theirs = any_mode(touch.any(0).any(1)) & ~asks
+    yields = theirs & ~now & ~standing[scene, agent]
+    ours |= touch & apart.take(unit, 1) & (yields[row, None] & ~crossing)
 
     # The tail stops short of whoever may cross or is free to go anywhere, as long as it moves, however unlikely.
     vulnerable = walks[scene, agent]
@@ -133,7 +140,7 @@ def encounters(
     wary &= (crossing | vulnerable[row, None]) & (likely[:, None] & soon[each.scene]).take(unit, 0)
     stray = _stray(vulnerable, t, config)
     return Encounters(
-        scene, manoeuvre, agent, asks, theirs, ahead, vulnerable, stray, row, mode, crossing, ours, wary
+        scene, manoeuvre, agent, asks, theirs, yields, ahead, vulnerable, stray, row, mode, crossing, ours, wary
     )  # fmt: skip
 
 
@@ -160,11 +167,15 @@ def _in_band(
     manoeuvre: Int[np.ndarray, " L"],
     manoeuvres: Manoeuvres,
     surface: Surface,
-    stray: Float[np.ndarray, "S A N"],
+    walks: Bool[np.ndarray, "S A"],
+    t: np.ndarray,
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> tuple[Bool[np.ndarray, "P L N"], Bool[np.ndarray, "P L N"]]:
-    """Is a piece in the band of a manoeuvre that does not pass its agent beside, and could it stray there?"""
+    """Is a piece in the band of a manoeuvre that does not pass its agent beside, and could it stray there?
+
+    Who walks may stop as well: what was near the band before counts as near it still.
+    """
     profile, half = array(manoeuvres.profile), band_half(vehicle, config)
     cell = each.s_lo + each.s_hi
     cell /= 2
@@ -185,7 +196,10 @@ def _in_band(
     beside = array(manoeuvres.side)[each.scene[unit], manoeuvre, each.agent[unit]] != 0
     touch = apart < half
     touch &= active & ~beside[:, None]
-    inside = apart < half + stray[each.scene, each.agent].take(unit, 0)
+    stops = walks[each.scene, each.agent][unit]
+    spoken = np.where(active[stops], apart[:, stops], np.inf)
+    apart[:, stops] = np.minimum.accumulate(spoken, -1)
+    inside = apart < half + _stray(walks, t, config)[each.scene, each.agent].take(unit, 0)
     inside &= active
     return touch, inside
 

@@ -185,20 +185,6 @@ class Corridor:
         return before + rise * torch.where(whole < last, within, 0.0), torch.atan(rise / GRID)
 
 
-def lateral_bounds(
-    candidates: Candidates,
-    manoeuvres: Manoeuvres,
-    obstacles: Obstacles,
-    surface: Surface,
-    motion: LongitudinalMotion,
-    start: Start,
-    vehicle: VehicleParameters,
-    config: PlannerConfig,
-) -> LateralBounds:
-    """Corridor of every candidate at every circle, given where it will be when. See `make_corridor` for several."""
-    return make_corridor(candidates, manoeuvres, obstacles, surface, start, vehicle, config).bounds(motion)
-
-
 def make_corridor(
     candidates: Candidates,
     manoeuvres: Manoeuvres,

@@ -40,6 +40,8 @@ On tail stages the upper side of "speed" and, at the last one, both sides of "ac
 REST_RULE = "rest at the end of the tail"
 SAFE_RULE = "safe distance"
 """Of the rows after those, where the bounds have safe distances."""
+SPARE_SPEED = 0.05
+"""m/s: how far beyond what full braking reaches a cap on the speed stays away at least."""
 
 
 @dataclass
@@ -200,7 +202,7 @@ def _safe_rows(
     C = np.zeros((count, grid.stages, CHORDS, 5))
     C[:, :nodes, :, S], C[:, :nodes, :, V] = 1.0, gain[:, None]
     z = torch.zeros(count, grid.stages, 5, dtype=torch.float64)
-    z[:, :nodes, JERK] = torch.from_numpy(full_braking(v0, a0, grid, config))
+    z[:, :nodes, JERK] = torch.from_numpy(full_braking(v0, a0, grid, config)[0])
     with torch.no_grad():
         braking = longitudinal_motion(z, start, rho, config)
     s, v = (x.detach().numpy()[:, 0, grid.node.numpy()] for x in (braking.s, braking.v))
@@ -278,8 +280,8 @@ class _Program:
         jerk = config.limits.jerk_max
         ease = torch.minimum(time, a0.clamp(max=0) * (-1 / jerk))
         v_low = (v0 + ease * (a0 + ease * (jerk / 2))).clamp(max=0) - 1e-3
-        braked = _full_braking(v0, a0, time[:nodes], config)
-        cap = torch.maximum(v_cap, braked.clamp(min=0) + 1e-2)
+        braked = torch.from_numpy(full_braking(v0[:, 0].numpy(), a0[:, 0].numpy(), self.grid, config)[1])
+        cap = torch.maximum(v_cap, braked.clamp(min=0) + SPARE_SPEED)
         rest = torch.where(time[nodes:] >= stop_time(v0, config), fixed.rest_limit, fixed.rest_speed)
         ramp = jerk * time
         a_low = torch.maximum(torch.minimum(a0 + ramp, fixed.a_low), -fixed.rest)
@@ -389,12 +391,3 @@ _PROGRESS = compiled.kernel("dds_progress", "fI T RR nnnn")
 _PROGRESS_ADJOINT = compiled.kernel("dds_progress_adjoint", "fI TT R nnnn")
 _MOTION = compiled.kernel("dds_longitudinal_motion", "fI TTTTT RRRR nnnn")
 _MOTION_ADJOINT = compiled.kernel("dds_longitudinal_motion_adjoint", "fI TTTTT TT TTTT RRRRR nnnn")
-
-
-def _full_braking(v0: Tensor, a0: Tensor, t: Tensor, config: PlannerConfig) -> Tensor:
-    """Speed (m/s) at times t when the brake is built up as fast as allowed and then held; may turn negative."""
-    brake, jerk = config.limits.braking_max, config.limits.jerk_max
-    change = -brake - a0
-    ramp = torch.minimum(t, change.abs() * (1 / jerk))
-    towards = torch.where(change > 0, 0.5, -0.5).double() * jerk
-    return v0 + ramp * (a0 + towards * ramp) - brake * (t - ramp)

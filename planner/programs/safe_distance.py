@@ -47,8 +47,11 @@ def chords(top: Any, response: float, braking: float) -> tuple[Any, Any]:
     return gain, top * top * (lower * upper / (2 * braking))
 
 
-def full_braking(v0: np.ndarray, a0: np.ndarray, grid: Grid, config: PlannerConfig) -> Float[np.ndarray, "R N"]:
-    """Jerks (m/s^3) of the nominal intervals that brake as hard as the limits allow and end at rest.
+def full_braking(
+    v0: np.ndarray, a0: np.ndarray, grid: Grid, config: PlannerConfig
+) -> tuple[Float[np.ndarray, "R N"], Float[np.ndarray, "R N"]]:
+    """Jerks (m/s^3) of the nominal intervals that brake as hard as the limits allow and end at rest, and the speeds
+    (m/s) at their ends.
 
     In every interval the acceleration falls as far as it may, if the brake can still be released at the largest jerk
     without rolling back: with T the length of the next interval, an acceleration of -y at speed v can if
@@ -58,16 +61,16 @@ def full_braking(v0: np.ndarray, a0: np.ndarray, grid: Grid, config: PlannerConf
     most, hardest = limits.jerk_max, limits.braking_max
     after = np.append(dt[1:], dt[-1])
     v, a = v0.copy(), a0.copy()
-    out = np.empty((len(v0), len(dt)))
+    jerks, speeds = np.empty((2, len(v0), len(dt)))
     for i, (h, later) in enumerate(zip(dt, after)):
         # With -y at the end, v + h (a - y) / 2 is the speed there; the larger root of the condition above.
         p = (h + later) / 2
         root = np.sqrt(np.maximum(p * p + 2 * (v + h * a / 2) / most, 0.0))
         y = np.maximum(np.minimum(most * (root - p), hardest), 0.0)
         jerk = np.maximum(np.minimum((-y - a) / h, most), -most)
-        out[:, i] = jerk
         v, a = v + h * a + h**2 / 2 * jerk, a + h * jerk
-    return out
+        jerks[:, i], speeds[:, i] = jerk, v
+    return jerks, speeds
 
 
 def within_reach(xp: Any, limit: Any, s: np.ndarray, v: np.ndarray, gain: Any, offset: Any) -> Any:
