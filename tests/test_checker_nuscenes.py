@@ -21,7 +21,6 @@ TAILS = (
 )  # m/s^2: stops of which one must do; nobody recorded how the driver would have stopped
 # Key frames in which the first of them, alone, is refused, and why.
 EXPLAINED = {
-    ("scene-0796", 12.0, 45): "would come to rest before a car that comes from the side; braking less clears its way",
     ("scene-1094", 13.0, 10): "a pedestrian walks towards the lane; the set lets them step 0.5 m into it",
     ("scene-1094", 13.5, 10): "the same pedestrian, half a second later",
 }

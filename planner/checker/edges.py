@@ -51,9 +51,16 @@ class Segments:
 
 def segments(xy: np.ndarray, count: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """``[S, 2, 2]``: the segments of the chosen polylines."""
-    xy, count = xy[chosen], count[chosen]
-    real = np.arange(xy.shape[1] - 1) < count[:, None] - 1
-    return np.stack([xy[:, :-1][real], xy[:, 1:][real]], 1)
+    which = np.flatnonzero(chosen & (count >= 2))
+    line, point = pieces(count[which])
+    line = which[line]
+    return np.stack([xy[line, point], xy[line, point + 1]], 1)
+
+
+def pieces(count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Line and first point ``[S]`` of every segment of polylines with so many points (at least one) each."""
+    line = np.repeat(np.arange(len(count)), count - 1)
+    return line, np.arange(len(line)) - (np.cumsum(count - 1) - (count - 1))[line]
 
 
 def beyond_boundary(boundary: np.ndarray, pose: np.ndarray, vehicle: VehicleParameters) -> np.ndarray:

@@ -111,6 +111,18 @@ def sweep(corners: np.ndarray, disc: np.ndarray) -> Sweeps:
     return hulls(corners[:-1], corners[1:], disc)
 
 
+def standing(corners: np.ndarray) -> Sweeps:
+    """Rectangles ``[K, 4, 2]`` that stay where they are, without a disc."""
+    points = np.concatenate([corners, corners], 1)
+    edge = np.stack([points, points[:, [1, 2, 3, 0, 1, 2, 3, 0]]], 2)
+    normal = _outward(edge[:, :, 1] - edge[:, :, 0])
+    there = (normal[..., 0] != 0) | (normal[..., 1] != 0)
+    support = np.where(there, _extent(normal, corners), np.inf)
+    center = corners.mean(1)
+    reach = np.hypot(corners[..., 0] - center[:, 0:1], corners[..., 1] - center[:, 1:2]).max(-1)
+    return Sweeps(points, normal, support, edge, np.zeros(len(corners)), center, reach)
+
+
 def hulls(first: np.ndarray, second: np.ndarray, disc: np.ndarray) -> Sweeps:
     """Hulls of pairs of rectangles: corners ``[K, 4, 2]`` counter-clockwise, disc ``[K]`` m.
 
@@ -137,14 +149,14 @@ def hulls(first: np.ndarray, second: np.ndarray, disc: np.ndarray) -> Sweeps:
     edge[:, :, 2, 0], edge[:, :, 2, 1] = q, q_next
     leaves = p_wins[..., None]
     edge[:, :, 3, 0], edge[:, :, 3, 1] = np.where(leaves, p_next, q_next), np.where(leaves, q_next, p_next)
-    # At most eight of the sixteen are on the hull; first those, then as often as needed the first one again.
-    on = on.reshape(k, 16)
-    order = (~on).argsort(1, kind="stable")
-    used = on.sum(1)
-    width = max(_EDGES, int(used.max(initial=0)))
-    slot = np.arange(width)
-    taken = np.where(slot < used[:, None], order[:, :width], order[:, :1])
-    edge = edge.reshape(k, 16, 2, 2)[np.arange(k)[:, None], taken]
+    # At most eight of the sixteen are on the hull: those, then the first one again until there are eight.
+    row, slot = np.nonzero(on.reshape(k, 16))
+    begin = np.searchsorted(row, np.arange(k))
+    place = np.arange(len(row)) - begin[row]
+    edge = edge.reshape(k, 16, 2, 2)[row, slot]
+    hull = np.repeat(edge[begin][:, None], max(_EDGES, int(place.max(initial=0)) + 1), 1)
+    hull[row, place] = edge
+    edge = hull
     normal = _outward(edge[:, :, 1] - edge[:, :, 0])
     support = np.where((normal[..., 0] != 0) | (normal[..., 1] != 0), _extent(normal, points), np.inf)
     center = points.mean(1)

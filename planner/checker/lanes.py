@@ -6,6 +6,7 @@ import numpy as np
 
 from planner.checker.arrays import wrapped
 from planner.checker.assumptions import Assumptions
+from planner.checker.edges import pieces
 
 _SHORTEST = 1e-3  # m: shorter pieces have no direction
 
@@ -19,22 +20,22 @@ class LaneGraph:
 
     def __init__(self, xy: np.ndarray, count: np.ndarray, joint: float) -> None:
         self._xy, self._count = xy, count
-        line = np.arange(len(xy))
-        real = np.arange(xy.shape[1] - 1) < count[:, None] - 1
-        along = np.where(real[..., None], xy[:, 1:] - xy[:, :-1], 0.0)
-        size = np.hypot(along[..., 0], along[..., 1])
-        self._arc = np.concatenate([np.zeros((len(xy), 1)), np.cumsum(size, 1)], 1)
-        self._length = self._arc[:, -1]
-        first, last = xy[:, 0], xy[line, count - 1]
-        into, out = _unit(along[:, 0]), _unit(along[line, count - 2])
-        gap = last[:, None] - first[None]
-        joined = (np.hypot(gap[..., 0], gap[..., 1]) <= joint) & (out @ into.T > 0.7)
+        line, point = pieces(count)
+        start = xy[line, point]
+        along = xy[line, point + 1] - start
+        size = np.hypot(along[:, 0], along[:, 1])
+        last = np.cumsum(count - 1) - 1  # of each line's pieces
+        self._first = first = last - (count - 2)
+        total = np.concatenate([[0.0], np.cumsum(size)])
+        self._length = total[last + 1] - total[first]
+        unit = along / np.maximum(size, 1e-9)[:, None]
+        gap = xy[np.arange(len(xy)), count - 1][:, None] - xy[None, :, 0]
+        joined = (np.hypot(gap[..., 0], gap[..., 1]) <= joint) & (unit[last] @ unit[first].T > 0.7)
         np.fill_diagonal(joined, False)
         self._joined = joined
-        self._start, self._along, self._size = xy[:, :-1][real], along[real], size[real]
-        self._line_of = np.broadcast_to(line[:, None], real.shape)[real]
-        self._station = self._arc[:, :-1][real]
-        self._size2 = np.maximum(self._size**2, 1e-12)
+        self._start, self._along, self._size, self._line_of = start, along, size, line
+        self._station = total[:-1] - total[first][line]
+        self._size2 = np.maximum(size**2, 1e-12)
 
     @classmethod
     def from_lists(cls, lines: list[np.ndarray], joint: float) -> LaneGraph:
@@ -115,8 +116,9 @@ class LaneGraph:
     def _upstream(self, line: int, arc: float, up: float, done: float = 0.0, seen: tuple[int, ...] = ()) -> np.ndarray:
         """The ways up a lane from an arc length, through every lane that leads into it, nearest places first."""
         distance = np.arange(0.0, min(arc, up - done) + 1e-9, 1.0)
-        stop = int(self._count[line])
-        xy = [np.interp(arc - distance, self._arc[line, :stop], self._xy[line, :stop, c]) for c in (0, 1)]
+        first, stop = int(self._first[line]), int(self._count[line])
+        arcs = np.append(self._station[first : first + stop - 1], self._length[line])
+        xy = [np.interp(arc - distance, arcs, self._xy[line, :stop, c]) for c in (0, 1)]
         points = [np.stack([*xy, done + distance], 1)]
         if done + arc < up:
             for before in np.flatnonzero(self._joined[:, line]):
@@ -185,7 +187,3 @@ class LaneGraph:
         moved = (size > _SHORTEST) | (way[1:] != way[:-1])
         kept = np.concatenate([[True], moved])
         return point[kept], way[kept], size[moved]
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.maximum(np.hypot(vector[:, 0], vector[:, 1]), 1e-9)[:, None]

@@ -31,10 +31,11 @@ def _turn_ahead(ego: np.ndarray, route_xy: np.ndarray, table: Assumptions) -> np
     step = np.diff(route_xy, axis=0)
     if not len(step):
         return np.zeros(0)
-    heading = np.unwrap(np.arctan2(step[:, 1], step[:, 0]))
-    here = int(np.hypot(*(route_xy[:-1] - ego[:2]).T).argmin())
-    ahead = np.cumsum(np.hypot(*step[here:].T)) < table.priority_ahead
-    return heading[here:][ahead] - heading[here]  # type: ignore[no-any-return]
+    x, y = route_xy[:-1, 0] - ego[0], route_xy[:-1, 1] - ego[1]
+    step = step[int((x * x + y * y).argmin()) :]
+    heading = np.arctan2(step[:, 1], step[:, 0])
+    turn = np.concatenate([[0.0], np.cumsum(wrapped(heading[1:] - heading[:-1]))])
+    return turn[np.cumsum(np.hypot(step[:, 0], step[:, 1])) < table.priority_ahead]  # type: ignore[no-any-return]
 
 
 def waits(route_xy: np.ndarray, objects: Objects, table: Assumptions) -> np.ndarray:

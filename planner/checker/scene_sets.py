@@ -9,7 +9,7 @@ import numpy as np
 from planner.checker.arrays import array
 from planner.checker.config import CheckerConfig
 from planner.checker.edges import Segments, beyond_boundary, segments
-from planner.checker.footprint import Sweeps, boxes_from_poses, sweep, sweep_box_distance
+from planner.checker.footprint import Sweeps, boxes_from_poses, standing, sweep_box_distance
 from planner.checker.forecast import Forecasts, forecasts_of
 from planner.checker.lanes import LaneGraph
 from planner.checker.objects import Objects, scene_objects, unexplained
@@ -81,7 +81,7 @@ def prepare(
     kept, objects = scene_objects(scene, config)
     objects = objects.joined(unexplained(raw, objects, ego, config))
     footprint = boxes_from_poses(ego[None, :3], vehicle.length, vehicle.width, vehicle.rear_axle_to_center)
-    still = sweep(np.repeat(footprint.corners, 2, 0), np.zeros(1))
+    still = standing(footprint.corners)
     gap = sweep_box_distance(still, np.zeros(len(objects), np.int64), objects.boxes)
     behind, following = _rear(ego, objects, vehicle, config)
     kind, count = array(scene.map.kind), array(scene.map.valid).sum(-1)

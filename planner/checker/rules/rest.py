@@ -7,7 +7,7 @@ import numpy as np
 from planner.checker.arrays import wrapped
 from planner.checker.assumptions import Assumptions
 from planner.checker.config import CheckerConfig
-from planner.checker.footprint import Boxes, boxes_from_poses, hulls, sweep_segment_separation
+from planner.checker.footprint import Boxes, boxes_from_poses, standing, sweep_segment_separation
 from planner.checker.motion import Motion
 from planner.checker.report import Violation
 from planner.checker.rules.finding import Finding
@@ -89,8 +89,7 @@ def _distance(center: np.ndarray, axis: np.ndarray, half: np.ndarray, point: np.
 def _on(box: Boxes, outline: np.ndarray) -> float:
     """How far (m, negative) a rectangle ``[1]`` reaches into an outline; 0 outside."""
     sides = np.stack([outline, np.roll(outline, -1, 0)], 1)
-    still = hulls(box.corners, box.corners, np.zeros(1))
-    apart = float(sweep_segment_separation(still, np.zeros(len(sides), np.int64), sides).min())
+    apart = float(sweep_segment_separation(standing(box.corners), np.zeros(len(sides), np.int64), sides).min())
     inside = bool(_inside(outline, box.center)[0])
     return min(apart, -1e-3 if inside else 0.0)
 
