@@ -164,7 +164,7 @@ def _box_losses(said: Rows, true: Tensor, velocity: Tensor, raw: Tensor) -> dict
     now = said.boxes()
     angle = torch.stack([true[:, 2].sin(), true[:, 2].cos()], -1)
     error = (now.xy - true[:, :2]).abs().sum(-1) + (raw[:, 2:4] - angle).abs().sum(-1)
-    error = error + (now.size.log() - true[:, 3:5].log()).abs().sum(-1) + 0.2 * (now.velocity - velocity).abs().sum(-1)
+    error = error + (now.size.log() - true[:, 3:5].log()).abs().sum(-1) + 0.5 * (now.velocity - velocity).abs().sum(-1)
     cos, sin = angle[:, 1], angle[:, 0]
     away = (now.xy - true[:, :2]).detach()
     local = torch.stack([cos * away[:, 0] + sin * away[:, 1], -sin * away[:, 0] + cos * away[:, 1]], -1)
