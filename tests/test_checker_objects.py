@@ -102,7 +102,9 @@ def test_the_present_turn_rate_is_the_forecasts_over_half_a_second() -> None:
     assert sets(first).objects.turn_rate == pytest.approx([0.04 / 0.2]), "the last there is, where all are earlier"
 
 
-def raw(places: list[tuple[float, float]], status: RawStatus = RawStatus.OK, hidden: tuple = ()) -> RawObstacles:
+def raw(
+    places: list[tuple[float, float]], status: RawStatus = RawStatus.OK, hidden: tuple = (), v: float = 2.0
+) -> RawObstacles:
     count = len(places)
     full = lambda value: torch.full((count,), float(value), dtype=F64)  # noqa: E731
     there = torch.ones(count, dtype=torch.bool)
@@ -110,13 +112,13 @@ def raw(places: list[tuple[float, float]], status: RawStatus = RawStatus.OK, hid
     return replace(
         RawObstacles.nothing(0, status, "" if status is RawStatus.OK else "why"),
         centre=torch.tensor(places, dtype=F64).reshape(count, 2), yaw=full(0.3), length=full(0.8), width=full(0.4),
-        velocity=torch.tensor([[2.0, 0.0]] * count, dtype=F64).reshape(count, 2), velocity_known=there.clone(),
+        velocity=torch.tensor([[v, 0.0]] * count, dtype=F64).reshape(count, 2), velocity_known=there.clone(),
         observed=torch.full((count,), 5), valid=there,
     ).validate()  # fmt: skip
 
 
 def test_raw_obstacles_count_down_from_minus_two_by_their_own_place() -> None:
-    scene = wide(8.0, (agent(14.0, 3.2, track_id=4),))
+    scene = wide(8.0, (agent(14.0, 3.2, 0.0, 2.0, track_id=4),))
     o = sets(scene, raw([(20.0, 0.0), (14.2, 3.3), (30.0, 2.0), (99.0, 0.0), (101.0, 0.0)], hidden=(0,))).objects
     assert o.track_id.tolist() == [4, -4, -5]
     assert o.kind.tolist() == [int(CAR), -1, -1]
@@ -138,11 +140,23 @@ def test_a_raw_obstacle_is_explained_by_a_box_that_holds_all_its_corners(rng: np
         signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
         outer = shapely.Polygon((signs * half) @ turn(pose[2]) + pose[:2])
         inner = shapely.Polygon((signs * [0.4, 0.2]) @ turn(0.3) + centre)
-        explained = len(sets(scene, raw([tuple(centre)])).objects) == 1
+        explained = len(sets(scene, raw([tuple(centre)], v=0.0)).objects) == 1
         assert explained == outer.covers(inner)
         counts[explained] += 1
     assert min(counts.values()) > 10
     assert len(sets(wide(), raw([(9.0, 0.0)])).objects) == 1, "nothing explains it where there is nobody"
+
+
+@pytest.mark.parametrize("speed", [0.0, 8.0])
+def test_a_raw_obstacle_that_moves_otherwise_is_not_explained_just_inside_and_outside(speed: float) -> None:
+    """A first channel that has somebody stand who walks must not hide what the second one sees."""
+    scene = wide(8.0, (agent(14.0, 3.2, 0.0, speed, track_id=4),))
+    limit = C.raw_velocity + C.raw_velocity_share * speed
+    for off, count in ((-limit - 0.01, 2), (-limit + 0.01, 1), (limit - 0.01, 1), (limit + 0.01, 2)):
+        assert len(sets(scene, raw([(14.0, 3.2)], v=speed + off)).objects) == count
+    unknown = raw([(14.0, 3.2)], v=0.0)
+    unknown = replace(unknown, velocity_known=torch.zeros_like(unknown.velocity_known))
+    assert len(sets(scene, unknown).objects) == 1, "what is not known contradicts nobody"
 
 
 def test_an_absent_channel_says_why_and_nothing_else() -> None:

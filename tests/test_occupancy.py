@@ -125,7 +125,7 @@ def test_a_lane_at_an_angle_is_turned_into_as_sharply_as_cornering_allows(v: flo
     lane = LaneGraph.from_lists([np.linspace(-30, 90, 121)[:, None] * [c, s]], 1.0)
     objects = one(AgentClass.CAR, v)
     occupied = sets_of(objects, lanes=lane)
-    bend = min(TABLE.cornering / v**2, TABLE.bounds[AgentClass.CAR].curvature_max)
+    bend = min(1.3 * TABLE.cornering / v**2, TABLE.bounds[AgentClass.CAR].curvature_max)
     turned = lambda d: min(bend * d, abs(angle)) * np.sign(angle)  # noqa: E731
     x = y = travelled_m = 0.0
     for k in range(COUNT):

@@ -83,7 +83,8 @@ def scene_objects(scene: VectorScene, config: CheckerConfig) -> tuple[np.ndarray
 
 
 def unexplained(raw: RawObstacles | None, objects: Objects, ego: np.ndarray, config: CheckerConfig) -> Objects:
-    """Raw obstacles that do not lie within a scene object's box (widened by `raw_explained`); none without the channel.
+    """Raw obstacles that do not lie within a scene object's box (widened by `raw_explained`), or move otherwise than it
+    (`raw_velocity`); none without the channel.
 
     ego: x, y, yaw, ... in the scene's frame, which the raw obstacles are given relative to. The last known obstacles
     count where the channel is not OK: forgetting them would be the bolder assumption. An obstacle whose velocity is not
@@ -106,12 +107,16 @@ def unexplained(raw: RawObstacles | None, objects: Objects, ego: np.ndarray, con
         FIRST_RAW_ID - np.flatnonzero(there),
         np.zeros(len(pose)),
     )
-    new = ~_within(found, objects, config.raw_explained) & (np.hypot(*centre.T) < _OBJECT_RANGE)
+    known = array(raw.velocity_known)[there]
+    new = ~_within(found, objects, config, known) & (np.hypot(*centre.T) < _OBJECT_RANGE)
     return Objects(*(getattr(found, n)[new] for n in found.__dataclass_fields__))
 
 
-def _within(inner: Objects, outer: Objects, margin: float) -> np.ndarray:
-    """Which of the inner rectangles lie with all corners within some outer one widened by `margin` (m)."""
+def _within(inner: Objects, outer: Objects, config: CheckerConfig, known: np.ndarray) -> np.ndarray:
+    """Which of the inner rectangles lie with all corners within some outer one that moves alike; known ``[n]``: whether
+    the inner ones' velocities are.
+    """
+    margin = config.raw_explained
     # Only pairs whose centres are close enough for it are looked at corner by corner.
     x, y = (inner.pose[:, None, j] - outer.pose[:, j] for j in (0, 1))
     reach = np.hypot(outer.size[:, 0] / 2 + margin, outer.size[:, 1] / 2 + margin) + 1e-6
@@ -121,7 +126,9 @@ def _within(inner: Objects, outer: Objects, margin: float) -> np.ndarray:
     x, y, half = to[..., 0], to[..., 1], outer.size[o, None] / 2 + margin
     inside = (np.abs(c * x + s * y) <= half[..., 0]) & (np.abs(c * y - s * x) <= half[..., 1])
     found = np.zeros(len(inner), bool)
-    found[i[inside.all(-1)]] = True
+    apart = np.hypot(*(inner.velocity[i] - outer.velocity[o]).T)
+    alike = apart <= config.raw_velocity + config.raw_velocity_share * np.hypot(*outer.velocity[o].T)
+    found[i[inside.all(-1) & (alike | ~known[i])]] = True
     return found
 
 

@@ -11,6 +11,7 @@ from planner.checker.lanes import LaneGraph
 from planner.checker.objects import Objects
 
 STATION = 1.0  # m between samples of a way
+_TOLERANCE = 1.3  # on what cornering allows where somebody is already
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,14 @@ def _entered(lane: np.ndarray, o: Objects, owner: np.ndarray, table: Assumptions
     """
     if not len(owner):
         return lane
-    heading = np.arctan2(o.velocity[owner, 1], o.velocity[owner, 0])
-    off = heading - lane[:, 0, 2]
-    off = np.arctan2(np.sin(off), np.cos(off))[:, None]
-    sharpest = np.minimum(table.column("curvature_max", o.kind[owner]), table.cornering / o.speed[owner] ** 2)
+    # A velocity measured from the past lags in bends, a box may be turned by mistake: the smaller angle counts.
+    motion = np.arctan2(o.velocity[owner, 1], o.velocity[owner, 0])
+    angles = np.stack([motion, o.pose[owner, 2]]) - lane[:, 0, 2]
+    angles = np.arctan2(np.sin(angles), np.cos(angles))
+    off = np.where(angles[0] * angles[1] > 0, np.sign(angles[0]) * np.abs(angles).min(0), 0.0)[:, None]
+    sharpest = np.minimum(
+        table.column("curvature_max", o.kind[owner]), _TOLERANCE * table.cornering / o.speed[owner] ** 2
+    )
     turning = np.maximum(np.abs(off) / np.maximum(sharpest, 1e-6)[:, None], 1e-9)  # m of way
     s = np.minimum(STATION * np.arange(lane.shape[1]), turning)
     aside = off * (s - s**2 / (2 * turning))
@@ -92,7 +97,7 @@ def _earliest(
     station = STATION * np.arange(heading.shape[1])
     gain = 2 * braking[:, None] * station
     allowed = np.minimum.accumulate((allowed + gain)[:, ::-1], 1)[:, ::-1] - gain
-    possible = speed**2 <= 1.3 * allowed[:, 0]
+    possible = speed**2 <= _TOLERANCE * allowed[:, 0]
     gain = 2 * acceleration[:, None] * station
     squared = speed[:, None] ** 2 + gain
     # After a bend: accelerate again from what it allowed.
