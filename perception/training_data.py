@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from perception.config import PerceptionConfig
-from perception.data import Sample, make_sample, prepared
+from perception.data import prepared
 from perception.nuscenes import list_scenes, load_recording, load_sensor_frame
 from perception.nuscenes_tables import DatasetError, open_tables, scene_record, scene_samples, table_path
 from perception.route_surface import RouteSurface
+from perception.sample import Sample, make_sample
 from perception.training_scene import training_scene
 
 PAST_SWEEPS = 10

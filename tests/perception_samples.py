@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from perception.config import CLASSES, LINE_KINDS, TINY, PerceptionConfig, Preprocessing
-from perception.data import Sample, make_sample
 from perception.heads import AgentOutputs, EgoOutputs
 from perception.heads_lines import LineOutputs
 from perception.network import NetworkOutputs
 from perception.raw_outputs import SIZE
+from perception.sample import Sample, make_sample
 from perception.sensor_frame import CameraImages, LidarSweep, SensorFrame
 from perception.targets import Targets, windowed
 from planner.scene import (

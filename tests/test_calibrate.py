@@ -11,8 +11,8 @@ from perception_samples import SMALL, random_agents, sample_of
 
 from perception.calibrate import COVERAGE, Evidence, calibrate, calibration_error, fit
 from perception.config import CLASSES
-from perception.data import save_sample
 from perception.network import PerceptionNetwork
+from perception.sample import save_sample
 
 
 def evidence(rng: np.random.Generator, n: int, scale: float = 2.0, temperature: float = 3.0) -> Evidence:

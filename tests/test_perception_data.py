@@ -10,20 +10,12 @@ import pytest
 import torch
 from perception_samples import SMALL, frame_of, random_agents, sample_of, scene_of
 
+from perception.augment import Augmentation, augmented
 from perception.config import BASE, LINE_KINDS, TINY, Preprocessing
-from perception.data import (
-    Augmentation,
-    Sample,
-    augmented,
-    data_hash,
-    join,
-    load_batch,
-    load_sample,
-    prepared,
-    save_sample,
-)
+from perception.data import data_hash, join, load_batch, prepared
 from perception.encoders import pillar_channels, pillars
 from perception.preprocess import route_numbers, sensor_arrays
+from perception.sample import Sample, load_sample, save_sample
 from perception.targets import encode, turned, windowed
 from planner.scene import AgentClass, PolylineType
 

@@ -18,11 +18,13 @@ import torch
 from conftest import REPOSITORY
 from perception_samples import SMALL, ideal_outputs, random_agents, sample_of
 
+from perception.augment import Augmentation
 from perception.config import PerceptionConfig
-from perception.data import Augmentation, join, save_sample
+from perception.data import join
 from perception.decode import DecodeConfig, decode
 from perception.losses import LossWeights
 from perception.network import NetworkOutputs, PerceptionNetwork
+from perception.sample import save_sample
 from perception.train.config import TrainConfig
 from perception.train.planning import PlanningLoss
 from perception.train.state import indices, learning_rate

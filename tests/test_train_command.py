@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from eval.cli import app
 from perception.config import TINY
-from perception.data import load_sample
 from perception.nuscenes_tables import DatasetError
+from perception.sample import load_sample
 from perception.training_data import prepare_scene, split_scenes
 
 pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")

@@ -81,6 +81,7 @@ def train_command(
     validate = partial(held_out_loss, paths=held, run=run) if held else None
     facts = {"dataset": {"version": version, "split": split, "held_out": held_out}, "seed": run.train.seed}
     if _rank() == 0:
+        out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / "config.json", json.dumps(to_mapping(run), indent=1) + "\n")
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     try:

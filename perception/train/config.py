@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from perception.data import Augmentation
+from perception.augment import Augmentation
 from perception.losses import LossWeights
 
 
