@@ -16,7 +16,7 @@ from planner.checker import Assumptions, CheckerConfig, SceneSets, Violation, pr
 from planner.checker.edges import beyond_boundary, segments
 from planner.checker.motion import Motion
 from planner.checker.rules import road
-from planner.scene import AgentClass, PolylineType, VectorScene, VehicleParameters
+from planner.scene import AgentClass, PolylineType, VectorScene, VehicleParameters, frames
 
 V, C = VehicleParameters(), CheckerConfig()
 TABLE = Assumptions()
@@ -247,14 +247,18 @@ def test_the_speed_limit_just_inside_and_outside() -> None:
     assert about(speeding(late), "speed_limit").margin == pytest.approx(allowed - 12.0)
 
 
-def test_the_limit_is_that_of_the_nearest_point_of_the_route() -> None:
+@pytest.mark.parametrize("turn", [0.0, np.pi / 2, -2.0])
+def test_the_limit_is_that_of_the_nearest_point_of_the_route(turn: float) -> None:
     scene = wide(8.0)
     r = scene.route
-    slow = torch.where(r.xy[:, 0] > 10.0, 5.0, 20.0).to(F64)
-    found = sets(scene.replace(route=r.replace(speed_limit=slow)))
-    motion = Motion.of(drive(8.0, 2.0))
     xy = r.xy.numpy()
-    first = next(k for k, x in enumerate(motion.pose[:, 0]) if xy[np.abs(xy[:, 0] - x).argmin(), 0] > 10.0)
+    slow = torch.where(r.xy[:, 0] > 10.0, 5.0, 20.0).to(F64)
+    pose = torch.tensor([7.0, -3.0, turn], dtype=F64)
+    found = sets(scene.replace(route=r.replace(speed_limit=slow)).transformed(pose))
+    straight = drive(8.0, 2.0)
+    there = frames.transform_points(pose, straight.xy)
+    motion = Motion.of(straight.replace(x=there[:, 0], y=there[:, 1], yaw=straight.yaw + turn))
+    first = next(k for k, x in enumerate(straight.x.numpy()) if xy[np.abs(xy[:, 0] - x).argmin(), 0] > 10.0)
     v = np.where(np.arange(21) == 1, 5.0, 8.0)  # slow once, so that nothing later is slowing down
     late = about(road.speed_limit(found, replace(motion, v=v), C).violations, "speed_limit")
     assert late.time == pytest.approx(0.1 * first)
