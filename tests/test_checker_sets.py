@@ -302,7 +302,7 @@ def test_a_car_that_does_not_point_along_its_lane_is_carried_turned() -> None:
             )
 
 
-@pytest.mark.parametrize(("v", "sharpest"), [(2.0, 0.2), (8.0, 4.0 / 64)])
+@pytest.mark.parametrize(("v", "sharpest"), [(2.0, 0.2), (8.0, 1.3 * 4.0 / 64)])
 @pytest.mark.parametrize("yaw", [0.3, -0.25])
 @pytest.mark.parametrize("turn", [0.0, 2.0])
 def test_a_lane_is_turned_into_as_sharply_as_can_be(v: float, sharpest: float, yaw: float, turn: float) -> None:
