@@ -84,7 +84,11 @@ class AgentHead(nn.Module):
         self.kind = nn.Linear(d, CLASSES)
         nn.init.zeros_(self.kind.weight)
         nn.init.zeros_(self.kind.bias)
-        self.future = mlp(d, 2 * d, config.modes * (config.steps * STEP + 1))
+        self.future = mlp(d, 2 * d, config.modes * (3 * STEP + 1))
+        # A forecast's numbers are quadratic in time, so that motion is smooth (a cubic) and needs little data.
+        u = torch.arange(1, config.steps + 1) / config.steps
+        self.basis: Tensor
+        self.register_buffer("basis", torch.stack([torch.ones_like(u), u, u**2], 1), persistent=False)
 
     def propose(
         self, features: tuple[Tensor, Tensor, Tensor], hints: Float[Tensor, "B G 2"] | None
@@ -109,7 +113,8 @@ class AgentHead(nn.Module):
         """class_logit, future, mode_logit of refined queries; said: what the heat map thinks, which they correct."""
         c = self.config
         raw = self.future(query).unflatten(-1, (c.modes, -1))
-        return said + self.kind(query), raw[..., :-1].unflatten(-1, (c.steps, STEP)), raw[..., -1]
+        future = self.basis.to(raw.dtype) @ raw[..., :-1].unflatten(-1, (3, STEP))
+        return said + self.kind(query), future, raw[..., -1]
 
 
 class EgoHead(nn.Module):
