@@ -71,6 +71,19 @@ def test_how_far_over_the_edge_agrees_with_shapely(rng: np.random.Generator) -> 
             assert over == pytest.approx(max(signed), abs=1e-6)
 
 
+@pytest.mark.parametrize("side", range(4))
+def test_an_edge_that_pokes_into_a_side_of_ego_is_found_there(side: int) -> None:
+    """A wedge of 60 degrees reaches 0.4 m into the middle of one side, between the corners."""
+    turn = side * np.pi / 2
+    along, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+    middle = np.array([V.rear_axle_to_center, 0.0])
+    tip = middle + ((V.length if side % 2 == 0 else V.width) / 2 - 0.4) * along
+    lower, upper = (tip + 20 * (np.cos(np.pi / 6) * along + s * 0.5 * across) for s in (-1, 1))
+    boundary = np.array([[lower, tip], [tip, upper]])  # the surface is on the left of each
+    assert beyond_boundary(boundary, np.zeros((1, 3)), V) == pytest.approx([0.4 * 0.5])
+    assert beyond_boundary(boundary + 0.5 * along, np.zeros((1, 3)), V)[0] == pytest.approx(-0.1)
+
+
 @pytest.mark.parametrize(("edge", "over"), [(V.width / 2 + 0.01, False), (V.width / 2 - 0.01, True), (-1.2, True)])
 def test_whether_ego_stands_over_the_edge(edge: float, over: bool) -> None:
     found = sets(wide(8.0, right_edge=edge))
