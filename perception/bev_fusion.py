@@ -40,15 +40,16 @@ class CameraLift(nn.Module):
         """image_from_ego: homogeneous pixels of the images as the network sees them. seen: 1 = camera is there."""
         batch, cameras, depth = features.shape[:3]
         heights, rows, columns, _ = self.point.shape
-        uvw = image_from_ego.flatten(0, 1) @ self.point.reshape(-1, 4).T.to(image_from_ego.dtype)  # [B C, 3, Z H W]
+        with torch.autocast(features.device.type, enabled=False):  # pixels need all their digits
+            uvw = image_from_ego.flatten(0, 1) @ self.point.reshape(-1, 4).T  # [B C, 3, Z H W]
         w = uvw[:, 2].clamp(min=NEAR)
         size = uvw.new_tensor([self.image[1], self.image[0]])
         place = (2 * uvw[:, :2] / w[:, None] / size[:, None] - 1).transpose(1, 2)  # -1 to 1 over the image
         visible = ((place.abs() < 1).all(-1) & (uvw[:, 2] > NEAR)) * seen.reshape(-1, 1)
         # What a camera does not see is asked for far outside its image, where sampling gives zero.
         place = torch.where(visible[..., None] > 0, place, 3.0).reshape(batch * cameras, heights * rows, columns, 2)
-        sampled = nn.functional.grid_sample(features.flatten(0, 1), place.to(features.dtype), align_corners=False)
-        number = visible.reshape(batch, cameras, 1, heights, rows, columns).to(features.dtype).sum(1)
+        sampled = nn.functional.grid_sample(features.flatten(0, 1).float(), place.float(), align_corners=False)
+        number = visible.reshape(batch, cameras, 1, heights, rows, columns).float().sum(1)
         mean = sampled.reshape(batch, cameras, depth, heights, rows, columns).sum(1) / number.clamp(min=1)
         mean = mean.reshape(batch, depth * heights, rows, columns)
         return self.join(torch.cat([mean, number.mean(2)], 1))

@@ -22,8 +22,9 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 def sample(features: Float[Tensor, "B C H W"], place: Float[Tensor, "B N 2"], extent: float) -> Float[Tensor, "B N C"]:
     """Bilinear samples at places (m, ego frame) of a map that covers -extent to extent."""
-    grid = (place / extent).flip(-1)[:, :, None].to(features.dtype)
-    return nn.functional.grid_sample(features, grid, align_corners=False)[..., 0].transpose(1, 2)
+    # In bfloat16 a place on a map of 100 m would be rounded to a quarter of a metre.
+    grid = (place.float() / extent).flip(-1)[:, :, None]
+    return nn.functional.grid_sample(features.float(), grid, align_corners=False)[..., 0].transpose(1, 2)
 
 
 def peaks(heat: Float[Tensor, "B K H W"], count: int, kernel: int) -> tuple[Int[Tensor, "B n"], Int[Tensor, "B n"]]:

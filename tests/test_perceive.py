@@ -18,7 +18,7 @@ from perception.config import BASE, TINY, PerceptionConfig
 from perception.data import join
 from perception.decode import DecodeConfig
 from perception.export import INPUTS, OUTPUTS, Flat, example_inputs, export_onnx, export_program, flat
-from perception.heads_parts import peaks
+from perception.heads_parts import peaks, sample
 from perception.network import Hints, NetworkInputs, PerceptionNetwork
 from perception.perceive import Perception
 from perception.sensor_frame import SensorFrame
@@ -148,6 +148,19 @@ def _before_norm(network: PerceptionNetwork, features: torch.Tensor, inputs: Net
     network.fusion.lift(features, inputs.image_from_ego, inputs.camera_seen)
     handle.remove()
     return kept[0][0]
+
+
+def test_lower_precision_does_not_move_places(network: PerceptionNetwork) -> None:
+    inputs = join([sample_of([CAR], cameras=True)], SMALL).inputs
+    ramp = torch.linspace(-1, 1, 128).reshape(1, 1, 128, 1).expand(1, 1, 128, 128).contiguous()
+    place = torch.tensor([[[33.37, 1.0], [-47.11, 2.0]]])
+    kept: list[torch.Tensor] = []
+    for low in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            there = sample(ramp, place, 51.2)
+            assert there[0, :, 0].tolist() == pytest.approx((place[0, :, 0] / 51.2 * 128 / 127).tolist(), abs=1e-4)
+            kept.append(network(inputs).lines.place)
+    assert torch.cdist(kept[1], kept[0]).amin(2).median() < 1e-3
 
 
 def test_peaks_are_the_highest_local_maxima() -> None:
