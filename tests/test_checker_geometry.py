@@ -86,6 +86,21 @@ def test_distances_of_any_two_rectangles_hulls_are_shapelys(rng: np.random.Gener
     assert (~apart).sum() > 50
 
 
+@pytest.mark.parametrize(("length", "width"), [(4.0, 0.0), (0.0, 2.0), (0.0, 0.0)])
+def test_sides_without_length_separate_nothing(length: float, width: float) -> None:
+    """A rectangle shrunk to a line or a point, at rest and moved: clear of a box beside, deep in one around it."""
+    place = rectangles([[1.0, 0.5, 0.4]] * 2, length, width)
+    for shift in (0.0, 1.0):
+        sweeps = hulls(place.corners, place.corners + shift, np.zeros(2))
+        for other, apart in (([[1.5, 1.0, 0.0]] * 2, -0.1), ([[1.0, 9.0, 0.0]] * 2, 0.5)):
+            boxes = rectangles(other, 8.0, 8.0)
+            found = sweep_box_distance(sweeps, np.arange(2), boxes)
+            assert (np.sign(found) == np.sign(apart)).all()
+            hull = shapely.multipoints(np.concatenate([place.corners[0], place.corners[0] + shift])).convex_hull
+            if apart > 0:
+                np.testing.assert_allclose(found, hull.distance(shapely.Polygon(boxes.corners[0])))
+
+
 def test_boxes_joined_are_one_after_the_other() -> None:
     one, two = rectangles([[0, 0, 0], [1, 2, 0.5]]), rectangles([[5, 5, 1.0]], 3.0, 1.0)
     both = one.joined(two)
