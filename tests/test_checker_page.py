@@ -218,6 +218,17 @@ def test_who_comes_from_behind_beside_until_ego_moves_over(aside: float, theirs:
     assert "nominal_object_their_duty" in names(nominal_objects(follows, motion, C).records)
 
 
+def test_side_moves_count_from_where_ego_is() -> None:
+    """Half a metre to one side, then 0.4 m to the other: never 0.75 m from the start."""
+    scene = sets(wide(8.0, (agent(-10.0, 3.6, 0.0, 15.0, track_id=7),)))
+    motion = Motion.of(drive(8.0, 3.0))
+    for by, theirs in ((1.0, True), (1.6, False)):
+        pose = motion.pose.copy()
+        pose[:, 1] = by * np.interp(motion.time, [0.0, 1.5, 3.0], [0.0, 0.5, -0.4])
+        found = nominal_objects(scene, replace(motion, pose=pose))
+        assert ("nominal_object_their_duty" in names(found.records)) is theirs
+
+
 def test_side_moves_are_relative_to_the_route() -> None:
     """Ego follows a route that bends away: nothing has moved over."""
     scene = wide(8.0, (agent(-10.0, 3.2, 0.0, 15.0, track_id=7),), curvature=0.03)
