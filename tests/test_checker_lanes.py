@@ -81,6 +81,11 @@ def test_a_route_without_length_leads_straight_ahead_of_ego() -> None:
         np.testing.assert_allclose(projected(frame, EGO[:2] + 7 * ahead), (27.0, 0.0, 0.5), atol=1e-9)
 
 
+def test_two_points_are_a_route() -> None:
+    frame = RouteFrame.of(np.array([[0.0, 0.0], [0.0, 5.0]]), EGO)
+    np.testing.assert_allclose(projected(frame, np.array([-1.0, 7.0])), (7.0, 1.0, np.pi / 2), atol=1e-12)
+
+
 def test_points_that_repeat_are_left_out_of_the_route() -> None:
     xy = np.array([[0.0, 0.0], [0.0, 0.0], [4.0, 0.0], [4.0, 1e-8], [4.0, 3.0]])
     frame = RouteFrame.of(xy, EGO)

@@ -201,6 +201,15 @@ def test_the_margin_at_the_start_is_the_tolerance_less_the_difference() -> None:
     assert not kinematics.start_state(m, off, C, True, "n").violations, "six times as much for a kept tail"
 
 
+@pytest.mark.parametrize("turn", [np.pi, np.pi / 2, -2.0, 3 * np.pi])
+def test_a_plan_that_points_elsewhere_does_not_start_at_ego(turn: float) -> None:
+    m = winding()
+    ego = np.array([*m.pose[0], m.v[0], m.a[0], m.curvature[0]])
+    (about,) = kinematics.start_state(m, ego + np.array([0, 0, turn, 0, 0, 0]), C, False, "n").violations
+    assert about.rule == "n_start_yaw"
+    assert about.margin == pytest.approx(C.start_yaw - min(abs(turn), np.pi))
+
+
 # -- the numbers agree with each other -------------------------------------------------------------
 
 

@@ -71,6 +71,26 @@ def test_how_far_over_the_edge_agrees_with_shapely(rng: np.random.Generator) -> 
             assert over == pytest.approx(max(signed), abs=1e-6)
 
 
+def test_the_side_of_edges_with_corners_agrees_with_shapely(rng: np.random.Generator) -> None:
+    """Surfaces with spikes and notches, of long and short edges: at a corner two of them are nearest."""
+    inside = {True: 0, False: 0}
+    for _ in range(40):
+        count = int(rng.integers(4, 9))
+        angle = np.sort(rng.uniform(0, 2 * np.pi, count))
+        ring = rng.uniform(3.0, 25.0, (count, 1)) * np.stack([np.cos(angle), np.sin(angle)], 1)
+        surface = shapely.Polygon(ring)
+        if not surface.is_valid or np.diff(angle, append=angle[0] + 2 * np.pi).max() > 2.8:
+            continue
+        boundary = np.stack([ring, np.roll(ring, -1, 0)], 1)
+        for pose in np.concatenate([rng.uniform(-15, 15, (20, 2)), rng.uniform(-3, 3, (20, 1))], 1):
+            corners = np.array(body(pose).exterior.coords)
+            outline = [shapely.Point(p) for p in (*corners[:-1], *(corners[1:] + corners[:-1]) / 2)]
+            signed = [surface.exterior.distance(p) * (-1 if surface.covers(p) else 1) for p in outline]
+            assert beyond_boundary(boundary, pose[None], V)[0] == pytest.approx(max(signed), abs=1e-6)
+            inside[max(signed) < 0] += 1
+    assert min(inside.values()) > 20
+
+
 @pytest.mark.parametrize("side", range(4))
 def test_an_edge_that_pokes_into_a_side_of_ego_is_found_there(side: int) -> None:
     """A wedge of 60 degrees reaches 0.4 m into the middle of one side, between the corners."""
