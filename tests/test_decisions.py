@@ -458,13 +458,3 @@ def test_stopping_between_two_who_stand_is_listed_where_there_is_room(apart: flo
     found = decide(make_scene(6.0, others, left=3.5), CONFIG)
     assert ({1: "left", 2: "yield"} in found.duties) is listed
     assert {1: "left", 2: "left"} in found.duties
-
-
-@pytest.mark.parametrize(("aside", "cautious"), [(0.3, True), (1.2, False)])
-def test_the_tail_reckons_with_a_walker_who_stops_on_leaving_the_lane(aside: float, cautious: bool) -> None:
-    """Walks away beside the band ego needs: could stray back into it from where it is, or no longer could."""
-    band = VEHICLE.width / 2 + CONFIG.margins.side
-    walker = Other(9.0, band + 0.35 + aside, UP, 1.4, WALKER, sigma=0.0, spread=0.0)
-    found = decide(make_scene(2.0, (walker,), left=4.0, right=4.0), CONFIG)
-    assert bool((found.bounds.upper_id[0, 1] == 1).any()) is cautious
-    assert not bool((found.bounds.upper_id[0, 0] == 1).any())

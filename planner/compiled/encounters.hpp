@@ -240,7 +240,6 @@ private:
         const int* cell = &cell_[f.mask];
         const Index nodes = nodes_;
         const double half = rules_.half, *free = (walks ? free_ : kept_).data();
-        double* apart_from = (beside_.resize(nodes), beside_.data());
         for (Index p = 0; p < o_.pieces; ++p) {
             const Index first = o_.piece(agent(f.agent), p, f.mode);
             const double *d_lo = o_.d_lo + first, *d_hi = o_.d_hi + first;
@@ -249,12 +248,6 @@ private:
                 const double apart = std::max(d_lo[n] - here, here - d_hi[n]);
                 touch[n] = (apart < half) & active[n] & !beside;
                 inside[n] = (apart < half + free[n]) & active[n];
-                apart_from[n] = active[n] ? apart : kInf;
-            }
-            // Who walks may stop as well: what was near the band before counts as near it still.
-            for (Index n = 1; walks && n < nodes; ++n) {
-                apart_from[n] = std::min(apart_from[n], apart_from[n - 1]);
-                inside[n] = (apart_from[n] < half + free[n]) & active[n];
             }
             touch += nodes, inside += nodes, cell += nodes;
         }
@@ -321,7 +314,6 @@ private:
     std::vector<Index> which_;          // [A, M]: number of a forecast
     std::vector<Flag> apart_, clear_, beyond_;  // by the masks of forecasts
     std::vector<Flag> touching_;                // by the masks of a row's lanes, from its first on
-    std::vector<double> beside_;  // [N]: between a piece and the middle of the band, m
     std::vector<int> cell_;
 };
 

@@ -113,7 +113,7 @@ def encounters(
     easy = front[:, None] + braking_distance(array(start.v), EASY_BRAKING, t)
     beyond = (each.s_lo >= easy[each.scene]) | (crossing | standing[at][:, None])
 
-    touch, inside = _in_band(each, unit, manoeuvre, manoeuvres, surface, walks, t, vehicle, config)
+    touch, inside = _in_band(each, unit, manoeuvre, manoeuvres, surface, _stray(walks, t, config), vehicle, config)
     any_mode = lambda lanes: np.logical_or.reduceat(lanes, first) if len(first) else np.zeros(0, bool)  # noqa: E731
     scene, manoeuvre, agent = scene[first], manoeuvre[first], agent[first]
     now = any_mode(touch[:, :, 0].any(0))
@@ -167,15 +167,11 @@ def _in_band(
     manoeuvre: Int[np.ndarray, " L"],
     manoeuvres: Manoeuvres,
     surface: Surface,
-    walks: Bool[np.ndarray, "S A"],
-    t: np.ndarray,
+    stray: Float[np.ndarray, "S A N"],
     vehicle: VehicleParameters,
     config: PlannerConfig,
 ) -> tuple[Bool[np.ndarray, "P L N"], Bool[np.ndarray, "P L N"]]:
-    """Is a piece in the band of a manoeuvre that does not pass its agent beside, and could it stray there?
-
-    Who walks may stop as well: what was near the band before counts as near it still.
-    """
+    """Is a piece in the band of a manoeuvre that does not pass its agent beside, and could it stray there?"""
     profile, half = array(manoeuvres.profile), band_half(vehicle, config)
     cell = each.s_lo + each.s_hi
     cell /= 2
@@ -196,10 +192,7 @@ def _in_band(
     beside = array(manoeuvres.side)[each.scene[unit], manoeuvre, each.agent[unit]] != 0
     touch = apart < half
     touch &= active & ~beside[:, None]
-    stops = walks[each.scene, each.agent][unit]
-    spoken = np.where(active[stops], apart[:, stops], np.inf)
-    apart[:, stops] = np.minimum.accumulate(spoken, -1)
-    inside = apart < half + _stray(walks, t, config)[each.scene, each.agent].take(unit, 0)
+    inside = apart < half + stray[each.scene, each.agent].take(unit, 0)
     inside &= active
     return touch, inside
 
