@@ -15,7 +15,7 @@ from checker_scenes import F64, agent, drive, make_scene
 from planner.checker import CheckerConfig, prepare
 from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, hulls, settle, sweep_box_distance
 from planner.checker.motion import Motion
-from planner.scene import AgentClass, PolylineType, VehicleParameters
+from planner.scene import AgentClass, PolylineType, VehicleParameters, frames
 
 V, C = VehicleParameters(), CheckerConfig()
 
@@ -183,3 +183,20 @@ def test_what_is_near_is_what_looking_at_every_pair_finds(seed: int) -> None:
             assert gap[round(x.time / 0.1), x.track_id] < C.clearance
             if gap[:, x.track_id].min() > 0:
                 assert x.margin == pytest.approx(gap[:, x.track_id].min() - C.clearance, abs=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shift", [0.0, 0.3, -0.3, 0.02])
+def test_who_is_in_the_way_is_met_wherever_the_origin_lies(axis: int, shift: float) -> None:
+    """A slow car ahead in ego's lane, the origin of all numbers within it."""
+    scene = make_scene(8.0, (agent(14.0, 0.2, 0.0, 1.0, track_id=1),), half_width=90.0, right_edge=90.0)
+    turn = axis * np.pi / 2
+    pose = torch.tensor([*(-(14.0 + shift) * np.array([np.cos(turn), np.sin(turn)])), turn], dtype=F64)
+    plan = drive(8.0, 3.0)
+    xy = frames.transform_points(pose, plan.xy)
+    motion = Motion.of(plan.replace(x=xy[:, 0], y=xy[:, 1], yaw=plan.yaw + turn))
+    here, there = prepare(scene, V, C), prepare(scene.transformed(pose), V, C)
+    for rule in (tail_objects, nominal_objects):
+        (met,), (same,) = rule(here, Motion.of(plan)).violations, rule(there, motion).violations
+        assert (same.track_id, same.time) == (met.track_id, met.time)
+        assert same.margin == pytest.approx(met.margin, abs=1e-6)
