@@ -20,6 +20,7 @@ from planner.plan import ConvexPlanner
 from planner.result import PlanResult
 from planner.scene import RawObstacles, VectorScene, VehicleParameters
 from planner.supervise import SupervisedPlan, SupervisorConfig
+from planner.supervision.scene_door import absurdity
 
 
 class PlannerHere:
@@ -87,7 +88,7 @@ class DualDrive:
         """One cycle. Always returns something to drive."""
         started = perf_counter()
         shown = self._supervisor.planning_scene(scene)
-        plan, failure = self.injection.plan(*self._planner.plan(shown, self._time_to_plan()))
+        plan, failure = self.injection.plan(*self._plan(shown))
         elapsed = self.injection.elapsed(perf_counter() - started if self.config.enforce_deadline else 0.0)
 
         checking = perf_counter()
@@ -110,6 +111,12 @@ class DualDrive:
             check_ms=check_ms,
             picture=picture,
         )
+
+    def _plan(self, scene: VectorScene) -> tuple[PlanResult | None, str]:
+        """The planner's answer, or why there is none."""
+        if problem := absurdity(scene):
+            return None, f"not planned for: {problem}"
+        return self._planner.plan(scene, self._time_to_plan())
 
     def _health(self, scene: VectorScene) -> tuple[MonitorVerdict, ...]:
         """What the monitors say about this cycle's inputs and the last one's drive."""

@@ -81,6 +81,18 @@ def test_a_planner_that_raises_does_not_stop_the_vehicle(driver, scene, monkeypa
     assert output.solve_ms == 0.0
 
 
+@pytest.mark.parametrize("part", ["agents.box", "futures.mean", "map.xy", "route.xy"])
+def test_nothing_is_planned_for_a_scene_with_numbers_no_road_has(driver, scene, monkeypatch, part: str) -> None:
+    """1e300 m is a finite number: arithmetic on it passes, and need not come to an end."""
+    monkeypatch.setattr(ConvexPlanner, "plan", lambda *_: pytest.fail("planned"))
+    holder, field = part.split(".")
+    value = getattr(getattr(scene, holder), field).clone()
+    value.view(-1)[0] = 1e300
+    output = driver.drive(scene.replace(**{holder: getattr(scene, holder).replace(**{field: value})}))
+    assert output.source == "braking"
+    assert "scene rejected" in output.reason
+
+
 def test_without_any_plan_from_the_beginning_the_vehicle_brakes(driver, scene, monkeypatch) -> None:
     monkeypatch.setattr(ConvexPlanner, "plan", lambda self, scene, deadline=None: 1 / 0)
     output = driver.drive(scene)

@@ -54,6 +54,17 @@ class SceneDoor:
         return ""
 
 
+def absurdity(scene: VectorScene) -> str:
+    """The first number in a scene that nothing on a road can have; empty if there is none, or no reading it.
+
+    For those who plan: arithmetic on 1e300 m need not come to an end.
+    """
+    try:
+        return _absurd(scene)
+    except Exception:  # malformed: planner and supervisor each say how
+        return ""
+
+
 def hear(raw: object, scene: object) -> tuple[RawObstacles | None, Level, str]:
     """The second perception channel's message if it may be used, the level its state asks for, and why. Never raises.
 
