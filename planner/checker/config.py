@@ -28,8 +28,8 @@ class CheckerConfig:
     touching_tolerance (m): what already touches may come this much closer (rounding).
     rear_bearing (rad), side_move (m): what lies behind this bearing is the follower's duty, unless ego
     moves sideways by more than `side_move` relative to its route.
-    raw_explained (m): raw obstacles within a scene object's box widened by this are the same object, unless their
-    velocity is known and differs by more than raw_velocity (m/s) plus raw_velocity_share of the object's speed.
+    raw_explained (m): raw obstacles within a scene object's box widened by this are the same object, unless it is
+    slower than raw_velocity (m/s) and their velocity is known and differs from its by more than that.
     rss_braking (m/s^2), rss_sideways (m/s): an answer to danger may fall short by this (rounding).
     sight_margin (m): a tail may lead this far behind what limits the sight (rounding of sectors and boxes).
     wrong_way_angle (rad): who drives turned from the route's direction by more goes the wrong way.
@@ -66,7 +66,6 @@ class CheckerConfig:
     side_move: float = 0.75
     raw_explained: float = 0.5
     raw_velocity: float = 1.0
-    raw_velocity_share: float = 0.15
     rss_braking: float = 0.1
     rss_sideways: float = 0.1
     sight_margin: float = 2.0
