@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import shapely
 
-from planner.checker.assumptions import DEFAULT_BOUNDS, Assumptions
+from planner.checker.assumptions import DEFAULT_BOUNDS, RAW, Assumptions
 from planner.checker.lanes import LaneGraph
 from planner.checker.objects import Objects
 from planner.checker.occupancy import Occupancy, distance_bounds
@@ -140,6 +140,20 @@ def test_a_lane_at_an_angle_is_turned_into_as_sharply_as_cornering_allows(v: flo
         grown = TABLE.bounds[AgentClass.CAR].lateral_acceleration * ((k + 1) * STEP) ** 2 / 2
         bounds = occupied[k].bounds
         assert max(-bounds[1], bounds[3]) <= corner + grown + 0.2
+
+
+@pytest.mark.parametrize("angle", [0.3, -0.3])
+def test_what_nobody_recognised_may_turn_into_a_lane_as_a_car_may(angle: float) -> None:
+    """On the lane once the turn must be over; one that could only go on straight would be metres off."""
+    lane = LaneGraph.from_lists([np.linspace(-30, 90, 121)[:, None] * [np.cos(angle), np.sin(angle)]], 1.0)
+    unknown = replace(one(AgentClass.CAR, 8.0), kind=np.array([RAW]))
+    occupied = sets_of(unknown, lanes=lane)
+    bend = 1.3 * TABLE.cornering / 8.0**2
+    aside = angle * abs(angle) / bend / 2  # lost to the side of the lane until the turn is over
+    for k in range(15, COUNT):
+        along = 8.0 * (k + 0.5) * STEP
+        x, y = along * np.cos(angle) + aside * np.sin(angle), along * np.sin(angle) - aside * np.cos(angle)
+        assert occupied[k].covers(box_at(x, y, angle, (4.5, 1.9)).buffer(-0.05)), k
 
 
 def test_too_fast_for_a_bend_means_not_taking_it() -> None:

@@ -76,9 +76,10 @@ def forecasts_of(futures: AgentFutures, kept: np.ndarray, objects: Objects, conf
         said[:, 1:, :2] = array(futures.mean)[kept[agent], mode]
         said[:, 1:, 2] = array(futures.yaw)[kept[agent], mode]
         said[:, 1:, 2] = own[agent, 2:3] + np.cumsum(wrapped(np.diff(said[..., 2], axis=1)), 1)
-        pose = (1 - u[:, None]) * said[:, i] + u[:, None] * said[:, i + 1]
+        pose = np.where(u[:, None] <= 1e-9, said[:, i], (1 - u[:, None]) * said[:, i] + u[:, None] * said[:, i + 1])
         there = np.concatenate([np.ones((len(agent), 1), bool), valid[agent, mode]], 1)
-        at = there[:, i] & there[:, i + 1] & (u <= 1.0 + 1e-9)
+        # At a time of its own a mode needs no later one.
+        at = there[:, i] & (there[:, i + 1] | (u <= 1e-9)) & (u <= 1.0 + 1e-9)
         known = at[:, 1:] & at[:, :-1]
 
     other = np.arange(len(kept), len(objects))

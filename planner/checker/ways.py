@@ -73,9 +73,9 @@ def _entered(lane: np.ndarray, o: Objects, owner: np.ndarray, table: Assumptions
     angles = np.stack([motion, o.pose[owner, 2]]) - lane[:, 0, 2]
     angles = np.arctan2(np.sin(angles), np.cos(angles))
     off = np.where(angles[0] * angles[1] > 0, np.sign(angles[0]) * np.abs(angles).min(0), 0.0)[:, None]
-    sharpest = np.minimum(
-        table.column("curvature_max", o.kind[owner]), _TOLERANCE * table.cornering / o.speed[owner] ** 2
-    )
+    mechanical = table.column("curvature_max", o.kind[owner])
+    mechanical = np.where(o.kind[owner] == RAW, np.inf, mechanical)  # nobody knows what it is, nor how it can turn
+    sharpest = np.minimum(mechanical, _TOLERANCE * table.cornering / o.speed[owner] ** 2)
     turning = np.maximum(np.abs(off) / np.maximum(sharpest, 1e-6)[:, None], 1e-9)  # m of way
     s = np.minimum(STATION * np.arange(lane.shape[1]), turning)
     aside = off * (s - s**2 / (2 * turning))
