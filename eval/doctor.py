@@ -23,7 +23,21 @@ from rich.table import Table
 PYTHON = ((3, 11), (3, 13))
 """First version that works, first that does not."""
 
-REQUIRED = ("torch", "numpy", "scipy", "shapely", "jaxtyping", "clarabel", "daqp", "typer", "rich", "pyyaml")
+REQUIRED = (
+    "torch", "numpy", "scipy", "shapely", "jaxtyping", "clarabel", "daqp", "safetensors", "typer", "rich", "pyyaml",
+)  # fmt: skip
+    "torch",
+    "numpy",
+    "scipy",
+    "shapely",
+    "jaxtyping",
+    "clarabel",
+    "daqp",
+    "safetensors",
+    "typer",
+    "rich",
+    "pyyaml",
+)
 EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "pyquaternion", "pillow"),
     "report": ("matplotlib",),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
+import torch
+from checker_scenes import F64, make_scene
 
-from planner.checker import Assumptions, CheckerConfig, SceneSets
+from planner.checker import Assumptions, CheckerConfig, SceneSets, Violation, prepare
 from planner.checker.edges import Segments
 from planner.checker.footprint import Boxes
 from planner.checker.forecast import swept_boxes
@@ -16,7 +18,7 @@ from planner.checker.motion import Motion
 from planner.checker.route_frame import Along, RouteFrame
 from planner.checker.rules import objects, road, unseen
 from planner.checker.rules.finding import Finding
-from planner.scene import VehicleParameters
+from planner.scene import PolylineType, VectorScene, VehicleParameters
 
 V, C = VehicleParameters(), CheckerConfig()
 AWAY = 1e6  # m: where a mode is put here that says nothing about an interval
@@ -98,3 +100,24 @@ def body(pose: np.ndarray) -> shapely.Polygon:
     c, s = np.cos(pose[2]), np.sin(pose[2])
     corners = np.array([[V.front, 1], [-V.rear, 1], [-V.rear, -1], [V.front, -1]]) * [1, V.width / 2]
     return shapely.Polygon(corners @ np.array([[c, s], [-s, c]]) + pose[:2])
+
+
+def sets(scene: VectorScene, **config: float) -> SceneSets:
+    """What the checker makes of a scene, with some settings changed."""
+    return prepare(scene, V, replace(C, **config))
+
+
+def wide(v: float = 8.0, agents: tuple = (), lines: tuple = (), **more) -> VectorScene:
+    """A scene with its edges far away."""
+    return make_scene(v, agents, lines=lines, **{"half_width": 60.0, "right_edge": 60.0, **more})
+
+
+def polyline(points: list, kind: PolylineType) -> tuple[torch.Tensor, PolylineType]:
+    """A line of the map."""
+    return torch.tensor(points, dtype=F64), kind
+
+
+def about(found: list[Violation] | tuple[Violation, ...], rule: str) -> Violation:
+    """The only violation of a rule."""
+    (one,) = (v for v in found if v.rule == rule)
+    return one

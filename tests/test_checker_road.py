@@ -9,35 +9,18 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from checker_probe import body, lines, wrong_way
+from checker_probe import about, body, lines, polyline, sets, wide, wrong_way
 from checker_scenes import F64, drive, make_scene
 
-from planner.checker import Assumptions, CheckerConfig, SceneSets, Violation, prepare
+from planner.checker import Assumptions, CheckerConfig, Violation
 from planner.checker.edges import beyond_boundary, segments
 from planner.checker.motion import Motion
 from planner.checker.rules import road
-from planner.scene import AgentClass, PolylineType, VectorScene, VehicleParameters, frames
+from planner.scene import AgentClass, PolylineType, VehicleParameters, frames
 
 V, C = VehicleParameters(), CheckerConfig()
 TABLE = Assumptions()
 CAR, WALKER, BICYCLE = AgentClass.CAR, AgentClass.PEDESTRIAN, AgentClass.BICYCLE
-
-
-def sets(scene: VectorScene, **config: float) -> SceneSets:
-    return prepare(scene, V, replace(C, **config))
-
-
-def wide(v: float = 8.0, agents: tuple = (), lines: tuple = (), **more) -> VectorScene:
-    return make_scene(v, agents, lines=lines, **{"half_width": 60.0, "right_edge": 60.0, **more})
-
-
-def polyline(points: list, kind: PolylineType) -> tuple[torch.Tensor, PolylineType]:
-    return torch.tensor(points, dtype=F64), kind
-
-
-def about(found: list[Violation] | tuple[Violation, ...], rule: str) -> Violation:
-    (one,) = (v for v in found if v.rule == rule)
-    return one
 
 
 # -- lines of the map --------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_recordings_are_not_mixed_and_only_their_own_files_are_removed(tmp_path:
     root = tmp_path / "out"
     with RootFolder.claim(root, CONFIG, ["a"], 0, CONFIG.version):
         (root / "samples").mkdir()
-        with pytest.raises(RunDirError, match="another dualdrive command is recording"):
+        with pytest.raises(RunDirError, match="another dualdrive command is writing"):
             RootFolder.claim(root, CONFIG, ["a"], 0, CONFIG.version)
     (root / "notes.txt").write_text("mine")
     original = tmp_path / "original"

@@ -276,7 +276,7 @@ def test_a_write_that_fails_half_way_leaves_only_whole_lines(tmp_path, monkeypat
 
 
 def test_two_runs_cannot_write_into_one_directory(tmp_path) -> None:
-    with opened(tmp_path), pytest.raises(RunDirError, match="another dualdrive run is writing"):
+    with opened(tmp_path), pytest.raises(RunDirError, match="another dualdrive command is writing"):
         opened(tmp_path)
     opened(tmp_path).close()
 

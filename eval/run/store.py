@@ -120,7 +120,7 @@ class ResultStore:
         Raises RunDirError: another run is writing there, or its results belong to another identity.
         """
         run_dir.mkdir(parents=True, exist_ok=True)
-        store = cls(run_dir, _lock=_locked(run_dir))
+        store = cls(run_dir, _lock=locked(run_dir))
         try:
             if fresh:
                 store._clear()
@@ -217,13 +217,14 @@ def read_manifest(run_dir: Path) -> dict[str, Any] | None:
     return dict(value)
 
 
-def _locked(run_dir: Path) -> IO[str]:
-    lock = open(run_dir / ".lock", "w")
+def locked(folder: Path) -> IO[str]:
+    """Holds `folder` for this process until closed. Raises RunDirError where another one has it."""
+    lock = open(folder / ".lock", "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
         raise RunDirError(
-            f"another dualdrive run is writing into {run_dir}", "wait for it, or choose another --out"
+            f"another dualdrive command is writing into {folder}", "wait for it, or choose another --out"
         ) from error
     return lock

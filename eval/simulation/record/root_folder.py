@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from eval.run.manifest import start_manifest, versions
-from eval.run.store import RunDirError, write_atomic
+from eval.run.store import RunDirError, locked, write_atomic
 
 NOTES = "record"
 """Folder below the root for manifest, lock and parts of scenes; no reader needs it."""
@@ -43,7 +42,7 @@ class RootFolder:
                 f"{root} holds something that `dualdrive record` did not write", "choose an empty or new --out"
             )
         notes.mkdir(parents=True, exist_ok=True)
-        lock = _locked(notes)
+        lock = locked(notes)
         try:
             if fresh:
                 cls._clear(root, version)
@@ -111,15 +110,3 @@ def _code() -> str:
     for path in sorted(files):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-def _locked(notes: Path) -> IO[str]:
-    lock = open(notes / ".lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise RunDirError(
-            f"another dualdrive command is recording into {notes.parent}", "wait for it, or choose another --out"
-        ) from error
-    return lock
