@@ -26,18 +26,6 @@ PYTHON = ((3, 11), (3, 13))
 REQUIRED = (
     "torch", "numpy", "scipy", "shapely", "jaxtyping", "clarabel", "daqp", "safetensors", "typer", "rich", "pyyaml",
 )  # fmt: skip
-    "torch",
-    "numpy",
-    "scipy",
-    "shapely",
-    "jaxtyping",
-    "clarabel",
-    "daqp",
-    "safetensors",
-    "typer",
-    "rich",
-    "pyyaml",
-)
 EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "pyquaternion", "pillow"),
     "report": ("matplotlib",),
