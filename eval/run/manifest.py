@@ -34,11 +34,11 @@ def sample_list_hash(samples: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(samples)).encode()).hexdigest()
 
 
-def code_hash() -> str:
-    """SHA-256 over the source files of the three packages: results of different code are never mixed."""
+def code_hash(packages: Iterable[str] = ("planner", "perception", "eval")) -> str:
+    """SHA-256 over the source files of our packages: results of different code are never mixed."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[2]
-    for package in ("planner", "perception", "eval"):
+    for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
