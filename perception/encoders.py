@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from perception.config import Preprocessing
+from perception.group_norm import GroupNorm
 
 
 def pillar_channels(config: Preprocessing) -> int:
@@ -62,7 +63,7 @@ class Conv(nn.Sequential):
     def __init__(self, into: int, out: int, kernel: int = 3, stride: int = 1, groups: int = 8) -> None:
         super().__init__(
             nn.Conv2d(into, out, kernel, stride, kernel // 2, bias=False),
-            nn.GroupNorm(groups, out),
+            GroupNorm(groups, out),
             nn.ReLU(inplace=True),
         )
 
@@ -74,7 +75,7 @@ class Residual(nn.Module):
         super().__init__()
         self.first = Conv(channels, channels, groups=groups)
         self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(groups, channels)
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), GroupNorm(groups, channels)
         )
         nn.init.zeros_(self.second[1].weight)  # type: ignore[arg-type]
 
