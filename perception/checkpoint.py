@@ -19,6 +19,7 @@ from torch import Tensor
 from perception.config import PerceptionConfig, Preprocessing
 from perception.network import PerceptionNetwork, channels_last
 
+WEIGHTS = Path(__file__).parent / "weights"
 SCHEMA = 1
 """Version of the header. A reader refuses any other."""
 _ENTRY = "dualdrive"
@@ -93,6 +94,15 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
         names = [*missing.missing_keys, *missing.unexpected_keys][:3]
         raise CheckpointError(f"{path}: its tensors do not fit its configuration: {', '.join(names)} ...")
     return channels_last(network.to(device)).eval().requires_grad_(False), facts
+
+
+def shipped(size: str = "tiny") -> Path:
+    """The trained network that comes with this installation. Raises CheckpointError where there is none."""
+    path = WEIGHTS / f"{size}.safetensors"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
+        raise CheckpointError(f"no trained {size!r} network in this installation ({path}); there: {there}")
+    return path
 
 
 def _tuples(value: Any) -> Any:

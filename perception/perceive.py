@@ -1,6 +1,6 @@
 """THE PAGE of perception: sensors -> encode -> fuse -> heads -> decode -> track -> VectorScene.
 
-perception = Perception.from_checkpoint("network.safetensors")
+perception = Perception.shipped()  # or from_checkpoint("network.safetensors")
 scene = perception.observe(frame, route)  # frame: SensorFrame, route: planner.scene.Route in the present ego frame
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from perception.calibration import Calibration
-from perception.checkpoint import load_network
+from perception.checkpoint import load_network, shipped
 from perception.decode import DecodeConfig, decode
 from perception.network import NetworkOutputs, PerceptionNetwork
 from perception.preprocess import ego_numbers, network_inputs, route_numbers, sensor_arrays
@@ -41,6 +41,11 @@ class Perception:
         """From a file of `dualdrive train`. Raises CheckpointError."""
         network, facts = load_network(path, device)
         return cls(network, Calibration.from_facts(facts.get("calibration")))
+
+    @classmethod
+    def shipped(cls, size: str = "tiny", device: str = "cpu") -> Perception:
+        """With the trained weights that come with the package. Raises CheckpointError where there are none."""
+        return cls.from_checkpoint(shipped(size), device)
 
     def reset(self) -> None:
         """A new drive begins."""
