@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -59,6 +59,15 @@ class MotionLimits:
     yaw_rate_max: float = 0.8  # rad/s
     yaw_acceleration_max: float = 1.5  # rad/s^2; bounds the curvature rate as v * rate
     heading_error_max: float = 0.8  # rad, against the reference path
+
+    def firm(self) -> MotionLimits:
+        """Those of an intended motion that may brake and steer as the tail may."""
+        return replace(
+            self,
+            braking_max=self.tail_braking_max,
+            jerk_max=self.tail_jerk_max,
+            lateral_acceleration_max=self.tail_lateral_acceleration_max,
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -34,12 +34,13 @@ from planner.programs.proposed_motion import beside_own_offset, beside_own_speed
 from planner.programs.tracking import TrackingReference
 from planner.qp.layer import SolveReport, solve_differentiable
 from planner.qp.solver import SolveOptions
-from planner.result import PlanResult
+from planner.result import PlanResult, PlanStatus
 from planner.scene import Trajectory, VectorScene, VehicleParameters
 from planner.sensitivity import replay_sensitivity
 
 STANDING, DRIVING = 0.3, 1.0
 """m/s: slower is standing; who was seen faster takes part in traffic and will drive on, until it has stood for long."""
+FIRM = "Only braking and steering as firmly as the tail may leaves a way."
 
 
 @dataclass
@@ -79,8 +80,8 @@ class ConvexPlanner:
         """Plan one scene (no batch axis). Raises ValueError for a malformed scene.
 
         Never raises for a hard one: every candidate carries its status, and a scene without any solved candidate has
-        no `chosen`. deadline (s from the call): candidates not solved by then are OUT_OF_TIME; an unfinished iterate
-        is never returned.
+        no `chosen`. Where every candidate is infeasible, all are solved once more with the limits of the tail. deadline
+        (s from the call): candidates not solved by then are OUT_OF_TIME; an unfinished iterate is never returned.
         """
         with torch.no_grad():
             return self._plan_one(scene, deadline)
@@ -113,11 +114,21 @@ class ConvexPlanner:
             raise ValueError(f"scene: expected a single scene, got batch axes {scene.batch_shape}")
         self._remember_standing(scene)
         memory = PlannerMemory(self.memory.decision, self.memory.standing_time)
-        batch = plan_scenes(scene.apply(lambda t: t[None]), [memory], self.config, self.vehicle, deadline)
-        result = batch.result(0)
+        began, one, config = time.perf_counter(), scene.apply(lambda t: t[None]), self.config
+        result = plan_scenes(one, [memory], config, self.vehicle, deadline).result(0)
+        if result.status is PlanStatus.INFEASIBLE:
+            # What has come up cannot be met within the limits of ordinary driving: once more with those of the tail.
+            spent = time.perf_counter() - began
+            left = None if deadline is None else deadline - spent
+            firm = replace(config, limits=config.limits.firm())
+            second = plan_scenes(one, [memory], firm, self.vehicle, left).result(0)
+            if second.chosen is not None:
+                second.total_time, second.solve_time = second.total_time + spent, second.solve_time + result.solve_time
+                second.explanation += f" {FIRM}"
+                result, config = second, firm
         chosen = result.chosen
         self.memory.decision = chosen.decision if chosen else ""
-        result.replay = lambda track: replay_sensitivity(scene, memory, self.config, self.vehicle, result, track)
+        result.replay = lambda track: replay_sensitivity(scene, memory, config, self.vehicle, result, track)
         return result
 
     def _remember_standing(self, scene: VectorScene) -> None:

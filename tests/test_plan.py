@@ -29,6 +29,7 @@ from scipy.stats import norm
 from planner import ConvexPlanner, PlannerConfig, PlanStatus
 from planner.config import SafeDistances
 from planner.grid import make_grid
+from planner.plan import FIRM
 from planner.result import Candidate, PlanResult
 from planner.scene import AgentClass, Trajectory, VectorScene
 
@@ -197,6 +198,42 @@ def test_an_obstacle_within_the_braking_distance_is_reported_as_an_empty_problem
         # From 10 m/s no braking below 8 m/s^2 stops within the 6.3 m that there are: metres are missing.
         assert candidate.phase1_slack > 0.5
     assert "42" in result.explanation
+
+
+@pytest.mark.parametrize(
+    ("x", "firm", "status"), [(24.0, False, "solved"), (19.0, True, "solved"), (12.0, False, "infeasible")]
+)
+def test_where_ordinary_braking_does_not_suffice_the_plan_brakes_at_once_as_the_tail_may(x, firm, status) -> None:
+    """8.9 m/s towards somebody who stands in the way: it takes 14.2 m of ordinary and about 9 m of firm braking."""
+    result = plan(make_scene(8.9, (Other(x, 0.0, kind=WALKER),)))
+    assert result.status is PlanStatus(status)
+    assert (FIRM in result.explanation) is firm
+    if result.chosen is not None:
+        driven = result.chosen.trajectory
+        assert (float(driven.a.min()) < -CONFIG.limits.braking_max - 0.5) is firm
+        assert float(driven.a.min()) >= -CONFIG.limits.tail_braking_max - 1e-6
+        assert front_bumper(driven).max() <= x - 0.35 + 1e-6
+        if firm:  # at once, not after the part that plan and tail share
+            assert float(driven.v[4]) < 8.9 - 0.7
+
+
+def test_a_sensitivity_of_a_firm_plan_is_one_of_the_same_plan() -> None:
+    result = plan(make_scene(8.9, (Other(19.0, 0.0, kind=WALKER),)))
+    found = result.sensitivity(1)
+    assert found.trusted
+    # A walker who stands a metre farther off lets ego drive faster.
+    assert float(found.v[1, 0]) > 0.01
+
+
+@pytest.mark.parametrize("v", [0.05, 0.3, 0.6, 0.95])
+@pytest.mark.parametrize("a", [-1.5, 0.0, 1.6])
+def test_who_crawls_may_always_stop_wherever_others_are_forecast(v: float, a: float) -> None:
+    """A car crosses right before the bumper: nothing but stopping at once is left, and that is a plan."""
+    crossing = Other(4.9, 9.0, -UP, 8.0)
+    result = plan(make_scene(v, (crossing,), a=a, left=3.0, right=3.0))
+    assert result.chosen is not None
+    driven = result.chosen.trajectory
+    assert float(driven.x[driven.time <= 1.5].max()) < 0.75
 
 
 def test_one_empty_candidate_does_not_harm_the_others() -> None:

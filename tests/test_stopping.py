@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.config import MotionLimits, PlannerConfig
-from planner.decisions.stopping import STEP, braking_distance, full_stop, shortest_stop
+from planner.decisions.stopping import (
+    CRAWLING,
+    STANDING_ROOM,
+    STEP,
+    braking_distance,
+    crawling_stop,
+    full_stop,
+    shortest_stop,
+)
+from planner.grid import make_grid
 from planner.path.surface import Start
+from planner.programs.safe_distance import full_braking
 
 STATES = st.lists(st.tuples(st.floats(0.0, 30.0), st.floats(-9.0, 4.0)), min_size=1, max_size=5)
 CONFIGS = [PlannerConfig(), PlannerConfig(limits=MotionLimits(tail_braking_max=8.0, tail_jerk_max=20.0, jerk_max=2.0))]
@@ -57,3 +69,30 @@ def test_braking_distance_is_that_of_constant_braking_and_then_rest() -> None:
     got = braking_distance(np.array([8.0, 0.0]), 2.0, t)
     assert got[0] == pytest.approx(np.where(t < 4.0, 8.0 * t - t**2, 16.0))
     assert not got[1].any()
+
+
+@given(states=st.lists(st.tuples(st.floats(0.0, 1.5), st.floats(-2.0, 2.0)), min_size=1, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_a_crawling_stop_is_a_motion_within_the_limits_of_the_tail_and_ends(states) -> None:
+    """The motion behind it, integrated finely: never backwards, within braking and jerk, and no longer than it says."""
+    config, grid = PlannerConfig(), make_grid(PlannerConfig().horizon)
+    limits = config.limits
+    room = crawling_stop(starting(states), config)
+    firm = replace(config, limits=limits.firm())
+    v0, a0 = (np.array(column) for column in zip(*states))
+    jerks, _ = full_braking(v0, a0, grid, firm)
+    for (v, a), own, jerk in zip(states, room, jerks):
+        if v >= CRAWLING:
+            assert own == -np.inf
+            continue
+        way, furthest = 0.0, 0.0
+        for j, h in zip(jerk, grid.node_dt.numpy()):
+            assert abs(j) <= limits.tail_jerk_max + 1e-9
+            for _ in range(200):
+                step = h / 200
+                way += v * step + a * step**2 / 2 + j * step**3 / 6
+                v, a = v + a * step + j * step**2 / 2, a + j * step
+                furthest = max(furthest, way)
+            assert a >= -limits.tail_braking_max - 1e-9
+        assert v == pytest.approx(0.0, abs=1e-6) or a < 0 or v < 0  # too hard a brake at the start rolls back a little
+        assert own == pytest.approx(furthest + STANDING_ROOM, abs=2e-3)

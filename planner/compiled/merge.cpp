@@ -7,8 +7,7 @@ namespace {
 
 using namespace dds;
 
-constexpr double kSlack = 0.05, kStandingRoom = 0.02;  // m
-constexpr double kSlow = 0.3;                          // m/s
+constexpr double kSlack = 0.05;  // m
 
 // C rows of Longitudinal, N nodes without the one now.
 struct Asks {
@@ -28,6 +27,7 @@ struct Chosen {
 
 struct Scenes {
     const double *s, *v, *a, *path_end;  // [S]
+    const double* crawling;              // [S] m: what a stop takes from walking pace, -inf: faster
     const Index* track_id;               // [S, A]
 };
 
@@ -73,7 +73,7 @@ public:
         front_ = scenes.s[scene_] + rules.front;
         stops_[0] = front_ + full_stop(v, a, rules.brakes), stops_[1] = front_ + shortest_stop(v, a, rules.brakes);
         end_ = std::max(scenes.path_end[scene_] - 1.0, stops_[0] + 1.0);
-        least_ = v < kSlow ? front_ + kStandingRoom : -kInf;
+        least_ = front_ + scenes.crawling[scene_];
     }
 
     // ids [R, 2, N] each: track ids of whose the upper and lower bounds are, -1: nobody's.
@@ -160,7 +160,7 @@ private:
     bool follows(Index n) const { return ahead_[0].row >= 0 && asks_.moving[ahead_[0].row * asks_.nodes + n]; }
     double speed(Index n) const { return follows(n) ? at_least(x_.speed_s[leader()], 0.0) : 0.0; }
 
-    // The margin, not the object, gives way where even braking could not keep it; standing still is always allowed.
+    // The margin, not the object, gives way where even braking could not keep it; who crawls may always stop.
     double margin(Index branch) const { return ahead_[branch].value - rules_.ahead; }
     double give_way(Index branch) const { return smaller_of(ahead_[branch].value - kSlack, stops_[branch]); }
     double kept(Index branch) const { return greater_of(greater_of(margin(branch), give_way(branch)), least_); }

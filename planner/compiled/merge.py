@@ -14,6 +14,7 @@ from planner.compiled.stage import apply
 from planner.config import PlannerConfig
 from planner.decisions.conflicts import Longitudinal
 from planner.decisions.options import Choice, Options
+from planner.decisions.stopping import crawling_stop
 from planner.objects.obstacles import Obstacles
 from planner.path.surface import Start
 from planner.programs.longitudinal import LongitudinalBounds
@@ -24,7 +25,7 @@ _forward = compiled.kernel("dds_merge", "SSSSS RR RRRRRR JJ")
 _backward = compiled.kernel("dds_merge_back", "SSSSS TTTTTTT RRRRRRR")
 _ASKS = compiled.record("Asks", "n I BB")
 _CHOSEN = compiled.record("Chosen", "nnn III II B")
-_SCENES = compiled.record("Scenes", "TTTT I")
+_SCENES = compiled.record("Scenes", "TTTTT I")
 _RULES = compiled.record("MergeRules", "ff ffff f ffffff")
 _VALUES = compiled.record("Values", "TTT T TTT")
 
@@ -94,7 +95,9 @@ def merged_bounds(
     given = _Discrete(
         _ASKS(x.moving.shape[1], agent, *(torch.from_numpy(np.ascontiguousarray(m)) for m in (x.moving, x.conflict))),
         _CHOSEN(len(choices), passed.shape[1], let_in.shape[1], scene, first, last, passed, let_in, hold),
-        _SCENES(start.s, start.v, start.a, path_end, obstacles.track_id),
+        _SCENES(
+            start.s, start.v, start.a, path_end, torch.from_numpy(crawling_stop(start, config)), obstacles.track_id
+        ),
         _RULES(
             vehicle.front, vehicle.rear, config.margins.ahead, config.margins.behind, config.comfort.gap,
             config.comfort.headway, rule.leader_braking, limits.acceleration_max, limits.braking_max, limits.jerk_max,

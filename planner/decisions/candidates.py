@@ -19,16 +19,13 @@ from planner.config import PlannerConfig
 from planner.decisions.conflicts import Longitudinal
 from planner.decisions.manoeuvres import Manoeuvres
 from planner.decisions.options import SLACK, Choice, Options, table
-from planner.decisions.stopping import full_stop, shortest_stop
+from planner.decisions.stopping import crawling_stop, full_stop, shortest_stop
 from planner.objects.forecasts import array
 from planner.objects.obstacles import Obstacles
 from planner.path.surface import Start
 from planner.programs.longitudinal import LongitudinalBounds
 from planner.programs.safe_distance import SafeDistance
 from planner.scene import VehicleParameters
-
-STANDING_ROOM = 0.02
-"""m: standing still is always allowed, within this."""
 
 
 @dataclass
@@ -124,16 +121,14 @@ def plain_merge(
     value = bounds.take(torch.from_numpy(at))
     ids = np.append(array(obstacles.track_id)[longitudinal.scene, longitudinal.agent], -1)[row]
 
-    # The margin, not the object, gives way where even braking could not keep it; standing still is always allowed.
+    # The margin, not the object, gives way where even braking could not keep it; who crawls may always stop.
     front = start.s + vehicle.front
     room = torch.from_numpy(np.stack([full_stop(start, config), shortest_stop(start, config)], 1))
     stops = (front[:, None] + room).index_select(0, scene)[..., None]
     ahead = value[:, :2]
     kept = torch.maximum(ahead - margin.ahead, torch.minimum(ahead - SLACK, stops))
-    slow = start.v.detach() < 0.3
-    if bool(slow.any()):
-        least = torch.where(slow, front + STANDING_ROOM, -torch.inf).index_select(0, scene)
-        kept = torch.maximum(kept, least[:, None, None])
+    least = front + torch.from_numpy(crawling_stop(start, config))
+    kept = torch.maximum(kept, least.index_select(0, scene)[:, None, None])
     end = torch.maximum(path_end - 1.0, front.detach() + room[:, 0] + 1.0)
     upper = torch.minimum(kept, end.index_select(0, scene)[:, None, None]) - vehicle.front
     lower = value[:, 2] + margin.behind + vehicle.rear

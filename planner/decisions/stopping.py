@@ -5,14 +5,22 @@ They decide which rows exist and how far these may give way: plain arrays, no gr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 
 from planner.config import PlannerConfig
+from planner.grid import make_grid
 from planner.path.surface import Start
+from planner.programs.safe_distance import full_braking
 
 STEP = 0.02
 """s, of the simulated hardest stop."""
+CRAWLING = 1.0
+"""m/s: slower, ego may stop as soon as it can wherever others are forecast; it is a matter of decimetres."""
+STANDING_ROOM = 0.02
+"""m, beside the way that such a stop takes."""
 
 
 def braking_distance(speed: Float[np.ndarray, "*S"], braking: float, t: Float[np.ndarray, " N"]) -> np.ndarray:
@@ -56,3 +64,21 @@ def shortest_stop(start: Start, config: PlannerConfig) -> Float[np.ndarray, " S"
     moving = np.logical_and.accumulate(before > 0.0, 1)
     step = np.maximum(before * STEP + a * STEP**2 / 2, 0.0)
     return (step * moving).sum(1) + 0.4  # type: ignore[no-any-return]
+
+
+def crawling_stop(start: Start, config: PlannerConfig) -> Float[np.ndarray, " S"]:
+    """How far (m) ego needs until it stands, with the tail's braking in the intervals of the intended motion and from
+    CRAWLING speed at most; -inf where it is faster."""
+    v, a = start.v.detach().numpy(), start.a.detach().numpy()
+    room = np.full(len(v), -np.inf)
+    slow = v < CRAWLING
+    if slow.any():
+        grid, firm = make_grid(config.horizon), replace(config, limits=config.limits.firm())
+        v, a = v[slow], a[slow]
+        jerk, speed = full_braking(v, a, grid, firm)
+        h = grid.node_dt.numpy()
+        before = np.concatenate([v[:, None], speed[:, :-1]], 1)
+        rising = (speed - before) / h - jerk * h / 2  # the acceleration at the begin of each interval
+        way = (h * before + h**2 / 2 * rising + h**3 / 6 * jerk).cumsum(1).max(1)
+        room[slow] = way.clip(0.0) + STANDING_ROOM
+    return room
