@@ -1,0 +1,192 @@
+"""The whole path of `dualdrive perception` on a recorded set: annotations handed in as answers must be perfect."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from perception_oracle import oracle_seen
+from record_settings import CONFIG
+
+from eval.perception.detection import CLASSES, THRESHOLDS, evaluate_detections
+from eval.perception.evaluate import DataSet, evaluate, headline
+from eval.perception.precision import devkit_precision
+from eval.perception.prediction import CONSTANT, LANES, MODES, NETWORK, TRUE, devkit_figures
+from eval.perception.run import Seen
+from eval.perception.truth import Truth, scene_truth
+from eval.simulation.record.dataset import join_parts, plan_scenes, record_part
+from perception.calibration import Calibration
+from perception.nuscenes_tables import open_tables
+
+SCENES = ["scene-2000", "scene-6000"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scenes, recorded once; do not change them."""
+    pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")
+    pytest.importorskip("PIL", reason="needs pillow")
+    root = tmp_path_factory.mktemp("recorded")
+    plans = plan_scenes(CONFIG)
+    for plan in plans:
+        record_part(plan, CONFIG, root)
+    join_parts(plans, CONFIG, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def truth(root: Path) -> dict[str, list[Truth]]:
+    return {scene: scene_truth(root, CONFIG.version, scene) for scene in SCENES}
+
+
+@pytest.fixture(scope="module")
+def oracle(truth: dict[str, list[Truth]]) -> dict[str, list[Seen]]:
+    return {scene: oracle_seen(frames) for scene, frames in truth.items()}
+
+
+@pytest.fixture(scope="module")
+def perfect(root: Path, truth: dict, oracle: dict, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    """What evaluation says of the oracle, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth)
+    data.load_roads()
+    return evaluate(data, oracle, {}, folder), folder
+
+
+def noisy(seen: list[Seen], seed: int) -> list[Seen]:
+    """Places up to a few metres off, random confidence, every fifth detection twice: matching has something to do."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for one in seen:
+        count = len(one.detections.valid)
+        rows = torch.tensor([*range(count), *range(0, count, 5)], dtype=torch.int64)
+        agents = one.detections.apply(lambda t, rows=rows: t[rows])
+        box = agents.box.clone()
+        box[:, :2] += torch.from_numpy(rng.normal(0, 1.2, (len(rows), 2)))
+        agents = agents.replace(box=box, existence=torch.from_numpy(np.round(rng.uniform(0.02, 1, len(rows)), 2)))
+        when = one.futures.time
+        futures = one.detected_futures.apply(lambda t, rows=rows, when=when: t if t is when else t[rows])
+        out.append(replace(one, detections=agents, detected_futures=futures).validate())
+    return out
+
+
+def test_annotations_as_detections_have_average_precision_one(perfect: tuple[dict, Path]) -> None:
+    detection = perfect[0]["detection"]
+    occurring = [name for name in CLASSES if name not in detection["absent"]]
+    assert {"car", "pedestrian"} <= set(occurring)
+    for name in occurring:
+        assert detection["classes"][name]["mean_ap"] == pytest.approx(1.0)
+        for error in ("trans_err", "orient_err", "vel_err"):
+            value = detection["classes"][name]["errors"][error]
+            assert np.isnan(value) or value == pytest.approx(0.0, abs=1e-5), (name, error)
+    assert detection["mean_ap_car_pedestrian"]["value"] == pytest.approx(1.0)
+    assert detection["mean_ap_occurring"]["low"] == pytest.approx(1.0)
+    for name in occurring:
+        for band in detection["by_distance"][name]:
+            assert band["annotated"] == 0 or (band["recall"], band["ap"]) == (1.0, pytest.approx(1.0))
+    assert sum(b["annotated"] for b in detection["by_distance"]["car"]) == detection["classes"]["car"]["annotated"] > 0
+
+
+def test_annotated_lines_and_futures_are_perfect_too(perfect: tuple[dict, Path]) -> None:
+    facts = perfect[0]
+    for name, one in facts["map"]["classes"].items():
+        assert name in facts["map"]["absent"] or one["mean_ap"]["value"] == pytest.approx(1.0)
+    assert facts["map"]["mean_ap"]["value"] == pytest.approx(1.0)
+    assert "centreline" not in facts["map"]["mean_ap"]["classes"]
+    for horizon in ("3", "6"):
+        every = facts["forecast"]["horizons"][horizon]["every"]["all"]
+        assert every["agents"] > 20
+        assert every["methods"][NETWORK]["min_ade_6"]["value"] == pytest.approx(0.0, abs=1e-3)
+        assert every["methods"][NETWORK]["miss_rate_1"]["value"] == 0.0
+        # The perceived state is the true one here: both straight forecasts say the same, and neither is perfect.
+        for figure in ("min_ade_6", "min_fde_1", "miss_rate_5"):
+            same = every["methods"][CONSTANT][figure]["value"]
+            assert same == pytest.approx(every["methods"][TRUE][figure]["value"], abs=1e-3)
+        assert every["methods"][CONSTANT]["min_ade_6"]["value"] > 0.01
+        assert every["methods"][LANES]["min_ade_6"]["value"] > 0.01
+        moving = facts["forecast"]["horizons"][horizon]["moving"]["all"]
+        assert 0 < moving["agents"] < every["agents"]
+
+
+def test_our_matching_repeats_the_devkit_on_bad_detections(root: Path, oracle: dict, tmp_path: Path) -> None:
+    seen = {scene: noisy(frames, n) for n, (scene, frames) in enumerate(oracle.items())}
+    tables = open_tables(root, CONFIG.version)
+    judged = evaluate_detections(tables, seen, "all", False, tmp_path)
+    compared = 0
+    for name in CLASSES:
+        for limit in THRESHOLDS:
+            theirs, answers = judged.facts["classes"][name]["ap"][str(limit)], judged.answers[name, limit]
+            if answers.asked.sum():
+                assert devkit_precision(answers) == pytest.approx(theirs, abs=1e-9), (name, limit)
+                compared += 0 < theirs < 1
+    assert compared >= 6
+    # Weighing the first scene twice is having it twice.
+    car = judged.answers["car", 2.0]
+    one = evaluate_detections(tables, {s: seen[s] for s in SCENES[1:]}, "all", False, tmp_path)
+    assert devkit_precision(car, np.array([0.0, 1.0])) == pytest.approx(one.facts["classes"]["car"]["ap"]["2.0"])
+
+
+def test_the_devkits_own_constructor_says_the_same(root: Path, oracle: dict, tmp_path: Path) -> None:
+    """sim_val is in the set's splits.json: `DetectionEval` itself judges it."""
+    seen = {"scene-6000": noisy(oracle["scene-6000"], 5)}
+    tables = open_tables(root, CONFIG.version)
+    theirs = evaluate_detections(tables, seen, "sim_val", True, tmp_path / "a").facts
+    ours = evaluate_detections(tables, seen, "all", False, tmp_path / "b").facts
+    assert json.dumps(theirs, sort_keys=True) == json.dumps(ours, sort_keys=True)
+    assert 0.1 < theirs["mean_ap_car_pedestrian"]["value"] < 1
+
+
+def test_forecasts_are_judged_as_the_devkit_judges_their_file(
+    root: Path, perfect: tuple[dict, Path], truth: dict, oracle: dict, tmp_path: Path
+) -> None:
+    """`compute_metrics` with its own futures, of forecasts that are wrong on purpose."""
+    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth)
+    data.load_roads()
+    off = {}
+    for scene, frames in oracle.items():
+        off[scene] = []
+        for one in frames:
+            mean = one.detected_futures.mean
+            worse = torch.cat([mean + 0.7, mean * 1.02, mean - 3.0], 1)
+            futures = one.detected_futures.replace(
+                mean=worse, probability=torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64).repeat(len(mean), 1),
+                yaw=one.futures.yaw.repeat(1, 3, 1), covariance=one.futures.covariance.repeat(1, 3, 1, 1, 1),
+                valid=one.futures.valid.repeat(1, 3, 1),
+            )  # fmt: skip
+            off[scene].append(replace(one, detected_futures=futures).validate())
+    ours = evaluate(data, off, {}, tmp_path)["forecast"]["horizons"]["6"]["every"]["all"]["methods"][NETWORK]
+    theirs = devkit_figures(tmp_path / "forecasts.json", open_tables(root, CONFIG.version), 6.0)
+    names = {"min_ade": "MinADEK", "min_fde": "MinFDEK", "miss_rate": "MissRateTopK_2.0"}
+    for name, devkit in names.items():
+        for k, value in zip(MODES, theirs[devkit]["RowMean"]):
+            assert ours[f"{name}_{k}"]["value"] == pytest.approx(value, abs=2e-3), (name, k)
+    assert ours["min_ade_1"]["value"] > ours["min_ade_6"]["value"] > 0.01
+
+
+def test_scenes_of_the_calibration_are_left_out(root: Path, truth: dict, oracle: dict, tmp_path: Path) -> None:
+    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth)
+    data.load_roads()
+    facts = {"calibration": Calibration(found_on=f"{CONFIG.version} all, every second scene").facts()}
+    judged = evaluate(data, oracle, facts, tmp_path)["calibration"]
+    assert judged["scenes"] == ["scene-2000"]
+    assert judged["left_out"] == ["scene-6000"]
+    # All are right and said with 0.9: the error is a tenth.
+    assert judged["after"]["existence_error"]["value"] == pytest.approx(0.1)
+    assert judged["answers"] == sum(len(one.detections.valid) for one in oracle["scene-2000"])
+
+
+def test_the_headline_averages_over_seeds(perfect: tuple[dict, Path]) -> None:
+    one = perfect[0]
+    other = json.loads(json.dumps(one))
+    other["map"]["mean_ap"]["value"] = 0.5
+    rows = {row["name"]: row for row in headline([one, other])}
+    assert rows["map mAP"]["value"] == pytest.approx(0.75)
+    # Student's factor for one degree of freedom is 12.7, the deviation 0.35, of two values.
+    assert rows["map mAP"]["high"] == pytest.approx(0.75 + 12.706 * 0.25, rel=1e-3)
+    assert rows["map mAP"]["each"] == [pytest.approx(1.0), 0.5]
+    assert {row["over"] for row in rows.values()} == {"seeds"}
+    assert {row["over"] for row in headline([one])} == {"scenes"}
