@@ -84,9 +84,9 @@ def drives(dataset: str, dataroot: str, seeds: str) -> None:
     """Verdicts on recorded drives, oracle perception and rendered LiDAR: everything that is not OK is a false alarm."""
     from eval.config import DataConfig, parse_seeds
     from eval.run.samples import list_samples, load_sample
-    from eval.simulation.raw_sensor import RawSensor
     from eval.simulation.rollout import oracle_observer
     from eval.simulation.vehicle import VehicleState
+    from eval.simulation.vehicle_sensors import VehicleSensors
     from eval.simulation.world import World
     from planner.monitors import Monitors
 
@@ -95,10 +95,11 @@ def drives(dataset: str, dataroot: str, seeds: str) -> None:
     for sample in list_samples(data):
         recording = load_sample(sample, data)
         world, observe, monitors = World(recording, "log_replay"), oracle_observer(recording), Monitors()
-        world.ego, sensor = VehicleState.from_track(recording.ego, 0), RawSensor(recording)
+        world.ego, sensors = VehicleState.from_track(recording.ego, 0), VehicleSensors(recording)
         for k in range(len(recording.time)):
             ego = world.ego_state()
-            raw = sensor(ego, world.objects(), lambda sweep: sweep)
+            sensors.expose(ego, world.objects())
+            raw = sensors.raw()
             for verdict in monitors.update(observe(ego, world.seen(), recording.name), raw, now_us=int(ego.time_us)):
                 if verdict.level is not MonitorLevel.OK:
                     total[verdict.name, verdict.level] += 1

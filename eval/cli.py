@@ -47,14 +47,11 @@ class Dataset(StrEnum):
     nuscenes = "nuscenes"
 
 
-class PlannerName(StrEnum):
-    """Drivers to compare."""
+class PerceptionName(StrEnum):
+    """What shows the planners the world."""
 
-    dualdrive = "dualdrive"
-    expert = "expert"
-    constant_velocity = "constant_velocity"
-    idm = "idm"
-    pdm_style = "pdm_style"
+    oracle = "oracle"
+    network = "network"
 
 
 class Traffic(StrEnum):
@@ -95,10 +92,18 @@ def drive(
         str | None, typer.Option(help="Seeds per family: a count (20), a range (10-19) or a list (3,7).")
     ] = None,
     planner: Annotated[
-        list[PlannerName] | None,
+        list[str] | None,
         typer.Option(
-            metavar="NAME", help="Who drives (repeatable): dualdrive, expert, constant_velocity, idm, pdm_style."
+            metavar="NAME",
+            help="Who drives (repeatable): dualdrive, expert, constant_velocity, idm, pdm_style; with @oracle or "
+            "@network after the name, what shows it the world.",
         ),
+    ] = None,
+    perception: Annotated[
+        PerceptionName | None, typer.Option(help="What shows planners the world whose name does not say.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="The network: tiny (shipped), or a file of `dualdrive train`.", metavar="FILE")
     ] = None,
     traffic: Annotated[Traffic | None, typer.Option(help="How other road users move.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = Path("runs/drive"),
@@ -116,6 +121,8 @@ def drive(
 
         dualdrive drive --family cut_in --seeds 20 --planner dualdrive --planner idm
 
+        dualdrive drive --family cut_in --planner dualdrive --perception network
+
         dualdrive drive --config demo execution.workers=1
     """
     with user_errors():
@@ -132,7 +139,8 @@ def drive(
         }
         chosen: dict[str, Any] = {
             "data": data,
-            "planners": list(dict.fromkeys(p.value for p in planner)) if planner else None,
+            "planners": list(dict.fromkeys(planner)) if planner else None,
+            "perception": {"source": perception and perception.value, "network": {"checkpoint": checkpoint}},
             "traffic": traffic and (["log_replay", "idm"] if traffic is Traffic.both else [traffic.value]),
             "execution": {"workers": workers, "report": report},
         }
@@ -305,14 +313,14 @@ def explain(
     run_dir: Annotated[Path, typer.Argument(help="Result directory of `dualdrive drive`.")],
     scenario: Annotated[str, typer.Argument(help="Name of the scenario.")],
     time: Annotated[float | None, typer.Option("--time", "-t", help="Only this moment (s).")] = None,
-    planner: Annotated[PlannerName, typer.Option(help="Whose drive.")] = PlannerName.dualdrive,
+    planner: Annotated[str, typer.Option(help="Whose drive.", metavar="NAME")] = "dualdrive",
     traffic: Annotated[Traffic | None, typer.Option(help="In which traffic; default: the first there is.")] = None,
 ) -> None:
     """Why a drive went as it did: what cost score, and at a moment which rules held the plan back and by how much."""
     with user_errors():
         from eval.commands.inspect import explain_drive
 
-        raise typer.Exit(explain_drive(run_dir, scenario, planner.value, traffic and traffic.value, time))
+        raise typer.Exit(explain_drive(run_dir, scenario, planner, traffic and traffic.value, time))
 
 
 @app.command()

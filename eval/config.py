@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from eval.layers import LAYERS
+from eval.simulation.observer_config import SOURCES, ObserverConfig
 from eval.simulation.simulation_config import SimulationConfig
 from eval.typed_config import ConfigError, from_mapping, parse_yaml, replaced, to_mapping, with_override
-from perception.oracle import OracleConfig
 from planner.config import PlannerConfig
 from planner.deployed import ProcessConfig
 from planner.monitors import MonitorsConfig
@@ -24,6 +24,8 @@ from planner.supervise import SupervisorConfig
 
 PLANNERS = ("dualdrive", "expert", "constant_velocity", "idm", "pdm_style")
 TRAFFIC = ("log_replay", "idm")
+NETWORK_MARK = "@network"
+"""Ends the name under which a planner drives with learned perception, in every table and file."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,14 @@ class RunConfig:
     """Everything that a `dualdrive` command reads from a configuration file.
 
     data: what is driven.
-    planners: drivers to compare, each from: dualdrive, expert, constant_velocity, idm, pdm_style.
+    planners: drivers to compare, each from: dualdrive, expert, constant_velocity, idm, pdm_style. With @oracle or
+    @network after the name, that perception shows the planner the world; without, `perception.source` does. (The expert
+    replays the recording and looks at nothing.)
     traffic: how other road users move: log_replay (as recorded, NR) and idm (they react, R).
     driver: how our planner and its second channel are joined.
     planner: the convex planner.
     supervisor: the second channel: checker, fallback, deadline.
-    perception: what the planner is shown of the world.
+    perception: what the planners are shown of the world.
     simulation: vehicle, tracker, traffic of the closed loop.
     execution: how the run is executed.
     """
@@ -127,18 +131,47 @@ class RunConfig:
     driver: DriverConfig = field(default_factory=DriverConfig)
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     supervisor: SupervisorConfig = field(default_factory=SupervisorConfig)
-    perception: OracleConfig = field(default_factory=OracleConfig)
+    perception: ObserverConfig = field(default_factory=ObserverConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def __post_init__(self) -> None:
-        for name, chosen, known in (("planners", self.planners, PLANNERS), ("traffic", self.traffic, TRAFFIC)):
+        bare = tuple(name.partition("@")[0] for name in self.planners)
+        for name, chosen, known in (("planners", bare, PLANNERS), ("traffic", self.traffic, TRAFFIC)):
             if not chosen:
                 raise ConfigError(f"{name}: expected at least one of {', '.join(known)}, got none")
             if unknown := [value for value in chosen if value not in known]:
                 raise ConfigError(f"{name}: expected values from {', '.join(known)}, got {unknown[0]!r}")
+        for planner in self.planners:
+            source = planner.partition("@")[2]
+            if source not in (SOURCES if "@" in planner else ("",)):
+                raise ConfigError(f"planners: expected NAME@{' or NAME@'.join(SOURCES)}, got {planner!r}")
+        for name, chosen in (("planners", self.drivers()), ("traffic", self.traffic)):
             if len(set(chosen)) < len(chosen):
                 raise ConfigError(f"{name}: expected each value once, got {', '.join(chosen)}")
+
+    def drivers(self) -> tuple[str, ...]:
+        """The planners by the names under which they drive: with `NETWORK_MARK` where the network shows them the world,
+        plain where the oracle does or nothing is looked at."""
+        out = []
+        for planner in self.planners:
+            name, _, source = planner.partition("@")
+            learned = (source or self.perception.source) == "network" and name != "expert"
+            out.append(name + NETWORK_MARK if learned else name)
+        return tuple(out)
+
+    @property
+    def learned(self) -> bool:
+        """Whether any planner drives with the network."""
+        return any(name.endswith(NETWORK_MARK) for name in self.drivers())
+
+    def perceptions(self) -> dict[str, str]:
+        """Per driver of `drivers`, what shows it the world, in words. Raises ConfigError without the network."""
+        from eval.simulation.observers import describe
+
+        network = describe(self.perception.network) if self.learned else ""
+        told = {True: f"network: {network}", False: "oracle: true boxes, rule-based forecasts, HD map"}
+        return {name: told[name.endswith(NETWORK_MARK)] for name in self.drivers()}
 
     def identity(self) -> str:
         """SHA-256 over everything that decides results: two runs may share a directory only if it is equal."""

@@ -44,6 +44,21 @@ def step_picture(
     return picture
 
 
+def perceived(scene: VectorScene) -> list[dict[str, Any]]:
+    """The agents as perception tells them, for drives in which that is not the truth: global frame."""
+    tracks = scene.agents
+    xy = _points(scene, tracks.box[:, :2])
+    out = []
+    for i in tracks.valid.nonzero()[:, 0].tolist():
+        yaw, length, width = (float(v) for v in tracks.box[i, 2:])
+        out.append({
+            "track_id": int(tracks.track_id[i]), "class": int(tracks.agent_class[i]), "xy": xy[i],
+            "yaw": round(yaw + float(scene.global_from_ego[2]), 3), "size": [round(length, 2), round(width, 2)],
+            "p": round(float(tracks.existence[i]), 3),
+        })  # fmt: skip
+    return out
+
+
 def _driven_candidate(plan: PlanResult | None, driven: SupervisedPlan) -> Candidate | None:
     if plan is None or driven.candidate_index is None:
         return None

@@ -116,7 +116,7 @@ def test_reduced_drivers_survive_a_dead_planner_and_a_broken_scene(layers: tuple
 
 def test_the_second_channel_is_heard_and_can_be_broken_on_its_way() -> None:
     """The sensor sees everybody in the world; a lost sweep arrives as a channel that says so, an old one as frozen."""
-    from eval.simulation.raw_sensor import RawSensor
+    from eval.simulation.vehicle_sensors import VehicleSensors
     from eval.studies.fault_base import Fault
     from eval.studies.fault_models import make_injection
 
@@ -136,7 +136,7 @@ def test_the_second_channel_is_heard_and_can_be_broken_on_its_way() -> None:
         config = SimulationConfig(duration=0.8)
         rollout(
             scene_recording, listener, "log_replay", config, observe=observe, injection=injection,
-            sensor=RawSensor(scene_recording),
+            sensors=VehicleSensors(scene_recording),
         )  # fmt: skip
         statuses = [raw.status for raw in listener.heard]
         assert statuses[:3] == [RawStatus.OK] * 3

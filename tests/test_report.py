@@ -332,7 +332,9 @@ def test_the_ego_is_drawn_where_the_trace_says(page: Browser) -> None:
 def test_layers_can_be_switched_off(page: Browser) -> None:
     page.evaluate("dualdrive.seek(6.5)")
     page.evaluate("dualdrive.draw()")
-    for layer in page.evaluate("[...document.querySelectorAll('[data-layer]')].map(i => i.dataset.layer)"):
+    for layer in page.evaluate(
+        "[...document.querySelectorAll('label:not(.absent) [data-layer]')].map(i => i.dataset.layer)"
+    ):
         shown = []
         for _ in range(2):
             page.evaluate(f"document.querySelector('[data-layer={layer}]').click()")
@@ -470,6 +472,33 @@ def test_a_run_without_any_readable_drive_says_so(page: Browser, run_dir: Path, 
     shutil.copy(run_dir / "scenarios.jsonl", tmp_path)
     page.open(write_report(tmp_path))
     assert "No drive" in page.evaluate("document.getElementById('message').textContent")
+
+
+@pytest.mark.browser
+def test_what_a_network_perceived_is_drawn_beside_the_truth(page: Browser, tmp_path: Path) -> None:
+    """One box told for the leader, under a number of the tracker's own; nobody else is told: they wear rings."""
+    rec = recording("bend-00")
+    drive = trace(rec, "dualdrive", "idm")
+    drive.planner = "dualdrive@network"
+    for k, step in enumerate(drive.steps):
+        x, y, yaw = (float(v) for v in drive.agent_pose[0, k])
+        step["perceived"] = [
+            {"track_id": 11, "class": 0, "xy": [round(x, 2), round(y, 2)], "yaw": yaw, "size": [4.4, 1.8], "p": 0.9}
+        ] * (k != 50)  # fmt: skip
+    page.open(write_trace_html(drive, tmp_path / "seen.html", rec))
+    told = page.evaluate("(d => [d.learned, d.perceived(60).length, d.perceived(50).length])(dualdrive.state.drive)")
+    assert told == [True, 1, 0]
+    seen = page.evaluate("dualdrive.state.drive.agentById('11', 6.0)")
+    origin = page.evaluate("dualdrive.state.drive.scene.origin")
+    assert [seen["x"] + origin[0], seen["y"] + origin[1]] == pytest.approx(drive.agent_pose[0, 60, :2], abs=0.03)
+    assert page.evaluate("dualdrive.state.drive.agentById('7', 6.0)") is None  # the recording's own number
+    page.evaluate("dualdrive.seek(6.0)")
+    shown = []
+    for _ in range(2):
+        page.evaluate("document.querySelector('[data-layer=perceived]').click()")
+        page.evaluate("dualdrive.draw()")
+        shown.append(page.evaluate(f"JSON.stringify([...{pixels}('#view')].sort())"))
+    assert shown[0] != shown[1]
 
 
 @pytest.mark.browser

@@ -51,8 +51,11 @@ def user_errors() -> Iterator[None]:
             ) from error
         raise fail(str(error)) from error
     except Exception as error:
+        from perception.checkpoint import CheckpointError
         from perception.nuscenes_tables import DatasetError
 
+        if isinstance(error, CheckpointError):
+            raise fail(str(error)) from error
         if isinstance(error, DatasetError):
             raise fail(str(error.args[0]), error.fix) from error
         raise

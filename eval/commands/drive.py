@@ -17,13 +17,14 @@ from eval.run.samples import list_samples
 from eval.run.store import CONFIG, ResultStore
 from eval.run.summary import summarize, write_summary
 from eval.run.task import Task, failed_line, list_tasks, run_task
+from eval.simulation.observers import checkpoint_hash
 
 
 def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = run_task) -> int:
     """Drive everything that `config` names, into `run_dir`; results already there are kept. Returns the exit code.
 
-    Raises ConfigError, RunDirError, DatasetError or OSError where nothing (more) can be done; finished scenarios
-    are then on disk. work: what is done per task, exchangeable for tests.
+    Raises ConfigError, RunDirError, DatasetError, CheckpointError or OSError where nothing (more) can be done; finished
+    scenarios are then on disk. work: what is done per task, exchangeable for tests.
     """
     samples = list_samples(config.data)
     names = [sample.name for sample in samples]
@@ -33,8 +34,11 @@ def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = 
         "list of scenarios": sample_list_hash(names),
         "code version": code_hash(),
     }
+    if config.learned:
+        identity["perception network"] = checkpoint_hash(config.perception.network)
     with ResultStore.open(run_dir, identity, config_yaml=config.to_yaml(), fresh=fresh) as store:
         manifest = start_manifest(identity, seed=config.simulation.seed, samples=names, total=len(tasks))
+        manifest["perception"] = config.perceptions()
         write_manifest(run_dir, manifest, "running")
         missing = [task for task in tasks if task.key not in store.results]
         if kept := len(tasks) - len(missing):
@@ -85,7 +89,8 @@ def _conclude(
     tasks: list[Task], config: RunConfig, store: ResultStore, manifest: dict[str, Any], status: str, quiet: bool = False
 ) -> None:
     """Write summary, manifest and report of what is there, and tell."""
-    summary = summarize(store.run_dir, [task.key for task in tasks], store.results, status=status)
+    keys = [task.key for task in tasks]
+    summary = summarize(store.run_dir, keys, store.results, status=status, perceptions=config.perceptions())
     try:
         write_summary(store.run_dir, summary)
         write_manifest(store.run_dir, manifest, status)

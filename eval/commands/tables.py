@@ -20,6 +20,9 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         f"score: {summary['protocol']}, 0 to 1. NR: log replay, R: IDM-reactive traffic.",
         "at fault: collisions; off road: scenarios; no tail: steps without a verified stop. ms: planner cycle.",
     ]
+    for told in dict.fromkeys(run["perception"] for run in runs if run["planner"] != "expert" and "perception" in run):
+        names = [run["planner"] for run in runs if run.get("perception") == told and run["planner"] != "expert"]
+        notes.append(f"perception of {', '.join(dict.fromkeys(names))}: {told}.")
     if separate:
         notes.append("score*: without scenes 0553 and 0757, where unknown traffic lights decide who goes.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
@@ -34,7 +37,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         if separate:
             cells.append(_score(run.get("score_cls_other"), run["score_valid"]))
         cells += [_bad(run["at_fault_collisions"]), _bad(run["off_road"])]
-        cells.append(_bad(run["plans_without_tail"]) if run["planner"] == "dualdrive" else "-")
+        cells.append(_bad(run["plans_without_tail"]) if _ours(run) else "-")
         cells += ["-" if value is None else f"{value:.0f}" for value in run["cycle_ms"].values()]
         table.add_row(*cells)
     console.print()
@@ -50,10 +53,14 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
                 "a score counts only at 100 % coverage.",
                 highlight=False,
             )
-        if run["planner"] == "dualdrive":
+        if _ours(run):
             for key, words in (("scenarios_with_collision", "At-fault collision"), ("scenarios_off_road", "Off road")):
                 if run[key]:
                     console.print(f"[yellow]{words}[/] ({where}): {escape(', '.join(run[key]))}", highlight=False)
+
+
+def _ours(run: dict[str, Any]) -> bool:
+    return run["planner"].partition("@")[0] == "dualdrive"
 
 
 def _score(value: float | None, valid: bool) -> str:

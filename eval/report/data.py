@@ -154,7 +154,7 @@ def _drive(trace: Trace, geometry: SceneGeometry | None, origin: np.ndarray) -> 
         "source": words.column(trace.source),
         "reason": words.column(trace.reason),
         "words": list(words.words),
-        "pictures": columns(trace.steps, xy, origin, full=trace.planner in FULL_PICTURES),
+        "pictures": columns(trace.steps, xy, origin, full=trace.planner.partition("@")[0] in FULL_PICTURES),
     }
 
 

@@ -60,10 +60,14 @@ def metric(row: dict[str, Any], name: str) -> float | None:
     return None
 
 
+def _has_tail(planner: str) -> bool:
+    return planner.partition("@")[0] in PLANNERS_WITH_TAIL
+
+
 def _order(key: tuple[str, str], keys: list[tuple[str, str]]) -> tuple[int, bool, int]:
     """Traffic kinds together, our planner first in each."""
     traffics = list(dict.fromkeys(traffic for _, traffic in keys))
-    return traffics.index(key[1]), key[0] not in PLANNERS_WITH_TAIL, keys.index(key)
+    return traffics.index(key[1]), not _has_tail(key[0]), keys.index(key)
 
 
 def _run(planner: str, traffic: str, own: list[tuple[dict, dict]], stated: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _run(planner: str, traffic: str, own: list[tuple[dict, dict]], stated: dict[
     for name in ("p50", "p99"):
         if (stated.get("cycle_ms") or {}).get(name) is not None:
             values[f"cycle_{name}"] = stated["cycle_ms"][name]
-    if planner not in PLANNERS_WITH_TAIL:
+    if not _has_tail(planner):
         values["plans_without_tail"] = None
     scenarios = max(len(own), stated.get("scenarios", 0))
     failed = [
@@ -102,6 +106,7 @@ def _run(planner: str, traffic: str, own: list[tuple[dict, dict]], stated: dict[
         "failed": failed,
         "values": values,
         "note": _signals(stated),
+        "perception": stated.get("perception", ""),
     }
 
 

@@ -62,6 +62,8 @@ def columns(steps: list[dict[str, Any]], ego_xy: np.ndarray, origin: np.ndarray,
             "rejected": _findings([step.get("rejected") for step in steps], words),
             "reference": _lines([{"xy": step.get("reference")} for step in steps], origin),
         }
+    if any("perceived" in step for step in steps):
+        table["perceived"] = _perceived(steps, words, origin)
     return {**table, "words": list(words.words)}
 
 
@@ -144,6 +146,21 @@ def _modes(steps: list[dict[str, Any]], words: Words, ego_xy: np.ndarray, origin
 def _spread(points: int) -> np.ndarray:
     """Indices of at most MODE_POINTS of so many points, evenly spread, the last one among them."""
     return np.unique(np.linspace(points - 1, 0, min(points, MODE_POINTS)).round().astype(int))
+
+
+def _perceived(steps: list[dict[str, Any]], words: Words, origin: np.ndarray) -> dict[str, Any]:
+    """Boxes as perception told them, where that is not the truth."""
+    found = [step.get("perceived") or [] for step in steps]
+    flat = [box for step in found for box in step]
+    return {
+        "n": _column([len(step) for step in found]),
+        "id": words.column(box["track_id"] for box in flat),
+        "class": _column([box["class"] for box in flat]),
+        "xy": _joined([_xy(box["xy"]) for box in flat], origin),
+        "yaw": _column([box["yaw"] for box in flat], 0.002),
+        "size": Quantised(np.array([box["size"] for box in flat], float).reshape(-1, 2), 0.01),
+        "p": _column([box["p"] for box in flat], 0.01),
+    }
 
 
 def _active(steps: list[dict[str, Any]], words: Words, origin: np.ndarray) -> dict[str, Any]:

@@ -20,13 +20,21 @@ PROTOCOL = "nuPlan-style closed-loop score (CLS), re-implementation"
 
 
 def summarize(
-    run_dir: Path, expected: list[Key], results: Mapping[Key, dict[str, Any]], *, status: str = "completed"
+    run_dir: Path,
+    expected: list[Key],
+    results: Mapping[Key, dict[str, Any]],
+    *,
+    status: str = "completed",
+    perceptions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The summary of a run. expected: every result it is to have; results: those that are there."""
+    """The summary of a run. expected: every result it is to have; results: those that are there. perceptions: what
+    showed each planner the world, in words."""
     runs = []
     for planner, traffic in dict.fromkeys((key.planner, key.traffic) for key in expected):
         keys = [key for key in expected if (key.planner, key.traffic) == (planner, traffic)]
         runs.append(_one_run(run_dir, planner, traffic, keys, results))
+        if told := (perceptions or {}).get(planner):
+            runs[-1]["perception"] = told
     return {"schema": SUMMARY_SCHEMA, "command": "drive", "protocol": PROTOCOL, "status": status, "runs": runs}
 
 

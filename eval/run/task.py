@@ -12,22 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from eval.config import RunConfig
+from eval.config import NETWORK_MARK, RunConfig
+from eval.run.heap import frozen_heap
 from eval.run.samples import Sample, load_sample
 from eval.run.store import Key, sync_file
 from eval.simulation.drivers import Driver
-from eval.simulation.raw_sensor import RawSensor
-from eval.simulation.rendered_lidar import RenderedLidarConfig
-from eval.simulation.rollout import Observer, rollout
-from eval.simulation.simulation_config import SimulationConfig
-from perception.oracle import OracleConfig, OraclePerception
+from eval.simulation.observers import make_observer
+from eval.simulation.rollout import rollout
 from perception.recording import Recording
-from perception.routing import RouteSurface
 
 
 @dataclass(frozen=True)
 class Task:
-    """A sample to be driven by the named planner in the named kind of traffic."""
+    """A sample to be driven by the named planner in the named kind of traffic. planner: as `RunConfig.drivers` says."""
 
     sample: Sample
     planner: str
@@ -40,13 +37,19 @@ class Task:
 
 _COST = {"dualdrive": 20.0, "pdm_style": 5.0}
 """Rough computing time of a planner relative to the others, only for the order of starting."""
+_NETWORK_COST = 100.0
+"""Of rendered sensors and a network beside it."""
+
+
+def _cost(planner: str) -> float:
+    return _COST.get(planner.removesuffix(NETWORK_MARK), 1.0) + _NETWORK_COST * planner.endswith(NETWORK_MARK)
 
 
 def list_tasks(samples: list[Sample], config: RunConfig) -> list[Task]:
     """All tasks of a run, long ones first, so that no worker is left with a long one at the end."""
     tasks = [
         Task(sample, planner, traffic)
-        for planner in sorted(config.planners, key=lambda p: -_COST.get(p, 1.0))
+        for planner in sorted(config.drivers(), key=lambda p: -_cost(p))
         for sample in samples
         for traffic in config.traffic
     ]
@@ -86,15 +89,22 @@ def run_task(task: Task, progress: Callable[[float], None], *, config: RunConfig
 
     torch.set_num_threads(1)
     recording = _recording(task.sample, config)
-    trace = rollout(
-        recording,
-        make_driver(task.planner, config),
-        task.traffic,
-        config.simulation,
-        progress=lambda done, steps: progress(done / steps),
-        observe=_observer(recording, config.perception),
-        sensor=_sensor(recording, config.simulation),
+    source = "network" if task.planner.endswith(NETWORK_MARK) else "oracle"
+    observe, sensors = make_observer(
+        recording, source, config.perception, config.simulation, second_channel=config.simulation.render_lidar
     )
+    driver = make_driver(task.planner.removesuffix(NETWORK_MARK), config)
+    with frozen_heap():
+        trace = rollout(
+            recording,
+            driver,
+            task.traffic,
+            config.simulation,
+            progress=lambda done, steps: progress(done / steps),
+            observe=observe,
+            sensors=sensors,
+        )
+    trace.planner = task.planner
 
     path = run_dir / trace_path(task.key)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,19 +148,6 @@ def recording_hash(recording: Recording) -> str:
     ):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _sensor(recording: Recording, config: SimulationConfig) -> RawSensor | None:
-    """The second perception channel's sensor, where the configuration wants it rendered."""
-    if not config.render_lidar:
-        return None
-    return RawSensor(recording, RenderedLidarConfig(config.lidar, config.surroundings, config.seed))
-
-
-def _observer(recording: Recording, config: OracleConfig) -> Observer:
-    """Oracle perception as configured."""
-    surface = RouteSurface(recording.road, recording.route, recording.route_xy)
-    return OraclePerception(recording.road, surface, config).observe
 
 
 def save_geometry_once(recording: Recording, path: Path) -> None:

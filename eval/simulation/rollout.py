@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import shapely
 
+from eval.picture import perceived
 from eval.simulation.drivers import DriveOutput, Driver, Listening, replays_log
 from eval.simulation.injection import Injection
-from eval.simulation.raw_sensor import RawSensor
 from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.trace import Trace
 from eval.simulation.tracker import PlannedMotion, Tracker, tracking_error
 from eval.simulation.vehicle import Bicycle, VehicleState
+from eval.simulation.vehicle_sensors import VehicleSensors
 from eval.simulation.world import World, ego_box
 from perception.oracle import OraclePerception
 from perception.recording import ObjectStates, Recording
@@ -24,7 +25,8 @@ from planner.limiter import limit
 from planner.scene import EgoState, VectorScene
 
 Observer = Callable[[EgoState, ObjectStates, str], VectorScene]
-"""(ego in the global frame, objects, name) -> the scene as the driver may see it."""
+"""(ego in the global frame, objects, name) -> the scene as the driver may see it. One with ``learned = True`` tells
+boxes of its own, which a report draws beside the true ones."""
 
 
 def rollout(
@@ -35,13 +37,13 @@ def rollout(
     progress: Callable[[int, int], None] | None = None,
     observe: Observer | None = None,
     injection: Injection | None = None,
-    sensor: RawSensor | None = None,
+    sensors: VehicleSensors | None = None,
 ) -> Trace:
     """Drive a recording from its first to its last moment (or `config.duration`), replanning at every step.
 
     traffic: "log_replay" or "idm". progress: called with (steps done, steps). observe: perception; by default the
     oracle on the recording's map. injection: a study's faults; hand the same object to the driver, if it takes one.
-    sensor: the second perception channel's, for drivers that listen to it; None: there is none.
+    sensors: rendered ones, for perception that looks at them and drivers that listen to the second channel.
     What the driver or perception raises, leaves this function as it is.
     """
     config = SimulationConfig() if config is None else config
@@ -63,11 +65,13 @@ def rollout(
         started = perf_counter()
         injection.time = world.time
         truth = world.ego_state()
+        if sensors is not None:
+            sensors.expose(truth, world.objects(), injection.sweep, recording.name)
         scene = injection.scene(
             observe(injection.localised(truth), injection.objects(world.seen(), truth), recording.name)
         )
-        if sensor is not None and isinstance(driver, Listening):
-            driver.hear(sensor(truth, world.objects(), injection.sweep))
+        if sensors is not None and isinstance(driver, Listening) and (raw := sensors.raw()) is not None:
+            driver.hear(raw)
         observed = perf_counter()
 
         # 2. drive: the driver decides on a trajectory
@@ -77,6 +81,8 @@ def rollout(
         plan = PlannedMotion.from_trajectory(output.trajectory, world.ego.pose)
         log.observe(k, world, output, observe_ms=(observed - started) * 1e3, cycle_ms=(decided - observed) * 1e3)
         log.steps_taken[k]["tracking_error"] = missed
+        if getattr(observe, "learned", False):
+            log.steps_taken[k]["perceived"] = perceived(scene)
 
         # 3. track, 4. limit, 5. step
         if k + 1 < log.steps:

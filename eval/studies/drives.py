@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.config import DataConfig, RunConfig
+from eval.config import NETWORK_MARK, DataConfig, RunConfig
 from eval.layers import LAYERS
+from eval.run.heap import frozen_heap
 from eval.run.samples import Sample, load_sample
 from eval.run.store import Key, sync_file
 from eval.run.task import recording_hash, save_geometry_once, trace_path
@@ -43,7 +44,8 @@ class Scene(NamedTuple):
 class DriveTask:
     """One drive. name: unique within the study and layers. facts: plain values for the result line.
 
-    seconds: how long to drive at most. injection: arguments of the study's own maker of injections.
+    seconds: how long to drive at most. injection: arguments of the study's own maker of injections. perception: oracle
+    or network.
     """
 
     name: str
@@ -53,10 +55,12 @@ class DriveTask:
     traffic: str = "log_replay"
     injection: Any = None
     facts: dict[str, Any] = field(default_factory=dict)
+    perception: str = "oracle"
 
     @property
     def key(self) -> Key:
-        return Key(self.name, layers_label(self.layers), self.traffic)
+        mark = NETWORK_MARK if self.perception == "network" else ""
+        return Key(self.name, layers_label(self.layers) + mark, self.traffic)
 
 
 def layers_label(layers: tuple[str, ...]) -> str:
@@ -90,22 +94,20 @@ def drive_task(
     import torch
 
     from eval.pipeline import DualDrive
-    from eval.simulation.raw_sensor import RawSensor
+    from eval.simulation.observers import make_observer
     from eval.simulation.rollout import rollout
-    from perception.oracle import OraclePerception
-    from perception.routing import RouteSurface
 
     torch.set_num_threads(1)
     recording = recording or load_scene(task.scene, config.data)
     driver = DualDrive(config.planner, config.supervisor, replace(config.driver, layers=task.layers), injection)
-    perception = OraclePerception(
-        recording.road, RouteSurface(recording.road, recording.route, recording.route_xy), config.perception
+    observe, sensors = make_observer(
+        recording, task.perception, config.perception, config.simulation, "second_channel" in task.layers
     )
-    trace = rollout(
-        recording, driver, task.traffic, replace(config.simulation, duration=task.seconds),
-        progress=lambda done, steps: progress(done / steps), observe=perception.observe, injection=injection,
-        sensor=RawSensor(recording) if "second_channel" in task.layers else None,
-    )  # fmt: skip
+    with frozen_heap():
+        trace = rollout(
+            recording, driver, task.traffic, replace(config.simulation, duration=task.seconds),
+            progress=lambda done, steps: progress(done / steps), observe=observe, injection=injection, sensors=sensors,
+        )  # fmt: skip
     trace.scenario, trace.planner = task.name, task.key.planner
     return recording, trace
 

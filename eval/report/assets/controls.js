@@ -56,8 +56,9 @@ function under(event) {
   if (!drive) return null;
   const [x, y] = camera.toWorld(event.offsetX, event.offsetY), slack = 4 / camera.scale;
   let best = null, nearest = Infinity;
-  for (const i of drive.present(drive.step(seconds))) {
-    const agent = drive.agent(i, seconds), dx = x - agent.x, dy = y - agent.y, c = Math.cos(agent.yaw), s = Math.sin(agent.yaw);
+  const step = drive.step(seconds), named = drive.learned ? drive.perceived(step) : drive.present(step).map((i) => drive.agent(i, seconds));
+  for (const agent of named) {
+    const dx = x - agent.x, dy = y - agent.y, c = Math.cos(agent.yaw), s = Math.sin(agent.yaw);
     const inside = Math.abs(c * dx + s * dy) < agent.length / 2 + slack && Math.abs(c * dy - s * dx) < agent.width / 2 + slack;
     if (inside && Math.hypot(dx, dy) < nearest) { nearest = Math.hypot(dx, dy); best = agent; }
   }
@@ -71,7 +72,7 @@ function point(event) {
   if ((agent?.id ?? null) !== state.hovered) { state.hovered = agent?.id ?? null; refresh(); }
   if (!agent) return;
   const ego = state.drive.ego(state.seconds);
-  tip.textContent = `${header.classes[agent.kind] ?? "object"} ${agent.id} · ${agent.speed.toFixed(1)} m/s · ${agent.length.toFixed(1)} × ${agent.width.toFixed(1)} m · ${Math.hypot(agent.x - ego.x, agent.y - ego.y).toFixed(0)} m away`;
+  tip.textContent = `${header.classes[agent.kind] ?? "object"} ${agent.id} · ${agent.speed === undefined ? `existence ${agent.p.toFixed(2)}` : `${agent.speed.toFixed(1)} m/s`} · ${agent.length.toFixed(1)} × ${agent.width.toFixed(1)} m · ${Math.hypot(agent.x - ego.x, agent.y - ego.y).toFixed(0)} m away`;
   tip.style.left = `${Math.max(0, Math.min(event.offsetX + 14, camera.width - tip.offsetWidth - 6))}px`;
   tip.style.top = `${Math.max(event.offsetY - 34, 4)}px`;
 }
@@ -149,7 +150,7 @@ async function start() {
   showViewButtons();
   paintSwatches();
   const shown = (wanted) => header.rows.findIndex((row) => row.blob !== undefined && wanted(row));
-  const first = [linked, (row) => row.planner === "dualdrive", () => true].map(shown).find((index) => index >= 0);
+  const first = [linked, (row) => isOurs(row.planner), () => true].map(shown).find((index) => index >= 0);
   const seconds = Number(link()[3]);
   if (first === undefined) say("No drive of this run can be shown.");
   else await open(first, { scroll: linked(header.rows[first]) });

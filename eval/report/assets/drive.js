@@ -15,12 +15,14 @@ class Drive {
     this.dt = this.steps > 1 ? motion.time[1] - motion.time[0] : 0.1;
     this.full = "candidates" in this.pictures && this.pictures.candidates.n.length > 0;
     const p = this.pictures;
+    this.learned = this.full && "perceived" in p; // its ids are perception's own, not the recording's
     this.at = { plan: starts(p.plan.points) };
     if (this.full) {
       for (const name of ["tail", "reference"]) this.at[name] = starts(p[name].points);
       for (const name of ["candidates", "modes", "active", "violations", "rejected"]) this.at[name] = starts(p[name].n);
       this.at.candidatePoints = starts(p.candidates.points);
       this.at.modePoints = starts(p.modes.points);
+      if (this.learned) this.at.perceived = starts(p.perceived.n);
       this.dualRange = dualRange(p.active.dual);
     }
   }
@@ -56,7 +58,9 @@ class Drive {
     };
   }
 
+  // the object that perception calls so
   agentById(id, seconds) {
+    if (this.learned) return this.perceived(this.step(seconds)).find((box) => box.id === id) ?? null;
     const i = this.agents.id.findIndex((other) => String(other) === id);
     return i >= 0 && this.agents.valid[this.step(seconds) * this.agents.id.length + i] > 0.5 ? this.agent(i, seconds) : null;
   }
@@ -94,6 +98,14 @@ class Drive {
     const m = this.pictures.modes, at = this.at.modePoints;
     return [...this.range("modes", step)].map((i) => ({
       id: this.word(m.id[i]), p: m.p[i], xy: line(m.xy, at[i], at[i + 1]), sigma: m.sigma.subarray(at[i], at[i + 1]),
+    }));
+  }
+
+  perceived(step) {
+    if (!this.learned) return [];
+    const b = this.pictures.perceived;
+    return [...this.range("perceived", step)].map((i) => ({
+      id: this.word(b.id[i]), kind: b.class[i], x: b.xy[2 * i], y: b.xy[2 * i + 1], yaw: b.yaw[i], length: b.size[2 * i], width: b.size[2 * i + 1], p: b.p[i],
     }));
   }
 

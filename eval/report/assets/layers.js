@@ -4,6 +4,7 @@ const layers = [
   { key: "map", label: "Map", swatch: "area:road" },
   { key: "route", label: "Route", swatch: "band:route" },
   { key: "agents", label: "Agents", swatch: "box:0" },
+  { key: "perceived", label: "Perceived by the network; ring: not", swatch: "outline:seen", learned: true },
   { key: "modes", label: "Predictions, 2σ", swatch: "fan:mode", full: true },
   { key: "candidates", label: "Candidates", swatch: "thin:solved", full: true },
   { key: "plan", label: "Chosen plan", swatch: "thick:plan" },
@@ -14,6 +15,8 @@ const layers = [
   { key: "path", label: "Driven path", swatch: "thin:ego" },
   { key: "labels", label: "Ids", swatch: "text", off: true },
 ];
+
+const PERCEPTION_REACH = 50; // m: agents beyond it nobody expects to be told
 
 const paths = new WeakMap(); // Path2D objects of a scene's map, built once
 
@@ -155,6 +158,25 @@ function drawAgents(g, camera, drive, seconds, px, marks) {
     g.globalAlpha = 1;
     if (agent.kind !== 6 && agent.length > 9 * px) stroke(g, shape.nose, c.halo, Math.max(1.2 * px, 0.08));
     if (marks.has(agent.id)) ring(g, agent, marks.get(agent.id), px);
+  }
+}
+
+// outlines of what perception told, opacity by existence; a dotted ring around who is there and in reach, but not told
+function drawPerceived(g, camera, drive, step, seconds, px, marks) {
+  const c = colours(), told = drive.perceived(step), ego = drive.ego(seconds);
+  for (const i of drive.present(step)) {
+    const agent = drive.agent(i, seconds);
+    const near = (box) => Math.hypot(box.x - agent.x, box.y - agent.y) < Math.max(1.5, (agent.length + agent.width) / 3);
+    if (!camera.sees(agent.x, agent.y, agent.length) || Math.hypot(agent.x - ego.x, agent.y - ego.y) > PERCEPTION_REACH || told.some(near)) continue;
+    const path = new Path2D();
+    path.arc(agent.x, agent.y, Math.hypot(agent.length, agent.width) / 2 + 4 * px, 0, 2 * Math.PI);
+    stroke(g, path, c.missed, 2 * px, [2 * px, 3 * px]);
+  }
+  for (const seen of told) {
+    if (!camera.sees(seen.x, seen.y, seen.length)) continue;
+    const shape = box(g, seen.x, seen.y, seen.yaw, Math.max(seen.length, 4 * px), Math.max(seen.width, 4 * px));
+    stroke(g, shape.path, c.seen, 1.8 * px, [], 0.25 + 0.75 * seen.p);
+    if (marks.has(seen.id)) ring(g, seen, marks.get(seen.id), px);
   }
 }
 

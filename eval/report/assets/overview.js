@@ -4,7 +4,11 @@ const header = JSON.parse(document.getElementById("header").textContent);
 const find = (id) => document.getElementById(id);
 const planners = { expert: "recorded expert", constant_velocity: "constant velocity", idm: "IDM on the route", pdm_style: "PDM-Closed-style" };
 const traffics = { log_replay: "log replay (NR)", idm: "IDM-reactive (R)" };
-const plannerName = (key) => planners[key] ?? key.replaceAll("_", " ");
+const isOurs = (key) => key.split("@")[0] === "dualdrive";
+const plannerName = (key) => {
+  const [name, seenBy] = key.split("@");
+  return (planners[name] ?? name.replaceAll("_", " ")) + (seenBy ? `, perceived by ${seenBy}` : "");
+};
 const trafficName = (key) => traffics[key] ?? key.replaceAll("_", " ");
 
 function element(tag, properties = {}, parent = null) {
@@ -56,8 +60,8 @@ function showOverview() {
   }
   const body = element("tbody", {}, table);
   runs.forEach((run, i) => {
-    const line = element("tr", { className: `${run.planner === "dualdrive" ? "ours" : ""} ${i && runs[i - 1].traffic !== run.traffic ? "group" : ""}` }, body);
-    element("td", { textContent: plannerName(run.planner), className: "name" }, line);
+    const line = element("tr", { className: `${isOurs(run.planner) ? "ours" : ""} ${i && runs[i - 1].traffic !== run.traffic ? "group" : ""}` }, body);
+    element("td", { textContent: plannerName(run.planner), className: "name", title: run.perception ? `perception ${run.perception}` : "" }, line);
     element("td", { textContent: trafficName(run.traffic) }, line);
     element("td", { textContent: `${run.completed} / ${run.scenarios}`, className: run.valid ? "number" : "number bad" }, line);
     for (const column of columns) showValue(element("td", { className: "number" }, line), column, run, runs);

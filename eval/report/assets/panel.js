@@ -122,6 +122,7 @@ function showLayerToggles(show, changed) {
     const input = element("input", { type: "checkbox", checked: show[layer.key] }, item);
     input.dataset.layer = layer.key;
     if (layer.full) item.dataset.full = "";
+    if (layer.learned) item.dataset.learned = "";
     const [kind, colour] = layer.swatch.split(":");
     element("i", { className: `swatch ${kind}` }, item).dataset.colour = colour ?? "";
     item.append(layer.label);
@@ -148,6 +149,7 @@ function paintSwatches() {
 function showKind(drive) {
   find("player").classList.toggle("full", drive.full);
   for (const item of document.querySelectorAll("[data-full]")) item.classList.toggle("absent", !drive.full);
+  for (const item of document.querySelectorAll("[data-learned]")) item.classList.toggle("absent", !drive.learned);
   find("metrics-box").open = !drive.full;
 }
 

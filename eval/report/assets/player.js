@@ -122,7 +122,9 @@ function draw() {
   if (show.modes) drawModes(g, camera, drive, step, px, focus);
   drawPlans(g, drive, step, px, show);
   if (show.expert && drive.scene.expert && drive.row.planner !== "expert") drawGhost(g, drive, drive.expert(seconds), c.expert, px);
-  if (show.agents) drawAgents(g, camera, drive, seconds, px, marks(drive, step, focus));
+  const marked = marks(drive, step, focus);
+  if (show.agents) drawAgents(g, camera, drive, seconds, px, drive.learned ? new Map() : marked);
+  if (show.perceived) drawPerceived(g, camera, drive, step, seconds, px, marked);
   if (state.other) drawGhost(g, state.other, state.other.ego(seconds), c.compare, px);
   drawEgo(g, drive, seconds, px);
   if (show.active) drawConstraints(g, camera, drive, step, seconds, px);
@@ -151,8 +153,8 @@ function marks(drive, step, focus) {
 }
 
 function drawLabels(g, drive, step, seconds, focus) {
-  for (const i of state.show.agents ? drive.present(step) : []) {
-    const agent = drive.agent(i, seconds);
+  const named = drive.learned ? drive.perceived(step) : drive.present(step).map((i) => drive.agent(i, seconds));
+  for (const agent of state.show.agents ? named : []) {
     if (state.show.labels || agent.id === focus) label(g, camera, agent.x, agent.y, agent.id, colours().text);
   }
 }
