@@ -29,14 +29,6 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message names the file, what was expected and what came."""
 
 
-def shipped(name: str) -> Path:
-    """The file of a network that comes with the package. Raises CheckpointError where it does not."""
-    path = Path(__file__).with_name("weights") / f"{name}.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"no network {name!r} comes with this package ({path} is not there)")
-    return path
-
-
 def write_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write tensors and facts (JSON values); the file appears under its name only when it is complete and on disk.
 
