@@ -262,6 +262,67 @@ def train(
         )
 
 
+@app.command()
+def perception(
+    dataroot: Annotated[Path, typer.Option(help="Folder of the nuScenes tables and maps.", metavar="DIR")],
+    version: Annotated[str, typer.Option(help="nuScenes table set.")] = "v1.0-mini",
+    split: Annotated[str, typer.Option(help="Scenes to judge on: a split's name, or all.")] = "mini_val",
+    scene: Annotated[
+        list[str] | None, typer.Option("--scene", help="Only this scene of the split (repeatable).")
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A network of `dualdrive train`; default: the shipped one. Repeatable: seeds of one training.",
+            metavar="FILE",
+        ),
+    ] = None,
+    keyframe: Annotated[
+        str | None,
+        typer.Option(
+            help="Only draw detections beside annotations: a key frame's token, or a scene for its first.",
+            metavar="TOKEN",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = Path(
+        "runs/perception"
+    ),
+    workers: Workers = None,
+    resume: Resume = True,
+) -> None:
+    """Judge the learned perception by the published definitions.
+
+    Detections are judged by the nuScenes devkit (mAP, NDS), forecasts by its prediction metrics beside constant
+    velocity and lane following, the map by MapTR's Chamfer AP. Writes results.json, a page with pictures, and a
+    submission in the devkit's format. Works on any data set in nuScenes schema. Stopped in any way, the same command
+    continues.
+
+    [bold]Examples[/]
+
+        dualdrive perception --dataroot data/nuscenes --version v1.0-trainval --split val --out runs/val
+
+        dualdrive perception --dataroot data/sim --version v1.0-sim --split sim_val --checkpoint my.safetensors
+
+        dualdrive perception --dataroot data/nuscenes --keyframe scene-0061
+    """
+    with user_errors():
+        from eval.commands.perception import perception_command
+
+        raise typer.Exit(
+            perception_command(
+                dataroot,
+                version,
+                out,
+                split=split,
+                scenes=scene or (),
+                checkpoints=checkpoint or (),
+                keyframe=keyframe,
+                workers=workers or 0,
+                fresh=not resume,
+            )
+        )
+
+
 @evaluate_app.command("open-loop")
 def open_loop(
     overrides: Overrides = None,

@@ -40,7 +40,7 @@ _NAME = {
     AgentClass.CAR: "car", AgentClass.TRUCK: "truck", AgentClass.BUS: "bus", AgentClass.MOTORCYCLE: "motorcycle",
     AgentClass.BICYCLE: "bicycle", AgentClass.PEDESTRIAN: "pedestrian",
 }  # fmt: skip
-_HEIGHT = {
+HEIGHT = {
     "car": 1.7, "truck": 2.8, "bus": 3.4, "motorcycle": 1.5, "bicycle": 1.4, "pedestrian": 1.75, "traffic_cone": 0.9,
     "barrier": 1.0,
 }  # fmt: skip
@@ -85,7 +85,7 @@ def _boxes(seen: Seen, ground: float) -> list[dict[str, Any]]:
         x, y, yaw, length, width = agents.box[row].tolist()
         name = detection_name(int(agents.agent_class[row]), length, width)
         place, velocity = turn @ [x, y] + [x0, y0], turn @ agents.velocity[row].numpy()
-        half, height = (yaw + yaw0) / 2, _HEIGHT[name]
+        half, height = (yaw + yaw0) / 2, HEIGHT[name]
         out.append({
             "sample_token": seen.token, "translation": [*place.tolist(), ground + height / 2],
             "size": [width, length, height], "rotation": [float(np.cos(half)), 0.0, 0.0, float(np.sin(half))],

@@ -98,13 +98,14 @@ def see_scene(
     scene: str,
     perception: Perception,
     progress: Callable[[float], None] = lambda _: None,
+    only: str | None = None,
 ) -> list[Seen]:
     """One drive, key frame by key frame, with tracks and past sweeps from nothing. Raises DatasetError.
 
-    `perception` is left as it was found, but reset.
+    `perception` is left as it was found, but reset. only: token of the one key frame to look at, without those before.
     """
     tables = open_tables(dataroot, version)
-    samples = scene_samples(tables, scene_record(tables, scene))
+    samples = [s for s in scene_samples(tables, scene_record(tables, scene)) if only in (None, s["token"])]
     recording = load_recording(dataroot, version, scene)
     surface = RouteSurface(recording.road, recording.route, recording.route_xy)
     perception.reset()
