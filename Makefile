@@ -7,7 +7,7 @@ VENV ?= .venv
 OUT ?= runs/demo
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := nuscenes,report,reference,onnx,tensorboard,dev
+EXTRAS := nuscenes,tracking,report,reference,onnx,tensorboard,dev
 NATIVE := planner/qp/native planner/compiled
 COMPILED := $(VENV)/.compiled
 

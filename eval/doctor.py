@@ -28,6 +28,7 @@ REQUIRED = (
 )  # fmt: skip
 EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "pyquaternion", "pillow"),
+    "tracking": ("motmetrics", "pandas"),
     "report": ("matplotlib",),
     "reference": ("cvxpy", "cvxpylayers"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),

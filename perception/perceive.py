@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from perception.affinity import Affinity
 from perception.calibration import Calibration
 from perception.checkpoint import load_network, shipped
 from perception.decode import DecodeConfig, decode
@@ -30,17 +31,22 @@ class Perception:
         calibration: Calibration | None = None,
         settings: DecodeConfig | None = None,
         tracking: TrackConfig | None = None,
+        affinity: Affinity | None = None,
     ) -> None:
         self.network, self.config = network.eval(), network.config
         self.calibration, self.settings = calibration or Calibration(), settings or DecodeConfig()
-        self.tracker = Tracker(tracking or TrackConfig())
+        self.tracker = Tracker(tracking or TrackConfig(), affinity)
         self._past: list[LidarSweep] = []
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Perception:
         """From a file of `dualdrive train`. Raises CheckpointError."""
         network, facts = load_network(path, device)
-        return cls(network, Calibration.from_facts(facts.get("calibration")))
+        calibration, affinity = (
+            Calibration.from_facts(facts.get("calibration")),
+            Affinity.from_facts(facts.get("affinity")),
+        )
+        return cls(network, calibration, affinity=affinity)
 
     @classmethod
     def shipped(cls, size: str = "tiny", device: str = "cpu") -> Perception:

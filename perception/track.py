@@ -1,18 +1,25 @@
-"""The same agent over time: Hungarian association and one Kalman filter each. The plain baseline; nothing is learned.
+"""The same agent over time: predict, gate, associate, correct, births and deaths.
 
-State per track: x, y (m), vx, vy (m/s), global frame, constant velocity with white acceleration. Detections carry
-position and velocity with their own covariance.
+Association is a choice: "hungarian", the plain baseline, links the nearest by Mahalanobis distance; "qp" solves the
+relaxed assignment with births and deaths (`perception.assignment`), with affinities set by hand or learned
+(`perception.affinity`), and is differentiable from the detections to the tracks. "auto" is "qp" where there is a
+learned affinity and "hungarian" where there is none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from perception.affinity import Affinity, mahalanobis
+from perception.assignment import Pairs, assign, decided
+from perception.track_filter import Detections, Tracks, born, corrected, observed, predicted, spread
 from planner.scene import AgentClass, AgentFutures, AgentTracks, frames
 
 GROUPS = {
@@ -20,52 +27,65 @@ GROUPS = {
     AgentClass.PEDESTRIAN: 2, AgentClass.STATIC: 3,
 }  # fmt: skip
 """Classes that may be taken for each other from one frame to the next."""
+_GROUP = torch.tensor([GROUPS[kind] for kind in AgentClass])
+FAR = 1e6
+Associate = Callable[[Tracks, Detections, Pairs], tuple[Tensor, Tensor]]
+"""Predicted tracks, detections and candidate pairs -> share ``[E]``, linked ``[E]`` bool."""
 
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """acceleration (m/s^2): standard deviation of what constant velocity leaves out. velocity_sigma (m/s): of a
-    detected velocity. gate: largest Mahalanobis distance of position and reach (m): largest distance that may be
-    associated. birth: least existence of a new track. coast (s): how long a track lives on without detections, told as
-    long as it lives, its existence falling with this time constant. A pause longer than gap (s) starts afresh.
+    """association: see above. acceleration (m/s^2): standard deviation of what constant velocity leaves out.
+    velocity_sigma (m/s): of a detected velocity. gate: largest Mahalanobis distance of position and reach (m): largest
+    distance that may be associated; nearest: most candidates per track, the nearest ones. regularisation: of the
+    relaxed assignment. birth: least existence of a new track. coast (s): how long a track lives on without detections,
+    told as long as it lives, its existence falling with this time constant. A pause longer than gap (s) starts afresh.
     """
 
+    association: Literal["auto", "hungarian", "qp"] = "auto"
     acceleration: float = 2.0
     velocity_sigma: float = 1.5
     gate: float = 4.0
     reach: float = 4.0
+    nearest: int = 8
+    regularisation: float = 0.1
     birth: float = 0.1
     coast: float = 0.4
     gap: float = 1.0
 
 
-@dataclass
-class _Track:
-    """mean ``[4]``, covariance ``[4, 4]`` (global); yaw, size: as last seen; missed (s) since then."""
-
-    id: int
-    mean: np.ndarray
-    covariance: np.ndarray
-    yaw: float
-    size: np.ndarray
-    agent_class: int
-    existence: float
-    missed: float = 0.0
-    row: int = -1
+KEY_FRAMES = TrackConfig(reach=6.0, coast=1.2, gap=3.0)
+"""For frames half a second apart, as a data set annotates them."""
 
 
 @dataclass
 class Tracker:
-    """Follows one drive; `update` once per frame, in order of time."""
+    """Follows one drive; `update` once per frame, in order of time. affinity: learned; None: "qp" takes the one set by
+    hand.
+    """
 
     config: TrackConfig = field(default_factory=TrackConfig)
-    _tracks: list[_Track] = field(default_factory=list)
+    affinity: Affinity | None = None
+    _tracks: Tracks | None = None
     _next: int = 0
     _time_us: int | None = None
 
+    def __post_init__(self) -> None:
+        chosen = self.config.association
+        if chosen not in ("auto", "hungarian", "qp"):
+            raise ValueError(f"association: expected 'auto', 'hungarian' or 'qp', got {chosen!r}")
+        self.association = ("hungarian" if self.affinity is None else "qp") if chosen == "auto" else chosen
+        if self.affinity is None:
+            self.affinity = Affinity(self.config.gate).requires_grad_(False)
+
     def reset(self) -> None:
         """A new drive begins: no tracks, ids from 0."""
-        self._tracks, self._next, self._time_us = [], 0, None
+        self._tracks, self._next, self._time_us = None, 0, None
+
+    @property
+    def coasting(self) -> Tensor:
+        """``[N]`` bool: which of the tracks told last had no detection then."""
+        return torch.zeros(0, dtype=torch.bool) if self._tracks is None else self._tracks.missed > 0
 
     def update(
         self, agents: AgentTracks, futures: AgentFutures, global_from_ego: Tensor, time_us: int
@@ -75,137 +95,116 @@ class Tracker:
         Tracks without a detection are told too, with a constant-velocity future, until they have coasted away.
         Raises ValueError for a time before the last one.
         """
+        config = self.config
         dt = 0.0 if self._time_us is None else (time_us - self._time_us) / 1e6
         if dt < 0:
             raise ValueError(f"time_us: expected at least {self._time_us}, got {time_us}")
-        if dt > self.config.gap:
-            self._tracks = []
         self._time_us = time_us
-        rows = torch.nonzero(agents.valid)[:, 0].tolist()
-        seen = _Detections(agents, global_from_ego, self.config)
-        for track in self._tracks:
-            _predict(track, dt, self.config)
-            track.missed, track.row = track.missed + dt, -1
-        for track, row in self._associate(seen, rows):
-            _correct(track, seen, row)
-        taken = {track.row for track in self._tracks}
-        for row in rows:
-            if row not in taken and seen.existence[row] >= self.config.birth:
-                self._tracks.append(_born(self._next, seen, row))
-                self._next += 1
-        self._tracks = [t for t in self._tracks if t.missed <= self.config.coast]
-        return self._told(agents, futures, global_from_ego)
+        agents, futures = _chosen(agents, futures, agents.valid)
+        seen = observed(agents, global_from_ego, config.velocity_sigma)
+        if self._tracks is None or dt > config.gap:
+            self._tracks = born(seen, torch.zeros(0, dtype=torch.int64), 0)
+        self._tracks, row, self._next = advanced(self._tracks, seen, dt, self._next, config, self.associate)
+        return _told(self._tracks, row, agents, futures, global_from_ego.double(), config)
 
-    def _associate(self, seen: _Detections, rows: list[int]) -> list[tuple[_Track, int]]:
-        if not self._tracks or not rows:
-            return []
-        row = np.array(rows)
-        mean = np.stack([t.mean[:2] for t in self._tracks])
-        spread = np.stack([t.covariance[:2, :2] for t in self._tracks])[:, None] + seen.noise[row, :2, :2]
-        away = seen.state[row, :2] - mean[:, None]
-        distance = np.sqrt((away * np.linalg.solve(spread, away[..., None])[..., 0]).sum(-1))
-        near = (np.hypot(away[..., 0], away[..., 1]) <= self.config.reach) & (distance <= self.config.gate)
-        group = np.array([GROUPS[AgentClass(t.agent_class)] for t in self._tracks])
-        alike = group[:, None] == np.array([GROUPS[AgentClass(int(k))] for k in seen.agent_class[row]])
-        cost = np.where(near & alike, distance, 1e6)
-        first, second = linear_sum_assignment(cost)
-        return [(self._tracks[i], rows[j]) for i, j in zip(first, second) if cost[i, j] < 1e5]
-
-    def _told(self, agents: AgentTracks, futures: AgentFutures, pose: Tensor) -> tuple[AgentTracks, AgentFutures]:
-        if not self._tracks:
-            return _rows(agents, []), _future_rows(futures, [])
-        # A track without a detection takes the row of zeros behind the last.
-        found = [t.row if t.row >= 0 else len(agents.valid) for t in self._tracks]
-        out, ahead = _rows(agents, found), _future_rows(futures, found)
-        ego_from_global = frames.inverse(pose.double())
-        mean = torch.from_numpy(np.stack([t.mean for t in self._tracks]))
-        covariance = torch.from_numpy(np.stack([t.covariance for t in self._tracks]))
-        xy = frames.transform_points(ego_from_global, mean[:, :2])
-        velocity = frames.transform_vectors(ego_from_global[2], mean[:, 2:])
-        yaw = frames.wrap_angle(torch.tensor([t.yaw for t in self._tracks], dtype=torch.float64) + ego_from_global[2])
-        size = torch.from_numpy(np.stack([t.size for t in self._tracks]))
-        turned = frames.transform_covariance(ego_from_global[2], covariance[:, :2, :2])
-        fade = torch.tensor(
-            [t.existence * np.exp(-t.missed / self.config.coast) for t in self._tracks], dtype=torch.float64
-        )
-        moved = xy - out.box[:, :2]
-        out = AgentTracks(
-            box=torch.cat([xy, yaw[:, None], size], 1), velocity=velocity, position_covariance=turned,
-            agent_class=torch.tensor([t.agent_class for t in self._tracks]), existence=fade,
-            track_id=torch.tensor([t.id for t in self._tracks]), valid=torch.ones(len(self._tracks), dtype=torch.bool),
-        )  # fmt: skip
-        coasting = torch.tensor([t.row < 0 for t in self._tracks])
-        time = ahead.time[:, None]
-        straight = xy[:, None, None] + velocity[:, None, None] * time
-        grown = covariance[:, None, None, :2, :2] + covariance[:, None, None, 2:, 2:] * time[..., None] ** 2
-        grown = frames.transform_covariance(ego_from_global[2], grown)
-        pick = coasting[:, None, None]
-        ahead = AgentFutures(
-            mean=torch.where(pick[..., None], straight, ahead.mean + moved[:, None, None]),
-            yaw=torch.where(pick, yaw[:, None, None].expand_as(ahead.yaw), ahead.yaw),
-            covariance=torch.where(pick[..., None, None], grown.expand_as(ahead.covariance), ahead.covariance),
-            probability=torch.where(coasting[:, None], 1.0 / ahead.probability.shape[1], ahead.probability),
-            time=ahead.time, valid=torch.ones_like(ahead.valid),
-        )  # fmt: skip
-        return out, ahead
+    def associate(self, tracks: Tracks, seen: Detections, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """share ``[E]`` float64 and linked ``[E]`` bool, the latter one-to-one. tracks: predicted."""
+        if self.association == "hungarian":
+            linked = nearest(tracks, seen, pairs)
+            return linked.double(), linked
+        assert self.affinity is not None
+        found = assign(self.affinity(tracks, seen, pairs), pairs, self.config.regularisation)
+        return found.share, decided(found, pairs)
 
 
-class _Detections:
-    """Detections in the global frame: state ``[n, 4]``, noise ``[n, 4, 4]``, and what else a track keeps."""
+def advanced(
+    tracks: Tracks, seen: Detections, dt: float, next_id: int, config: TrackConfig, associate: Associate
+) -> tuple[Tracks, Tensor, int]:
+    """dt (s) later: the tracks that live, ``[N]`` which detection each is linked to (-1: none), the next free id."""
+    # Where everybody should be by now, and who might be whom.
+    tracks = predicted(tracks, dt, config.acceleration)
+    pairs = candidates(tracks, seen, config)
 
-    def __init__(self, agents: AgentTracks, pose: Tensor, config: TrackConfig) -> None:
-        pose = pose.double()
-        xy = frames.transform_points(pose, agents.box[:, :2].double())
-        velocity = frames.transform_vectors(pose[2], agents.velocity.double())
-        self.state = torch.cat([xy, velocity], 1).detach().numpy()
-        self.noise = np.zeros((len(xy), 4, 4))
-        self.noise[:, :2, :2] = (
-            frames.transform_covariance(pose[2], agents.position_covariance.double()).detach().numpy()
-        )
-        self.noise[:, :2, :2] += 0.05**2 * np.eye(2)
-        self.noise[:, 2:, 2:] = config.velocity_sigma**2 * np.eye(2)
-        self.yaw = (agents.box[:, 2].double() + pose[2]).detach().numpy()
-        self.size = agents.box[:, 3:].double().detach().numpy()
-        self.agent_class = agents.agent_class.numpy()
-        self.existence = agents.existence.detach().numpy()
+    # Who is whom: the share of each pair, and the one detection that a track is linked to.
+    share, linked = associate(tracks, seen, pairs)
+    tracks = corrected(tracks, seen, pairs, share, linked)
+    row = torch.full((len(tracks),), -1).index_put((pairs.track[linked],), pairs.detection[linked])
 
-
-def _born(number: int, seen: _Detections, row: int) -> _Track:
-    return _Track(
-        number, seen.state[row].copy(), seen.noise[row].copy(), float(seen.yaw[row]), seen.size[row].copy(),
-        int(seen.agent_class[row]), float(seen.existence[row]), row=row,
-    )  # fmt: skip
+    # Births and deaths.
+    unknown = torch.ones(len(seen), dtype=torch.bool).index_fill(0, pairs.detection[linked], False)
+    new = torch.nonzero(unknown & (seen.existence >= config.birth))[:, 0]
+    tracks, row = tracks.with_more(born(seen, new, next_id)), torch.cat([row, new])
+    alive = tracks.missed <= config.coast
+    return tracks.pick(alive), row[alive], next_id + len(new)
 
 
-def _predict(track: _Track, dt: float, config: TrackConfig) -> None:
-    """x = F x, P = F P F' + G G' a^2, G of a constant acceleration over dt."""
-    f = np.eye(4)
-    f[:2, 2:] = dt * np.eye(2)
-    g = np.concatenate([dt**2 / 2 * np.eye(2), dt * np.eye(2)])
-    track.mean = f @ track.mean
-    track.covariance = f @ track.covariance @ f.T + config.acceleration**2 * g @ g.T
+def candidates(tracks: Tracks, seen: Detections, config: TrackConfig) -> Pairs:
+    """Pairs of like classes within gate and reach; of each track's the nearest ones."""
+    away = seen.state.detach()[None, :, :2] - tracks.mean.detach()[:, None, :2]
+    near = away.norm(dim=-1) <= config.reach
+    near &= _GROUP[tracks.agent_class][:, None] == _GROUP[seen.agent_class]
+    i, j = torch.nonzero(near).unbind(1)
+    pairs = Pairs(i, j, len(tracks), len(seen))
+    distance = mahalanobis(away[i, j], spread(tracks, seen, pairs)[:, :2, :2].detach()).sqrt()
+    table = torch.full(near.shape, torch.inf, dtype=torch.float64).index_put((i, j), distance)
+    if table.shape[1] > config.nearest:
+        table = torch.where(table <= table.kthvalue(config.nearest, dim=1, keepdim=True)[0], table, torch.inf)
+    i, j = torch.nonzero(table <= config.gate).unbind(1)
+    return Pairs(i, j, len(tracks), len(seen))
 
 
-def _correct(track: _Track, seen: _Detections, row: int) -> None:
-    """The Kalman update with the full state measured (Joseph form, which stays positive)."""
-    gain = np.linalg.solve((track.covariance + seen.noise[row]).T, track.covariance.T).T
-    rest = np.eye(4) - gain
-    track.mean = track.mean + gain @ (seen.state[row] - track.mean)
-    track.covariance = rest @ track.covariance @ rest.T + gain @ seen.noise[row] @ gain.T
-    track.yaw, track.agent_class = float(seen.yaw[row]), int(seen.agent_class[row])
-    track.size = 0.8 * track.size + 0.2 * seen.size[row]
-    track.existence = 0.5 * track.existence + 0.5 * float(seen.existence[row])
-    track.missed, track.row = 0.0, row
+def nearest(tracks: Tracks, seen: Detections, pairs: Pairs) -> Tensor:
+    """``[E]`` bool: as many links as possible, of these the least sum of Mahalanobis distances."""
+    away = seen.state[pairs.detection, :2] - tracks.mean[pairs.track, :2]
+    distance = mahalanobis(away, spread(tracks, seen, pairs)[:, :2, :2]).sqrt().detach()
+    cost = np.full((len(tracks), len(seen)), FAR)
+    cost[pairs.track, pairs.detection] = distance.numpy()
+    chosen = np.zeros(cost.shape, bool)
+    chosen[linear_sum_assignment(cost)] = True
+    return torch.from_numpy(chosen)[pairs.track, pairs.detection]
 
 
-def _rows(agents: AgentTracks, rows: list[int]) -> AgentTracks:
-    return agents.apply(lambda t: _with_zeros(t)[rows])
-
-
-def _future_rows(futures: AgentFutures, rows: list[int]) -> AgentFutures:
+def _chosen(agents: AgentTracks, futures: AgentFutures, index: Tensor) -> tuple[AgentTracks, AgentFutures]:
     time = futures.time
-    return futures.apply(lambda t: t if t is time else _with_zeros(t)[rows])
+    return agents.apply(lambda t: t[index]), futures.apply(lambda t: t if t is time else t[index])
 
 
-def _with_zeros(rows: Tensor) -> Tensor:
-    return torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
+def _told(
+    tracks: Tracks, row: Tensor, agents: AgentTracks, futures: AgentFutures, pose: Tensor, config: TrackConfig
+) -> tuple[AgentTracks, AgentFutures]:
+    """Tracks in the ego frame. row ``[N]``: of each one's detection, whose futures it takes along; -1 where missed."""
+    # A track without a detection takes the row of zeros behind the last.
+    agents, futures = _chosen(*_with_zeros(agents, futures), torch.where(row >= 0, row, len(agents.valid)))
+    ego_from_global = frames.inverse(pose)
+    xy = frames.transform_points(ego_from_global, tracks.mean[:, :2])
+    velocity = frames.transform_vectors(ego_from_global[2], tracks.mean[:, 2:])
+    yaw = frames.wrap_angle(tracks.yaw + ego_from_global[2])
+    told = AgentTracks(
+        box=torch.cat([xy, yaw[:, None], tracks.size], 1), velocity=velocity,
+        position_covariance=frames.transform_covariance(ego_from_global[2], tracks.covariance[:, :2, :2]),
+        agent_class=tracks.agent_class, existence=tracks.existence * torch.exp(-tracks.missed / config.coast),
+        track_id=tracks.id, valid=torch.ones(len(tracks), dtype=torch.bool),
+    )  # fmt: skip
+    time = futures.time[:, None]
+    coasting = (row < 0)[:, None, None]
+    straight = xy[:, None, None] + velocity[:, None, None] * time
+    grown = tracks.covariance[:, None, None, :2, :2] + tracks.covariance[:, None, None, 2:, 2:] * time[..., None] ** 2
+    grown = frames.transform_covariance(ego_from_global[2], grown)
+    moved = (xy - agents.box[:, :2])[:, None, None]
+    ahead = AgentFutures(
+        mean=torch.where(coasting[..., None], straight, futures.mean + moved),
+        yaw=torch.where(coasting, yaw[:, None, None], futures.yaw),
+        covariance=torch.where(coasting[..., None, None], grown, futures.covariance),
+        probability=torch.where(coasting[..., 0], 1.0 / futures.probability.shape[1], futures.probability),
+        time=futures.time, valid=torch.ones_like(futures.valid),
+    )  # fmt: skip
+    return told, ahead
+
+
+def _with_zeros(agents: AgentTracks, futures: AgentFutures) -> tuple[AgentTracks, AgentFutures]:
+    time = futures.time
+
+    def longer(t: Tensor) -> Tensor:
+        return t if t is time else torch.cat([t, t.new_zeros(1, *t.shape[1:])])
+
+    return agents.apply(longer), futures.apply(longer)

@@ -40,7 +40,7 @@ ALLOWED = {
     "perception": ("perception", "planner.scene"),
     **{name: RAW for name in RAW if name.startswith("perception.raw")},
     "perception.train": ("perception", "planner"),
-    "perception.track": ("perception", "planner.scene", "planner.qp"),
+    "perception.assignment": ("perception", "planner.scene", "planner.qp"),
     "eval": ("eval", "perception", "planner"),
 }
 FORBIDDEN = {
@@ -51,7 +51,7 @@ FORBIDDEN = {
 # Each needed for one feature only; importing the packages must not need them.
 OPTIONAL = (
     "nuscenes", "pyquaternion", "plotly", "cvxpy", "cvxpylayers", "diffcp", "matplotlib", "PIL", "ray",
-    "safetensors", "onnx", "onnxruntime", "onnxscript", "tensorboard",
+    "safetensors", "motmetrics", "pandas", "onnx", "onnxruntime", "onnxscript", "tensorboard",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from eval.simulation.sensing.rendered_cameras import CameraConfig
 from eval.simulation.sensors import SensorConfig
 from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.vehicle_sensors import VehicleSensors
+from perception.affinity import Affinity
 from perception.calibration import Calibration
 from perception.checkpoint import load_network
 from perception.map_polylines import map_window
@@ -68,9 +69,9 @@ def make_observer(
         sensing = sensor_config(None, simulation)
         return oracle.observe, VehicleSensors(recording, sensing) if second_channel else None
     wanted = config.network
-    network, calibration = _loaded(wanted.path())
+    network, calibration, affinity = _loaded(wanted.path())
     sensors = VehicleSensors(recording, sensor_config(wanted, simulation, network), second_channel)
-    perception = Perception(network, calibration, wanted.decode, wanted.tracking)
+    perception = Perception(network, calibration, wanted.decode, wanted.tracking, affinity)
     window, radius = map_window(recording.road, config.oracle.points), config.oracle.map_radius
     lines = (lambda pose: window.local(pose, radius)) if wanted.map == "hd_map" else None
     return NetworkObserver(surface, perception, sensors, lines), sensors
@@ -107,6 +108,6 @@ def checkpoint_hash(config: NetworkObserverConfig) -> str:
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: Path) -> tuple[PerceptionNetwork, Calibration]:
+def _loaded(path: Path) -> tuple[PerceptionNetwork, Calibration, Affinity | None]:
     network, facts = load_network(path)
-    return network, Calibration.from_facts(facts.get("calibration"))
+    return network, Calibration.from_facts(facts.get("calibration")), Affinity.from_facts(facts.get("affinity"))
