@@ -323,6 +323,35 @@ def perception(
         )
 
 
+@app.command("train-tracking")
+def train_tracking(
+    dataroot: Annotated[Path, typer.Option(help="Folder of the nuScenes tables and maps.", metavar="DIR")],
+    checkpoint: Annotated[Path, typer.Option(help="A network that `dualdrive train` wrote.", metavar="FILE")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Checkpoint to write; default: the same.")] = None,
+    version: Annotated[str, typer.Option(help="nuScenes table set.")] = "v1.0-sim",
+    split: Annotated[str, typer.Option(help="Scenes to learn from: a split's name, or all.")] = "sim_train",
+    asked: Annotated[int, typer.Option(help="Scenes whose real detections are learned from too.")] = 30,
+    seed: Annotated[int, typer.Option(help="Of the simulated detections and of the training.")] = 0,
+    answers: Annotated[Path, typer.Option(help="Folder that keeps what the network said.")] = Path("runs/answers"),
+) -> None:
+    """Learn how tracks and detections fit together, and put that into a checkpoint.
+
+    From drives with known objects: as a simulated detector tells them, and as the checkpoint's own network does.
+
+    [bold]Example[/]
+
+        dualdrive train-tracking --dataroot data/sim --checkpoint runs/tiny/network.safetensors
+    """
+    with user_errors():
+        from eval.commands.train_tracking import train_tracking_command
+
+        raise typer.Exit(
+            train_tracking_command(
+                checkpoint, dataroot, version, split, asked=asked, seed=seed, out=out or checkpoint, answers=answers
+            )
+        )
+
+
 @evaluate_app.command("open-loop")
 def open_loop(
     overrides: Overrides = None,

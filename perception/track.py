@@ -54,7 +54,7 @@ class TrackConfig:
     gap: float = 1.0
 
 
-KEY_FRAMES = TrackConfig(reach=6.0, coast=1.2, gap=3.0)
+KEY_FRAMES = TrackConfig(gate=6.0, reach=6.0, coast=1.2, gap=3.0)
 """For frames half a second apart, as a data set annotates them."""
 
 

@@ -207,13 +207,13 @@ def wrong(sequences: list[NamedDrive], affinity: Affinity) -> float:
 def test_what_is_learned_beats_what_is_set_by_hand_where_size_tells() -> None:
     settings = AffinityTraining(rounds=1, epochs=6, batch=16, learning_rate=2e-2)
     losses: list[float] = []
-    learned = train_affinity(drives(24, 1), settings, lambda _, loss: losses.append(loss))
+    learned = train_affinity(drives(16, 1), settings, lambda _, loss: losses.append(loss))
     with torch.no_grad():
         by_hand, now = (wrong(drives(16, 2), affinity) for affinity in (Affinity(), learned))
     assert np.mean(losses[-3:]) < 0.7 * losses[0]
     assert now < 0.75 * by_hand
-    again = train_affinity(drives(24, 1), settings)
-    assert again.to_facts() == learned.to_facts()
+    once, again = (train_affinity(drives(2, 1), replace(settings, epochs=1)).to_facts() for _ in range(2))
+    assert once == again
     with pytest.raises(ValueError, match="no frame has a candidate pair"):
         train_affinity([NamedDrive([], KEY_FRAMES)], settings)
 

@@ -22,7 +22,10 @@ from eval.perception.matches import matched_frames
 from eval.perception.prediction import METHODS, evaluate_forecasts
 from eval.perception.prediction import PROTOCOL as FORECAST
 from eval.perception.run import Seen
+from eval.perception.tracking import PROTOCOL as TRACKING
+from eval.perception.tracking import tracking_facts
 from eval.perception.truth import Truth
+from perception.affinity import Affinity
 from perception.calibration import Calibration
 from perception.nuscenes import load_recording
 from perception.nuscenes_tables import open_tables
@@ -80,6 +83,12 @@ def evaluate(
     forecasts = evaluate_forecasts(frames, data.roads, len(seen), folder)
     step("map")
     lines, _ = evaluate_map(seen, data.truth)
+    tracks = None
+    if data.whole:
+        step("tracks")
+        affinity = Affinity.from_facts(facts.get("affinity"))
+        drives = list(seen.values())
+        tracks = tracking_facts(drives, data.dataroot, data.version, data.split, folder / "tracks", affinity)
     step("calibration")
     calibration = Calibration.from_facts(facts.get("calibration"))
     used = set(calibration_scenes(facts, data.version, data.split, data.split_scenes))
@@ -94,7 +103,8 @@ def evaluate(
     every = [one for part in seen.values() for one in part]
     absent = Counter(name for one in every for name in {sentence.split(":")[0] for sentence in one.missing})
     return {
-        "detection": detections.facts, "map": lines, "forecast": forecasts, "calibration": reliability,
+        "detection": detections.facts, "map": lines, "forecast": forecasts, "tracking": tracks,
+        "calibration": reliability,
         "sensors_missing": dict(sorted(absent.items())),
         "cycle_ms": {f"p{q}": _milliseconds(every, q) for q in (50, 99)},
     }  # fmt: skip
@@ -125,6 +135,9 @@ def headline(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for group, words in (("every", "all"), ("moving", "moving")):
         for method in METHODS:
             add(f"minADE_6, 3 s, {words}: {method}", FORECAST, partial(_min_ade, group=group, method=method), "m")
+    if all(part["tracking"] for part in parts):
+        for name, words in (("amota", "AMOTA"), ("amotp", "AMOTP"), ("ids", "identity switches")):
+            add(words, TRACKING, lambda p, name=name: p["tracking"]["averages"][name], "m" if name == "amotp" else "")  # type: ignore[misc]
     for when in ("before", "after"):
         name = f"existence error {when} calibration"
         add(name, "expected calibration error, 10 bins", partial(_existence_error, when=when))

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ from eval.perception.intervals import Estimate, over_scenes
 from eval.perception.run import Seen
 from eval.run.store import write_atomic
 from perception.affinity import Affinity
+from perception.decode import DecodeConfig
 from perception.nuscenes_tables import DatasetError
-from perception.track import TrackConfig, Tracker
+from perception.track import KEY_FRAMES, TrackConfig, Tracker
 from planner.scene import AgentClass, AgentTracks, frames
 
 CONFIGURATION = "tracking_nips_2019"
+PROTOCOL = f"devkit {CONFIGURATION}, key frames"
+AVERAGES = ("amota", "amotp", "ids", "recall")
 NAMES = {
     AgentClass.CAR: "car", AgentClass.TRUCK: "truck", AgentClass.BUS: "bus", AgentClass.MOTORCYCLE: "motorcycle",
     AgentClass.BICYCLE: "bicycle", AgentClass.PEDESTRIAN: "pedestrian",
@@ -83,8 +87,27 @@ def evaluate(
     return TrackingReport(summary, _counted(devkit, details), classes, tuple(devkit.tracks_gt))
 
 
+def tracking_facts(
+    drives: Sequence[Sequence[Seen]], dataroot: str | Path, version: str, split: str, folder: Path,
+    affinity: Affinity | None,
+) -> dict[str, Any] | None:  # fmt: skip
+    """`evaluate` with the settings for key frames as JSON values: averages with intervals over scenes, and classes.
+
+    None where motmetrics or pandas is not installed.
+    """
+    if not all(find_spec(name) for name in ("motmetrics", "pandas")):
+        return None
+    report = evaluate(drives, dataroot, version, split, folder, KEY_FRAMES, affinity)
+    per_class = report.metrics["label_metrics"]
+    return {
+        "protocol": PROTOCOL, "association": Tracker(KEY_FRAMES, affinity).association,
+        "averages": {name: estimate([report], name).facts() for name in AVERAGES},
+        "classes": {c: {name: per_class[name][c] for name in (*AVERAGES, "mota", "fp", "fn")} for c in report.classes},
+    }  # fmt: skip
+
+
 def followed(drive: Sequence[Seen], config: TrackConfig, affinity: Affinity | None = None) -> list[AgentTracks]:
-    """Tracks of one drive at its key frames, from its detections alone, by a fresh tracker.
+    """Tracks of one drive at its key frames, from those detections that are tracked in driving, by a fresh tracker.
 
     Without those that only coast: the devkit fills gaps by itself, and what never came back was no object.
     """
@@ -92,7 +115,9 @@ def followed(drive: Sequence[Seen], config: TrackConfig, affinity: Affinity | No
     with torch.no_grad():
         for seen in drive:
             pose = torch.from_numpy(seen.global_from_ego)
-            agents, _ = tracker.update(seen.detections, seen.detected_futures, pose, seen.time_us)
+            sure = seen.detections.valid & (seen.detections.existence >= DecodeConfig().existence)
+            told = seen.detections.replace(valid=sure)
+            agents, _ = tracker.update(told, seen.detected_futures, pose, seen.time_us)
             shown = ~tracker.coasting
             out.append(agents.apply(lambda t: t[shown]))  # noqa: B023
     return out
