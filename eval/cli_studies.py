@@ -147,6 +147,45 @@ def adversary(
         raise typer.Exit(code)
 
 
+@studies_app.command()
+def perception(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="The network: tiny (shipped), or a file of `dualdrive train`.", metavar="FILE")
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="This family of generated scenes (repeatable); default: all.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of the families: a count, a range or a list. Towns below 1000 may be trained on.")
+    ] = "1000-1001",
+    dataroot: Dataroot = None,
+    version: Version = None,
+    scene: Annotated[list[str] | None, typer.Option("--scene", help="This nuScenes scene, too.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of a drive (s); default: the whole scene.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = Path(
+        "runs/perception"
+    ),
+    workers: Workers = None,
+    resume: Resume = True,
+    report: Report = None,
+) -> None:
+    """Learned perception in the closed loop: the oracle, the network, and the network beside the second channel."""
+    with user_errors():
+        from eval.commands.seeing import seeing
+        from eval.config import updated
+        from eval.simulation.generate import FAMILIES
+
+        settings = _study_config(config, overrides, dataroot, version, workers, report)
+        settings = updated(settings, given({"perception": {"network": {"checkpoint": checkpoint}}}))
+        if config is None and not any(o.startswith("traffic=") for o in overrides or ()):
+            settings = updated(settings, {"traffic": ["log_replay"]})
+        drawn = family or ([] if scene else list(FAMILIES))
+        scenes = list(_study_scenes(drawn, seeds, scene, None))
+        raise typer.Exit(seeing(settings, out, scenes, seconds=seconds, fresh=not resume))
+
+
 def _study_config(
     config: str | None, overrides: list[str] | None, dataroot: str | None, version: str | None, workers: int | None,
     report: bool | None,

@@ -77,5 +77,7 @@ def study_table(*columns: str) -> Table:
     """A table of a study: words to the left, numbers to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for name in columns:
-        table.add_column(name, justify="left" if name in ("family", "fault", "layers", "adversary") else "right")
+        table.add_column(
+            name, justify="left" if name in ("family", "fault", "layers", "adversary", "perception") else "right"
+        )
     return table
