@@ -147,8 +147,8 @@ def adversary(
         raise typer.Exit(code)
 
 
-@studies_app.command()
-def perception(
+@studies_app.command("perception-loop")
+def perception_loop(
     overrides: Overrides = None,
     config: ConfigOption = None,
     checkpoint: Annotated[
@@ -165,7 +165,7 @@ def perception(
     scene: Annotated[list[str] | None, typer.Option("--scene", help="This nuScenes scene, too.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of a drive (s); default: the whole scene.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = Path(
-        "runs/perception"
+        "runs/perception_loop"
     ),
     workers: Workers = None,
     resume: Resume = True,
@@ -173,7 +173,7 @@ def perception(
 ) -> None:
     """Learned perception in the closed loop: the oracle, the network, and the network beside the second channel."""
     with user_errors():
-        from eval.commands.seeing import seeing
+        from eval.commands.perception_loop import perception_loop as run_loop
         from eval.config import updated
         from eval.simulation.generate import FAMILIES
 
@@ -183,7 +183,7 @@ def perception(
             settings = updated(settings, {"traffic": ["log_replay"]})
         drawn = family or ([] if scene else list(FAMILIES))
         scenes = list(_study_scenes(drawn, seeds, scene, None))
-        raise typer.Exit(seeing(settings, out, scenes, seconds=seconds, fresh=not resume))
+        raise typer.Exit(run_loop(settings, out, scenes, seconds=seconds, fresh=not resume))
 
 
 def _study_config(

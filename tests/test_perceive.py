@@ -180,6 +180,8 @@ def test_the_weights_fit_into_a_checkpoint(config: PerceptionConfig, most: float
 
 @pytest.mark.slow
 def test_a_cycle_of_tiny_fits_into_its_memory() -> None:
+    """Started by a process that holds more than the limit, as a test suite's does: what counts is the cycle's own."""
+    ballast = np.ones(100_000_000)  # 800 MB
     command = [
         sys.executable,
         "-m",
@@ -194,7 +196,8 @@ def test_a_cycle_of_tiny_fits_into_its_memory() -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=True)
     peak = re.search(r"peak memory of the process: (\d+) MB", done.stdout)
     assert peak is not None, done.stdout
-    assert int(peak[1]) < 600
+    assert 200 < int(peak[1]) < 600
+    assert ballast.nbytes == 800_000_000
 
 
 # -- export ---------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ class Variant(NamedTuple):
 
 VARIANTS = (
     Variant("oracle", "oracle", LAYERS[:2]),
+    Variant("oracle + second channel + monitors", "oracle", LAYERS),
     Variant("network", "network", LAYERS[:2]),
     Variant("network + second channel", "network", LAYERS[:3]),
     Variant("network + second channel + monitors", "network", LAYERS),
@@ -55,7 +56,7 @@ def tasks_of(variant: Variant, scenes: Iterable[Scene], traffic: str, seconds: f
     ]  # fmt: skip
 
 
-def drive_seeing(
+def drive_and_judge(
     task: DriveTask, progress: Callable[[float], None], *, config: RunConfig, run_dir: Path
 ) -> dict[str, Any]:
     """Drive one task and say what came of it; the work of the study."""

@@ -1,4 +1,4 @@
-"""`dualdrive perception`: learned perception in the closed loop, with and without the second channel."""
+"""`dualdrive perception-loop`: learned perception in the closed loop, with and without the second channel."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from eval.run.store import SUMMARY, write_atomic
 from eval.simulation.observers import checkpoint_hash, describe
 from eval.studies.drives import Scene
 from eval.studies.page import Cell, Table, write_page
-from eval.studies.seeing import VARIANTS, drive_seeing, rows_of, tasks_of
+from eval.studies.perception_loop import VARIANTS, drive_and_judge, rows_of, tasks_of
 from eval.studies.study import completed, open_study
 
 
-def seeing(config: RunConfig, run_dir: Path, scenes: list[Scene], *, seconds: float | None, fresh: bool) -> int:
+def perception_loop(
+    config: RunConfig, run_dir: Path, scenes: list[Scene], *, seconds: float | None, fresh: bool
+) -> int:
     """All scenes with the oracle, then with the network and more and more layers. Returns the exit code."""
     network = describe(config.perception.network)
     settings = {
@@ -26,18 +28,20 @@ def seeing(config: RunConfig, run_dir: Path, scenes: list[Scene], *, seconds: fl
         "network": checkpoint_hash(config.perception.network),
     }  # fmt: skip
     facts: list[dict[str, Any]] = []
-    with open_study("perception", run_dir, config, drive_seeing, settings, fresh=fresh) as study:
+    with open_study("perception-loop", run_dir, config, drive_and_judge, settings, fresh=fresh) as study:
         for traffic in config.traffic:
             for variant in VARIANTS:
                 facts += completed(study.run(tasks_of(variant, scenes, traffic, seconds)))
         failed = sorted({line["scenario"] for line in study.store.results.values() if line["status"] == "failed"})
         rows = rows_of(facts)
-        summary = {"schema": 1, "command": "perception", "network": network, "rows": rows, "failed": failed}
+        summary = {"schema": 1, "command": "perception-loop", "network": network, "rows": rows, "failed": failed}
         write_atomic(run_dir / SUMMARY, json.dumps(summary, indent=2) + "\n")
     _print(rows, network, failed)
     if config.execution.report and facts:
         write_report(run_dir)
-        page = write_page(run_dir / "perception.html", "Learned perception in the loop", _lead(network), [_page(facts)])
+        page = write_page(
+            run_dir / "perception_loop.html", "Learned perception in the loop", _lead(network), [_page(facts)]
+        )
         console.print(f"Page:    [bold]{page}[/]", highlight=False, soft_wrap=True)
     return EXIT_FAILED if failed else 0
 
