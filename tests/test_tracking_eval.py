@@ -105,6 +105,8 @@ def test_counts_by_scene_say_what_the_devkit_says(
     report = tracking.evaluate([seen], dataset, VERSION, "own", tmp_path, KEY_FRAMES)
     assert report.metrics["label_metrics"]["ids"]["car"] == 2
     assert report.metrics["label_metrics"]["fp"]["car"] == 1
+    quick = tracking.evaluate([seen], dataset, VERSION, "own", tmp_path, KEY_FRAMES, quick=True)
+    np.testing.assert_array_equal(quick.counts, report.counts)  # our thresholds are the devkit's too
     total = report.counts.sum(0)
     for name in ("amota", "amotp", "ids", "recall"):
         assert float(tracking.averaged(total, name)) == pytest.approx(report.metrics[name], abs=1e-9)

@@ -60,14 +60,14 @@ class SceneTracks:
 
 
 def thresholds(scenes: Sequence[SceneTracks], least: float, number: int) -> np.ndarray:
-    """``[number]``: scores at which recalls from `least` to 1 are reached, NaN for those that are not."""
+    """``[number]``: scores at which recalls from 1 down to `least` are reached, NaN for those that are not."""
     objects = sum(scene.objects for scene in scenes)
     scores = np.sort([s for scene in scenes for s in scene.counted()[1]])[::-1]
     if not len(scores):
         return np.full(number, np.nan)
     recall = np.arange(1, len(scores) + 1) / objects
     wanted = np.linspace(least, 1, number).round(12)
-    return np.where(wanted > recall[-1], np.nan, np.interp(wanted, recall, scores, right=0))
+    return np.where(wanted > recall[-1], np.nan, np.interp(wanted, recall, scores, right=0))[::-1]
 
 
 def _matched(

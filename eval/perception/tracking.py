@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.perception.clear_mot import COUNTS, SceneTracks
+from eval.perception.clear_mot import COUNTS, SceneTracks, thresholds
 from eval.perception.intervals import Estimate, over_scenes
 from eval.perception.run import Seen
 from eval.run.store import write_atomic
@@ -46,9 +46,9 @@ HEIGHT = 1.6
 
 @dataclass
 class TrackingReport:
-    """metrics: as the devkit's summary has them: averages and, under "label_metrics", each class. counts ``[S, K, T,
-    6]``: of S scenes, K classes (`classes`) and T score thresholds what `eval.perception.clear_mot.COUNTS` names, NaN
-    where a threshold was not reached. scenes: their names.
+    """metrics: the devkit's summary: averages and, under "label_metrics", each class. counts ``[S, K, T, 6]``: of S
+    scenes, K classes (`classes`) and T score thresholds what `eval.perception.clear_mot.COUNTS` names, NaN where a
+    threshold was not reached. scenes: their tokens.
     """
 
     metrics: dict[str, Any]
@@ -65,11 +65,13 @@ def evaluate(
     folder: Path,
     config: TrackConfig,
     affinity: Affinity | None = None,
+    quick: bool = False,
 ) -> TrackingReport:
     """Follow every drive from its detections and have the tracks judged. drives: all scenes of the split.
 
-    folder gets the submission and the devkit's summary. Raises DatasetError where the devkit or what its tracking
-    evaluation needs is not installed.
+    folder gets the submission and the devkit's summary. quick: the devkit reads and filters, its events are only
+    counted here, which says the same in seconds; `metrics` is empty. Raises DatasetError where the devkit or what its
+    tracking evaluation needs is not installed.
     """
     try:
         from nuscenes.eval.common.config import config_factory
@@ -78,13 +80,16 @@ def evaluate(
         raise DatasetError(f"the devkit's tracking evaluation cannot be imported: {error}",
                            'pip install "dualdrive[nuscenes,tracking]"') from error  # fmt: skip
     path = folder / "tracks.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(submission(drives, [followed(drive, config, affinity) for drive in drives])))
     devkit = TrackingEval(config_factory(CONFIGURATION), str(path), split, str(folder), version, str(dataroot), False)
-    metrics, details = devkit.evaluate()
-    summary = metrics.serialize()
-    write_atomic(folder / "tracks.metrics.json", json.dumps(summary, indent=1) + "\n")
-    classes = tuple(devkit.cfg.class_names)
-    return TrackingReport(summary, _counted(devkit, details), classes, tuple(devkit.tracks_gt))
+    summary, reached = {}, None
+    if not quick:
+        metrics, details = devkit.evaluate()
+        summary = metrics.serialize()
+        write_atomic(folder / "tracks.metrics.json", json.dumps(summary, indent=1) + "\n")
+        reached = [details[name].confidence for name in devkit.cfg.class_names]
+    return TrackingReport(summary, _counted(devkit, reached), tuple(devkit.cfg.class_names), tuple(devkit.tracks_gt))
 
 
 def tracking_facts(
@@ -192,17 +197,16 @@ def _boxes(seen: Seen, agents: AgentTracks) -> list[dict[str, Any]]:
     return out
 
 
-def _counted(devkit: Any, details: Any) -> np.ndarray:
-    """``[S, K, T, 6]`` at the thresholds that the devkit found on all scenes."""
-    cfg = devkit.cfg
-    out = np.full((len(devkit.tracks_gt), len(cfg.class_names), cfg.num_thresholds, len(COUNTS)), np.nan)
-    for s, scene in enumerate(devkit.tracks_gt):
-        for k, name in enumerate(cfg.class_names):
-            tracks = SceneTracks(devkit.tracks_gt[scene], devkit.tracks_pred[scene], name, cfg.dist_th_tp)
-            known: dict[float, np.ndarray] = {}
-            for t, threshold in enumerate(details[name].confidence):
-                if not np.isnan(threshold):
-                    if threshold not in known:
-                        known[threshold] = tracks.counted(threshold)[0]
-                    out[s, k, t] = known[threshold]
+def _counted(devkit: Any, reached: Sequence[np.ndarray] | None) -> np.ndarray:
+    """``[S, K, T, 6]``. reached: per class the devkit's score thresholds, found on all scenes; None: found here."""
+    cfg, scenes = devkit.cfg, list(devkit.tracks_gt)
+    out = np.full((len(scenes), len(cfg.class_names), cfg.num_thresholds, len(COUNTS)), np.nan)
+    for k, name in enumerate(cfg.class_names):
+        tracks = [SceneTracks(devkit.tracks_gt[s], devkit.tracks_pred[s], name, cfg.dist_th_tp) for s in scenes]
+        limits = thresholds(tracks, cfg.min_recall, cfg.num_thresholds) if reached is None else reached[k]
+        for s, scene in enumerate(tracks):
+            out[s, k, :, 0] = scene.objects
+            known = {float(limit): scene.counted(float(limit))[0] for limit in set(limits[~np.isnan(limits)])}
+            for t in np.flatnonzero(~np.isnan(limits)):
+                out[s, k, t] = known[float(limits[t])]
     return out
