@@ -54,6 +54,37 @@ def stopping_distance(v: float, a: float, braking: float, jerk: float) -> float:
     return distance(high)[0]
 
 
+@pytest.mark.parametrize(("v", "a"), [(15.0, 0.0), (8.0, 2.0), (3.9, -7.76), (3.0, -2.0), (1.0, 1.0), (0.2, 1.0)])
+def test_held_braking_stands_where_building_up_and_then_keeping_it_does(v: float, a: float) -> None:
+    """Against the formula: constant jerk down to the limit, then constant braking until rest; no release."""
+    jerk, braking = 0.99 * V.jerk_max, min(V.braking_max, 0.97 * V.braking_max)
+    t = (braking + a) / jerk
+    reached = v + a * t - jerk * t**2 / 2
+    if reached > 0:
+        way = v * t + a * t**2 / 2 - jerk * t**3 / 6 + reached**2 / (2 * braking)
+        t += reached / braking
+    else:  # stands while the brake still builds up
+        t = (a + math.sqrt(a * a + 2 * jerk * v)) / jerk
+        way = v * t + a * t**2 / 2 - jerk * t**3 / 6
+    ego = EgoState.at_origin(v, a)
+    stop = fallback.maximum_braking(ego, held=True)
+    assert not judge(stop, ego)
+    assert float(stop.x[-1]) == pytest.approx(way, abs=5e-3)
+    assert float(stop.time[(stop.v <= 1e-6).nonzero()[0, 0]]) == pytest.approx(t, abs=2e-2)
+    assert float(stop.x[-1]) < float(fallback.maximum_braking(ego).x[-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(v=st.floats(0, 25), a=st.floats(-8, 3), lateral=st.floats(-4.7, 4.7))
+def test_a_held_stop_is_drivable_and_never_the_longer_one(v: float, a: float, lateral: float) -> None:
+    a = max(a, -8 * math.sqrt(max(0.0, 1 - (lateral / 5) ** 2)))
+    ego = EgoState.at_origin(v, a, float(np.clip(lateral / max(v, 0.5) ** 2, -0.19, 0.19)))
+    stop, smooth = fallback.maximum_braking(ego, held=True), fallback.maximum_braking(ego)
+    assert not judge(stop, ego)
+    assert float(stop.v[-1]) == float(stop.a[-1]) == 0.0
+    assert length(stop) <= length(smooth) + 0.01
+
+
 @pytest.mark.parametrize(("v", "a"), [(15.0, 0.0), (8.0, 2.0), (3.0, -2.0), (1.0, 1.0), (20.0, -8.0)])
 def test_maximum_braking_is_as_short_as_jerk_allows(v: float, a: float) -> None:
     stop = fallback.maximum_braking(EgoState.at_origin(v, a))

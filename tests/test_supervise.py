@@ -173,6 +173,19 @@ def test_where_braking_is_not_enough_ego_bears_away_once() -> None:
     assert "bearing" not in again.reason, "a second time would leave the lane"
 
 
+@pytest.mark.parametrize(("y", "passes"), [(-2.39, True), (-1.6, False)])
+def test_where_a_smooth_stop_is_too_long_the_brake_is_held_until_ego_stands(y: float, passes: bool) -> None:
+    """A walker steps towards the side of ego, which brakes fully already: a third of a second decides."""
+    walker = agent(3.16, y, 1.47, 1.42, AgentClass.PEDESTRIAN)
+    out = cycle(relaxed(), make_scene(3.167, (walker,), a=-7.76, right_edge=6.0, half_width=8.0), None)
+    assert out.tail_accepted is passes
+    assert "full braking, steering held" in [name for name, _ in out.rejected]
+    if passes:
+        assert "full braking, held to the end" in out.reason
+        moving = out.trajectory.v > 0.05
+        assert float(out.trajectory.a[moving].max()) < -7.0, "never released"
+
+
 # -- falling back --------------------------------------------------------------------------
 
 

@@ -59,11 +59,12 @@ class SpeedProfile:
         return kept
 
 
-def braked(v: float, a: float, braking: float, jerk: float, allowed: Allowed) -> SpeedProfile:
+def braked(v: float, a: float, braking: float, jerk: float, allowed: Allowed, held: bool = False) -> SpeedProfile:
     """Stop from v >= 0, a with at most `braking` and at most what is allowed, `jerk` (m/s^3) limited.
 
     While cornering takes grip, braking follows what is left of it in steps of `STEP`; the last phases bring v and a to
-    zero together. The most that is possible at every moment is also the shortest: whoever is slower may brake harder.
+    zero together, or, held, hold the brake until ego stands: a jerk at the end, but standing sooner. The most that is
+    possible at every moment is also the shortest: whoever is slower may brake harder.
     """
     t = s = 0.0
     phases: list[Phase] = []
@@ -74,23 +75,24 @@ def braked(v: float, a: float, braking: float, jerk: float, allowed: Allowed) ->
             wanted = -min(allowed(later, s + (v + later) / 2 * STEP), braking)
             reached = min(max(wanted, a - jerk * STEP), a + jerk * STEP)
         later = v + (a + reached) / 2 * STEP
-        if later <= (reached * reached / (2 * jerk) if reached < 0 else 0.0) + 1e-6:
+        if later <= (reached * reached / (2 * jerk) if reached < 0 and not held else 0.0) + 1e-6:
             break  # from here on the brake has to be released
         phases.append(Phase(t, v, a, (reached - a) / STEP))
         t, s, v, a = t + STEP, s + (v + later) / 2 * STEP, later, reached
-    end, rest = _profile(v, a, min(braking, limit), jerk)
+    end, rest = _profile(v, a, min(braking, limit), jerk, held)
     return SpeedProfile((*phases, *(replace(p, start=p.start + t) for p in end)), t + rest)
 
 
-def _profile(v: float, a: float, braking: float, jerk: float) -> tuple[list[Phase], float]:
-    """Jerk-limited stop: build up braking, hold it, release it so that v and a reach zero together."""
+def _profile(v: float, a: float, braking: float, jerk: float, held: bool) -> tuple[list[Phase], float]:
+    """Jerk-limited stop: build up braking, keep it, and release it so that v and a reach zero together, or hold it."""
     if v <= 1e-6:
         return [], 0.0
     peak = min(braking, math.sqrt(jerk * v + 0.5 * a * a) if jerk * v + 0.5 * a * a > 0 else 0.0)
+    peak, released = (braking, 0.0) if held else (peak, peak * peak / (2 * jerk))
     phases, t = [], 0.0
-    for target in (-peak, None, 0.0):
+    for target in (-peak, None) if held else (-peak, None, 0.0):
         if target is None:
-            hold = (v - peak * peak / (2 * jerk)) / peak
+            hold = (v - released) / peak
             if hold > 1e-9:
                 phases.append(Phase(t, v, a, 0.0))
                 t, v = t + hold, v + a * hold

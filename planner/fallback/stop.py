@@ -19,16 +19,20 @@ from planner.scene import EgoState, Trajectory, VehicleParameters
 
 
 def maximum_braking(
-    ego: EgoState, vehicle: VehicleParameters | None = None, path: Trajectory | None = None, aside: float = 0.0
+    ego: EgoState,
+    vehicle: VehicleParameters | None = None,
+    path: Trajectory | None = None,
+    aside: float = 0.0,
+    held: bool = False,
 ) -> Trajectory:
     """The hardest stop that jerk and grip allow, in ego's frame; steers along `path` (same frame) if given.
 
     Without a path the present curvature is kept. aside (m): bears away to this far left of the path (negative: right),
-    as much of the way as the grip that braking leaves allows. Raises ValueError for a batch or a state that is not
-    finite.
+    as much of the way as the grip that braking leaves allows. held: the brake is not released before ego stands.
+    Raises ValueError for a batch or a state that is not finite.
     """
     vehicle = vehicle or VehicleParameters()
-    return _stop(ego, vehicle, vehicle.braking_max, path, aside)
+    return _stop(ego, vehicle, vehicle.braking_max, path, aside, held)
 
 
 def brake_in_path(
@@ -45,7 +49,12 @@ def brake_in_path(
 
 
 def _stop(
-    ego: EgoState, vehicle: VehicleParameters, braking: float, path: Trajectory | None, aside: float = 0.0
+    ego: EgoState,
+    vehicle: VehicleParameters,
+    braking: float,
+    path: Trajectory | None,
+    aside: float = 0.0,
+    held: bool = False,
 ) -> Trajectory:
     x, y, yaw, v, a, curvature = (float(f) for f in (ego.x, ego.y, ego.yaw, ego.v, ego.a, ego.curvature))
     if not all(map(math.isfinite, (x, y, yaw, v, a, curvature))):
@@ -55,7 +64,7 @@ def _stop(
     way = None if path is None else Way.of(path)
     grip = Grip.of(way, x, y, v, curvature, vehicle)
     # Sampling compares jerk at the limit; a hair inside keeps rounding out of the verdict.
-    profile = braked(v, a, min(braking, grip.braking), 0.99 * vehicle.jerk_max, grip.allowed)
+    profile = braked(v, a, min(braking, grip.braking), 0.99 * vehicle.jerk_max, grip.allowed, held)
     time = profile.times()
     rows = [(0.0, x, y, yaw, v, a, curvature)]
     for begin, end in itertools.pairwise(time):

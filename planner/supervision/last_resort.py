@@ -63,6 +63,7 @@ def stops(
         yield stop("braking", "braking along the kept tail", fallback.brake_in_path(ego, kept, vehicle, braking))
         yield stop("braking", "full braking", fallback.maximum_braking(ego, vehicle, kept))
     yield stop("braking", "full braking, steering held", fallback.maximum_braking(ego, vehicle))
+    yield stop("braking", "full braking, held to the end", fallback.maximum_braking(ego, vehicle, kept, held=True))
     if kept is not None and bear_away:
         for side, aside in (("left", _ASIDE), ("right", -_ASIDE)):
             yield stop("braking", f"full braking, bearing {side}", fallback.maximum_braking(ego, vehicle, kept, aside))
