@@ -284,6 +284,9 @@ def perception(
             metavar="TOKEN",
         ),
     ] = None,
+    tracking: Annotated[
+        bool, typer.Option("--tracking", help="Also judge tracks (AMOTA, identity switches): takes minutes.")
+    ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = Path(
         "runs/perception"
     ),
@@ -317,6 +320,7 @@ def perception(
                 scenes=scene or (),
                 checkpoints=checkpoint or (),
                 keyframe=keyframe,
+                tracks=tracking,
                 workers=workers or 0,
                 fresh=not resume,
             )

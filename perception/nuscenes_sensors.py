@@ -181,7 +181,7 @@ def _image(path: Path) -> np.ndarray:
         from PIL import Image
 
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except ImportError as error:
         raise DatasetError(f"pillow cannot be imported: {error}", 'pip install "dualdrive[nuscenes]"') from error
     except OSError as error:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 from perception_oracle import oracle_seen
+from perception_samples import SMALL
 from record_settings import CONFIG
 
+from eval.commands.perception import perception_command
+from eval.perception import intervals
 from eval.perception.detection import CLASSES, THRESHOLDS, evaluate_detections
-from eval.perception.evaluate import DataSet, evaluate, headline
+from eval.perception.evaluate import DataSet, data_label, evaluate, headline
+from eval.perception.keyframe import recall_by_distance
+from eval.perception.matches import matched_frames
 from eval.perception.precision import devkit_precision
 from eval.perception.prediction import CONSTANT, LANES, MODES, NETWORK, TRUE, devkit_figures
-from eval.perception.run import Seen
+from eval.perception.run import Seen, file_hash
 from eval.perception.truth import Truth, scene_truth
+from eval.run.store import RunDirError, locked
 from eval.simulation.record.dataset import join_parts, plan_scenes, record_part
 from perception.calibration import Calibration
-from perception.nuscenes_tables import open_tables
+from perception.checkpoint import save_network
+from perception.network import PerceptionNetwork
+from perception.nuscenes_tables import DatasetError, open_tables
 
 SCENES = ["scene-2000", "scene-6000"]
 
@@ -36,6 +46,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record_part(plan, CONFIG, root)
     join_parts(plans, CONFIG, root)
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples() -> Iterator[None]:
+    """Intervals are not what is asked here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "RESAMPLES", 30)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +208,101 @@ def test_the_headline_averages_over_seeds(perfect: tuple[dict, Path]) -> None:
     assert rows["map mAP"]["each"] == [pytest.approx(1.0), 0.5]
     assert {row["over"] for row in rows.values()} == {"seeds"}
     assert {row["over"] for row in headline([one])} == {"scenes"}
+
+
+def test_a_data_set_says_how_its_sensor_data_came_about(tmp_path: Path) -> None:
+    assert data_label(tmp_path, "v1.0-trainval") == "of the vehicle"
+    assert "unknown" in data_label(tmp_path, "v1.0-own")
+    (tmp_path / "record").mkdir()
+    note = tmp_path / "record" / "manifest.json"
+    note.write_text(json.dumps({"configuration": {"families": []}}))
+    assert "SIMULATED" in data_label(tmp_path, "v1.0-sim")
+    note.write_text(json.dumps({"configuration": {"dataroot": "/data/nuscenes"}}))
+    assert "RENDERED" in data_label(tmp_path, "v1.0-mini")
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluated(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An untrained network judged on scene-6000: (its checkpoint, the result folder)."""
+    torch.manual_seed(0)
+    out = tmp_path_factory.mktemp("run")
+    checkpoint = out.parent / "untrained.safetensors"
+    save_network(checkpoint, PerceptionNetwork(SMALL), {"seed": 0})
+    assert perception_command(root, CONFIG.version, out, split="sim_val", checkpoints=[checkpoint], workers=1) == 0
+    return checkpoint, out
+
+
+def test_the_command_writes_what_it_promises(root: Path, evaluated: tuple[Path, Path]) -> None:
+    checkpoint, out = evaluated
+    results = json.loads((out / "results.json").read_text())
+    assert results["data"]["scenes"] == ["scene-6000"]
+    assert results["data"]["devkit_split"]
+    assert "unknown origin" in results["data"]["sensors"]
+    assert results["checkpoints"][0]["sha256"] == file_hash(checkpoint)
+    assert results["checkpoints"][0]["facts"]["seed"] == 0
+    assert all(row["protocol"] for row in results["headline"])
+    assert results["checkpoints"][0]["cycle_ms"]["p50"] > 0
+    said = json.loads((out / "devkit" / "detections.json").read_text())["results"]
+    assert len(said) == results["data"]["key_frames"] == len(scene_truth(root, CONFIG.version, "scene-6000"))
+    page = (out / "perception.html").read_text()
+    assert page.count("<svg") >= 3
+    assert "<script" not in page
+    assert "http" not in page.replace("https://", "http://").split("</style>")[1]
+    assert json.loads((out / "manifest.json").read_text())["status"] == "completed"
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_the_command_goes_on_where_it_stopped(root: Path, evaluated: tuple[Path, Path]) -> None:
+    """Answers that are there are kept, whatever else is lost; the same numbers come out."""
+    checkpoint, out = evaluated
+    before = json.loads((out / "results.json").read_text())
+    (answers,) = (out / "answers").iterdir()
+    stamp = answers.stat().st_mtime_ns
+    (out / "results.json").unlink()
+    (out / "perception.html").write_text("torn")
+    assert perception_command(root, CONFIG.version, out, split="sim_val", checkpoints=[checkpoint], workers=1) == 0
+    assert answers.stat().st_mtime_ns == stamp
+    after = json.loads((out / "results.json").read_text())
+    assert after["headline"] == before["headline"]
+    assert after["data"] == before["data"]
+
+
+def test_what_cannot_be_judged_is_refused_in_words(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(typer.Exit):
+        perception_command(root, CONFIG.version, tmp_path, split="sim_val", checkpoints=[tmp_path / "none"])
+    assert "--checkpoint" in capsys.readouterr().err
+    torch.manual_seed(0)
+    save_network(tmp_path / "n.safetensors", PerceptionNetwork(SMALL), {})
+    some = {"checkpoints": [tmp_path / "n.safetensors"]}
+    with pytest.raises(DatasetError, match="scene-2000"):
+        perception_command(root, CONFIG.version, tmp_path, split="sim_val", scenes=["scene-2000"], **some)
+    with pytest.raises(DatasetError, match="no key frame 'nonsense'"):
+        perception_command(root, CONFIG.version, tmp_path, split="all", keyframe="nonsense", **some)
+    with locked(tmp_path), pytest.raises(RunDirError, match="another dualdrive command"):
+        perception_command(root, CONFIG.version, tmp_path, split="sim_val", **some)
+
+
+def test_one_key_frame_is_drawn_with_its_recall(root: Path, evaluated: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    checkpoint, _ = evaluated
+    code = perception_command(
+        root, CONFIG.version, tmp_path, split="all", checkpoints=[checkpoint], keyframe="scene-6000"
+    )
+    assert code == 0
+    (picture,), (facts,) = list(tmp_path.glob("*.png")), list(tmp_path.glob("*.json"))
+    assert picture.stat().st_size > 20_000
+    recall = json.loads(facts.read_text())["recall"]
+    first = scene_truth(root, CONFIG.version, "scene-6000")[0]
+    near = (first.points > 0) & (first.distance < 50)
+    assert sum(b["annotated"] for bands in recall.values() for b in bands) == near.sum()
+    assert all(0 <= b["found"] <= b["annotated"] for bands in recall.values() for b in bands)
+
+
+def test_recall_by_distance_of_a_perfect_key_frame_is_one(truth: dict, oracle: dict) -> None:
+    frame = matched_frames({"scene-6000": oracle["scene-6000"]}, truth)[3]
+    recall = recall_by_distance(frame)
+    assert sum(b["annotated"] for bands in recall.values() for b in bands) > 5
+    assert all(b["found"] == b["annotated"] for bands in recall.values() for b in bands)

@@ -9,11 +9,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from rich.status import Status
+
 from eval.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, console, error_console, fail
 from eval.commands.perception_tables import print_results
 from eval.commands.progress import RunView, short
 from eval.perception.detection import devkit_knows
-from eval.perception.evaluate import DataSet, data_label, evaluate, headline
+from eval.perception.evaluate import DataSet, data_label, evaluate, evaluate_tracks, headline
 from eval.perception.keyframe import draw_detections
 from eval.perception.page import write_perception_page
 from eval.perception.run import answers_path, file_hash, read_seen, see_scene, write_seen
@@ -43,11 +45,13 @@ def perception_command(
     scenes: Sequence[str] = (),
     checkpoints: Sequence[Path] = (),
     keyframe: str | None = None,
+    tracks: bool = False,
     workers: int = 0,
     fresh: bool = False,
 ) -> int:
     """Judge checkpoints (several: seeds of one training) on a split, or draw one key frame. Returns the exit code.
 
+    tracks: judge tracks too, which takes the devkit minutes.
     Raises DatasetError (data), RunDirError (the folder), OSError (disk).
     """
     try:
@@ -67,14 +71,20 @@ def perception_command(
         return _evaluate(
             DataSet(
                 dataroot, version, split, chosen, whole,
-                whole=chosen == whole and devkit_knows(dataroot, version, split), label=data_label(dataroot),
+                whole=chosen == whole and devkit_knows(dataroot, version, split), label=data_label(dataroot, version),
             ),
-            paths, facts, out, workers, fresh,
+            paths, facts, out, workers, fresh, tracks,
         )  # fmt: skip
 
 
 def _evaluate(
-    data: DataSet, paths: list[Path], facts: list[dict[str, Any]], out: Path, workers: int, fresh: bool
+    data: DataSet,
+    paths: list[Path],
+    facts: list[dict[str, Any]],
+    out: Path,
+    workers: int,
+    fresh: bool,
+    tracks: bool,
 ) -> int:
     hashes = [file_hash(path) for path in paths]
     identity = {
@@ -102,14 +112,13 @@ def _evaluate(
             data.truth = {scene: scene_truth(data.dataroot, data.version, scene) for scene in data.scenes}
             data.load_roads()
             parts, seen = [], {}
-            for number, path in enumerate(paths):
+            for number, (path, fact) in enumerate(zip(paths, facts)):
                 seen = {scene: read_seen(files[str(path), scene]) for scene in data.scenes}
-                parts.append(
-                    evaluate(
-                        data, seen, facts[number], out / f"devkit{number or ''}",
-                        lambda what, path=path: shown.update(f"judging {what} of {path.name}"),  # type: ignore[misc]
-                    )
-                )  # fmt: skip
+                folder = out / f"devkit{number or ''}"
+                parts.append(evaluate(data, seen, fact, folder, partial(_judging, shown, path.name)))
+                if tracks:
+                    _judging(shown, path.name, "tracks")
+                    parts[-1]["tracking"] = evaluate_tracks(data, seen, fact, folder)
         results = _results(data, paths, hashes, facts, parts, manifest)
         write_atomic(out / "results.json", json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
         page = write_perception_page(out / "perception.html", results, seen, data)
@@ -125,6 +134,10 @@ def _evaluate(
         return EXIT_INTERRUPTED
     finally:
         write_manifest(out, manifest, status)
+
+
+def _judging(shown: Status, name: str, what: str) -> None:
+    shown.update(f"judging {what} of {name}")
 
 
 def _ask(data: DataSet, tasks: list[Task], workers: int) -> int:
@@ -178,7 +191,10 @@ def _keyframe(dataroot: Path, version: str, keyframe: str, checkpoint: Path, out
 
         keyframe = first_sample(dataroot, version, keyframe)
     path, facts = draw_detections(dataroot, version, keyframe, Perception.from_checkpoint(checkpoint), out)
-    facts |= {"checkpoint": {"path": str(checkpoint), "sha256": file_hash(checkpoint)}, "sensors": data_label(dataroot)}
+    facts |= {
+        "checkpoint": {"path": str(checkpoint), "sha256": file_hash(checkpoint)},
+        "sensors": data_label(dataroot, version),
+    }
     write_atomic(out / f"keyframe-{keyframe}.json", json.dumps(_plain(facts), indent=1) + "\n")
     from eval.commands.perception_tables import print_keyframe
 

@@ -32,6 +32,8 @@ def print_results(console: Console, results: dict[str, Any]) -> None:
     first = parts[0]
     _print_detection(console, first["detection"])
     _print_forecast(console, first["forecast"])
+    if first.get("tracking"):
+        _print_tracking(console, first["tracking"])
     _print_map(console, first["map"])
     _print_calibration(console, first["calibration"])
     if first["sensors_missing"]:
@@ -73,6 +75,17 @@ def _print_forecast(console: Console, forecast: dict[str, Any]) -> None:
             table.add_row(method, f"{horizon} s", str(every["agents"]), *map(number, figures), last)
     console.print(table)
     console.print(f"{forecast['protocol']}. Metres.", style="dim", highlight=False, soft_wrap=True)
+
+
+def _print_tracking(console: Console, tracks: dict[str, Any]) -> None:
+    table = _table("association", "AMOTA", "95 % over scenes", "AMOTP m", "recall", "identity switches")
+    for name, one in tracks["associations"].items():
+        switches = "-" if one["ids"]["value"] is None else f"{one['ids']['value']:.0f}"
+        figures = (number(one[f]["value"]) for f in ("amotp", "recall"))
+        table.add_row(name, number(one["amota"]["value"]), interval(one["amota"]), *figures, switches)
+    console.print(table)
+    learned = "learned" if tracks["learned_affinity"] else "set by hand"
+    console.print(f"{tracks['protocol']}; affinities of qp: {learned}.", style="dim", highlight=False, soft_wrap=True)
 
 
 def _print_map(console: Console, lines: dict[str, Any]) -> None:
@@ -121,7 +134,7 @@ def print_keyframe(console: Console, facts: dict[str, Any]) -> None:
 
 def number(value: float | None, unit: str = "") -> str:
     """Three decimals, "-" for what is not known."""
-    return "-" if value is None or value != value else f"{value:.3f}{' ' + unit if unit else ''}"
+    return "-" if value is None or value != value else f"{value:.3f}{chr(160) + unit if unit else ''}"
 
 
 def interval(estimate: dict[str, Any]) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eval.perception import tracking
 from eval.perception.calibration import calibration_scenes, evaluate_calibration
 from eval.perception.detection import PROTOCOL as DETECTION
 from eval.perception.detection import evaluate_detections
@@ -28,8 +31,13 @@ from eval.perception.truth import Truth
 from perception.affinity import Affinity
 from perception.calibration import Calibration
 from perception.nuscenes import load_recording
-from perception.nuscenes_tables import open_tables
+from perception.nuscenes_tables import open_tables, quiet_devkit
 from perception.road_map import RoadMap
+from perception.track import KEY_FRAMES
+
+TRACKING = f"nuScenes devkit TrackingEval, {tracking.CONFIGURATION}; a fresh tracker per scene, key frames only"
+PUBLISHED = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
+"""Versions of nuScenes as it is published."""
 
 
 @dataclass
@@ -53,11 +61,14 @@ class DataSet:
             self.roads[scene] = load_recording(self.dataroot, self.version, scene).road
 
 
-def data_label(dataroot: str | Path) -> str:
-    """How a data set's sensor data came about: recorded, simulated, or rendered into a real one."""
+def data_label(dataroot: str | Path, version: str) -> str:
+    """How a data set's sensor data came about, in words: by a vehicle, simulated, or rendered into a real set.
+
+    `dualdrive record` notes it beside what it writes.
+    """
     path = Path(dataroot) / "record" / "manifest.json"
     if not path.is_file():
-        return "as recorded by the vehicle"
+        return "of the vehicle" if version in PUBLISHED else "of unknown origin: the data set does not say"
     made = json.loads(path.read_text()).get("configuration", {})
     if source := made.get("dataroot"):
         return f"RENDERED sensor data on the annotations and maps of {Path(source).name}, real only where it had files"
@@ -110,6 +121,32 @@ def evaluate(
     }  # fmt: skip
 
 
+def evaluate_tracks(
+    data: DataSet, seen: dict[str, list[Seen]], facts: dict[str, Any], folder: Path
+) -> dict[str, Any] | None:
+    """AMOTA and its kin by the devkit's `TrackingEval`, per way of association, as JSON values.
+
+    None unless the scenes are a split that the devkit knows. Raises DatasetError where motmetrics is not installed.
+    """
+    if not data.whole:
+        return None
+    affinity = Affinity.from_facts(facts.get("affinity"))
+    out: dict[str, Any] = {"protocol": TRACKING, "learned_affinity": affinity is not None, "associations": {}}
+    for association in ("hungarian", "qp"):
+        config = replace(KEY_FRAMES, association=association)  # type: ignore[arg-type]
+        place = folder / association
+        place.mkdir(parents=True, exist_ok=True)
+        with quiet_devkit(), open(os.devnull, "w") as sink, redirect_stderr(sink):  # progress bars
+            report = tracking.evaluate(
+                list(seen.values()), data.dataroot, data.version, data.split, place, config, affinity
+            )
+        figures = {name: tracking.estimate([report], name).facts() for name in ("amota", "amotp", "recall", "ids")}
+        out["associations"][association] = figures | {
+            "classes": {name: report.metrics["label_metrics"]["amota"].get(name) for name in report.classes}
+        }
+    return out
+
+
 def headline(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The figures to read first. With one checkpoint the interval is over scenes, with several over them (seeds)."""
     rows: list[dict[str, Any]] = []
@@ -130,6 +167,10 @@ def headline(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     add("mAP of the classes that occur", DETECTION, lambda p: p["detection"]["mean_ap_occurring"])
     add("mAP of all ten classes", DETECTION, lambda p: p["detection"]["mean_ap"])
     add("NDS", DETECTION, lambda p: p["detection"]["nd_score"])
+    if all(part.get("tracking") for part in parts):
+        for association in ("hungarian", "qp"):
+            for name, words in (("amota", "AMOTA"), ("ids", "identity switches")):
+                add(f"{words}: {association}", TRACKING, partial(_tracking, association=association, name=name))
     add("map mAP", MAP, lambda p: p["map"]["mean_ap"])
     add("map AP of centrelines", MAP, lambda p: p["map"]["classes"]["centreline"]["mean_ap"])
     for group, words in (("every", "all"), ("moving", "moving")):
@@ -146,6 +187,10 @@ def headline(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _min_ade(part: dict[str, Any], group: str, method: str) -> Any:
     return part["forecast"]["horizons"]["3"][group]["all"]["methods"][method]["min_ade_6"]
+
+
+def _tracking(part: dict[str, Any], association: str, name: str) -> Any:
+    return part["tracking"]["associations"][association][name]
 
 
 def _existence_error(part: dict[str, Any], when: str) -> Any:

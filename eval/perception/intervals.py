@@ -27,18 +27,19 @@ class Estimate:
 
 
 def over_scenes(
-    figure: Callable[[np.ndarray], float], scenes: int, resamples: int = RESAMPLES, seed: int = 0
+    figure: Callable[[np.ndarray], float], scenes: int, resamples: int | None = None, seed: int = 0
 ) -> Estimate:
     """A figure of weighted scenes with its percentile bootstrap interval (Efron, 1979).
 
     figure: of weights ``[S]``, how often each scene counts; nan where a resample says nothing, which is left out.
-    Key frames of one scene are alike: whole scenes are drawn, not key frames.
+    Key frames of one scene are alike: whole scenes are drawn, not key frames. resamples: `RESAMPLES` unless told.
     """
     value = figure(np.ones(scenes))
     if scenes < 2 or value != value:
         return Estimate(value)
     rng = np.random.default_rng(seed)
-    drawn = np.array([figure(w) for w in rng.multinomial(scenes, np.full(scenes, 1 / scenes), resamples).astype(float)])
+    weights = rng.multinomial(scenes, np.full(scenes, 1 / scenes), resamples or RESAMPLES).astype(float)
+    drawn = np.array([figure(weight) for weight in weights])
     drawn = drawn[~np.isnan(drawn)]
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(drawn, [tail, 100 - tail]) if len(drawn) else (float("nan"),) * 2

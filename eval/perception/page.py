@@ -10,13 +10,18 @@ from eval.commands.perception_tables import interval, number
 from eval.perception.evaluate import DataSet
 from eval.perception.matches import matched_frames
 from eval.perception.pictures import bird_eye, bird_eye_legend, distance_diagram, reliability_diagram
-from eval.perception.prediction import METHODS
+from eval.perception.prediction import METHODS, TRUE
 from eval.perception.run import Seen
 from eval.studies.page import Cell, Figures, Table, write_page
 
 PICTURES = 8
 """Key frames drawn at most."""
+LABELS = {
+    "min_ade_1": "minADE_1", "min_ade_5": "minADE_5", "min_ade_6": "minADE_6", "min_fde_1": "minFDE_1",
+    "min_fde_6": "minFDE_6", "miss_rate_1": "miss rate_1", "miss_rate_6": "miss rate_6",
+}  # fmt: skip
 _STYLE = """
+td small { white-space: nowrap; }
 .bev { border: 1px solid var(--line); background: #fff; color: #222; }
 .bev polyline { fill: none; stroke-linejoin: round; } .bev .window { fill: #00000008; stroke: #0003; }
 .bev .true { stroke: #0003; stroke-width: 3.5; } .bev .centre { stroke-width: 1.5; stroke-dasharray: 5 4; }
@@ -43,7 +48,7 @@ def write_perception_page(path: Path, results: dict[str, Any], seen: dict[str, l
     frames = [f for f in matched_frames(_chosen(seen), data.truth) if f.seen is _middle(seen[f.truth.scene])]
     blocks: list[Table | Figures] = [
         _headline(results["headline"], len(parts)), *_detection(part["detection"]), _forecast(part["forecast"]),
-        _map(part["map"]), *_calibration(part["calibration"]),
+        _map(part["map"]), *_tracking(part.get("tracking")), *_calibration(part["calibration"]),
         Figures(
             "Key frames from above",
             [(f"{f.truth.scene}, key frame {f.truth.token[:8]}", bird_eye(f)) for f in frames],
@@ -70,13 +75,16 @@ def _middle(frames: Sequence[Seen]) -> Seen:
 
 def _headline(rows: Sequence[dict[str, Any]], checkpoints: int) -> Table:
     over = "seeds" if checkpoints > 1 else "scenes"
-    columns = ["figure", "value", f"95 % over {over}", *(["each"] if checkpoints > 1 else []), "protocol"]
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    said = ". ".join(f"[{index}] {protocol}" for index, protocol in enumerate(protocols, start=1))
+    about = f"Intervals over scenes: bootstrap, whole scenes drawn; over seeds: Student's. {said}."
     table = Table(
-        "Headline", columns, about="Intervals over scenes: bootstrap, whole scenes drawn. Over seeds: Student's."
+        "Headline", ["figure", "value", f"95 % over {over}", *(["each"] if checkpoints > 1 else [])], about=about
     )
     for row in rows:
+        name = f"{row['name']} [{protocols.index(row['protocol']) + 1}]"
         each = [", ".join(number(v) for v in row["each"])] if checkpoints > 1 else []
-        table.rows.append([row["name"], number(row["value"], row["unit"]), interval(row), *each, row["protocol"]])
+        table.rows.append([name, number(row["value"], row["unit"]), interval(row), *each])
     return table
 
 
@@ -125,8 +133,8 @@ def _band(band: dict[str, Any]) -> Cell:
 
 
 def _forecast(forecast: dict[str, Any]) -> Table:
-    figures = ("min_ade_1", "min_ade_5", "min_ade_6", "min_fde_1", "min_fde_6", "miss_rate_1", "miss_rate_6")
-    columns = ["horizon", "agents", "forecast", "judged", *(f.replace("_", " ") for f in figures)]
+    figures = tuple(LABELS)
+    columns = ["horizon", "agents", "forecast", "judged", *(LABELS[f] for f in figures)]
     table = Table("Forecasts", columns, about=(
         f"{forecast['protocol']}. Metres; intervals over scenes below. Constant velocity and lane following start from "
         f"what the network perceived and have one and up to five modes; the true state is known to no perception."
@@ -152,7 +160,8 @@ def _forecast(forecast: dict[str, Any]) -> Table:
 
 
 def _best(methods: dict[str, Any]) -> str:
-    return min(METHODS, key=lambda m: methods[m]["min_ade_6"]["value"] or 0.0)
+    """Of those that start from what was perceived."""
+    return min((m for m in METHODS if m != TRUE), key=lambda m: methods[m]["min_ade_6"]["value"] or 0.0)
 
 
 def _map(lines: dict[str, Any]) -> Table:
@@ -166,6 +175,19 @@ def _map(lines: dict[str, Any]) -> Table:
             row = [name, str(one["annotated"]), number(mean["value"]), interval(mean), *map(number, one["ap"].values())]
             table.rows.append(list(row))
     return table
+
+
+def _tracking(tracks: dict[str, Any] | None) -> list[Table | Figures]:
+    if not tracks:
+        return []
+    learned = "learned" if tracks["learned_affinity"] else "set by hand"
+    about = f"{tracks['protocol']}. hungarian: plain baseline; qp: relaxed assignment program, affinities {learned}."
+    table = Table("Tracking", ["association", "AMOTA", "AMOTP m", "recall", "identity switches"], about=about)
+    for name, one in tracks["associations"].items():
+        figures = (one[f] for f in ("amota", "amotp", "recall"))
+        switches = Cell("-" if one["ids"]["value"] is None else f"{one['ids']['value']:.0f}", interval(one["ids"]))
+        table.rows.append([name, *(Cell(number(f["value"]), interval(f)) for f in figures), switches])
+    return [table]
 
 
 def _calibration(calibration: dict[str, Any] | None) -> list[Table | Figures]:

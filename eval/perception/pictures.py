@@ -25,7 +25,11 @@ COLOR = {
     AgentClass.STATIC: "#2f9e44",
 }  # fmt: skip
 LINE_COLOR = {"divider": "#d4a106", "crossing": "#2f9e44", "boundary": "#d1495b", "centreline": "#5b8def"}
-SERIES = ("#e07b00", "#0d8fd0", "#d6297f", "#2f9e44", "#6a5be8", "#e0482a", "#8c6d1f", "#a04be0", "#5f7a8a", "#444444")
+CLASS_COLOR = {
+    **{k.name.lower(): color for k, color in COLOR.items() if k != AgentClass.STATIC},
+    "trailer": "#8c6d1f", "construction_vehicle": "#b8860b", "traffic_cone": "#2f9e44", "barrier": "#5f7a8a",
+}  # fmt: skip
+BEFORE, AFTER = "#e07b00", "#0d8fd0"
 
 
 def bird_eye(frame: Frame, size: int = 470) -> str:
@@ -103,7 +107,7 @@ def reliability_diagram(calibration: dict[str, Any], size: int = 360) -> str:
     """Said probability against the share that was right, before and after calibration; areas tell how many."""
     plot = _Axes(size, size, (0.0, 1.0), (0.0, 1.0), "said existence", "share that was right")
     out = [plot.line([(0, 0), (1, 1)], "diagonal")]
-    for when, color, name in (("before", SERIES[0], "before"), ("after", SERIES[1], "after")):
+    for when, color, name in (("before", BEFORE, "before"), ("after", AFTER, "after")):
         bins = [b for b in calibration[when]["bins"] if b["answers"]]
         points = [(b["said"], b["right"]) for b in bins]
         out.append(plot.line(points, "series", color))
@@ -114,7 +118,7 @@ def reliability_diagram(calibration: dict[str, Any], size: int = 360) -> str:
             out.append(plot.dot(x, y, radius, color, title))
     words = [
         (color, f"{when} calibration, error {calibration[when]['existence_error']['value']:.3f}")
-        for when, color in (("before", SERIES[0]), ("after", SERIES[1]))
+        for when, color in (("before", BEFORE), ("after", AFTER))
     ]
     return plot.svg(out) + legend(words)
 
@@ -126,14 +130,15 @@ def distance_diagram(
     far = max(b["to"] for b in by_distance[names[0]])
     plot = _Axes(width, 320, (0.0, far), (0.0, 1.0), "distance from ego, m", words)
     out = []
-    for color, name in zip(SERIES, names):
+    for name in names:
+        color = CLASS_COLOR[name]
         bands = [b for b in by_distance[name] if b["annotated"] and b[figure] is not None]
         points = [((b["from"] + b["to"]) / 2, b[figure]) for b in bands]
         out.append(plot.line(points, "series", color))
         for (x, y), b in zip(points, bands):
             title = f"{name}, {b['from']:g} to {b['to']:g} m: {y:.2f} of {b['annotated']} annotated"
             out.append(plot.dot(x, y, 3.5, color, title))
-    return plot.svg(out) + legend(list(zip(SERIES, names)))
+    return plot.svg(out) + legend([(CLASS_COLOR[name], name) for name in names])
 
 
 class _Axes:
