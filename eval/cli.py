@@ -285,8 +285,8 @@ def perception(
         ),
     ] = None,
     tracking: Annotated[
-        bool, typer.Option("--tracking", help="Also judge tracks (AMOTA, identity switches): takes minutes.")
-    ] = False,
+        bool, typer.Option("--tracking/--no-tracking", help="Judge tracks too (AMOTA, switches): takes minutes.")
+    ] = True,
     out: Annotated[Path, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = Path(
         "runs/perception"
     ),

@@ -15,7 +15,7 @@ from eval.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, console, error_
 from eval.commands.perception_tables import print_results
 from eval.commands.progress import RunView, short
 from eval.perception.detection import devkit_knows
-from eval.perception.evaluate import DataSet, data_label, evaluate, evaluate_tracks, headline
+from eval.perception.evaluate import DataSet, data_label, evaluate, headline
 from eval.perception.keyframe import draw_detections
 from eval.perception.page import write_perception_page
 from eval.perception.run import answers_path, file_hash, read_seen, see_scene, write_seen
@@ -45,13 +45,13 @@ def perception_command(
     scenes: Sequence[str] = (),
     checkpoints: Sequence[Path] = (),
     keyframe: str | None = None,
-    tracks: bool = False,
+    tracks: bool = True,
     workers: int = 0,
     fresh: bool = False,
 ) -> int:
     """Judge checkpoints (several: seeds of one training) on a split, or draw one key frame. Returns the exit code.
 
-    tracks: judge tracks too, which takes the devkit minutes.
+    tracks: judge them too, which takes the devkit minutes.
     Raises DatasetError (data), RunDirError (the folder), OSError (disk).
     """
     try:
@@ -72,8 +72,9 @@ def perception_command(
             DataSet(
                 dataroot, version, split, chosen, whole,
                 whole=chosen == whole and devkit_knows(dataroot, version, split), label=data_label(dataroot, version),
+                tracks=tracks,
             ),
-            paths, facts, out, workers, fresh, tracks,
+            paths, facts, out, workers, fresh,
         )  # fmt: skip
 
 
@@ -84,7 +85,6 @@ def _evaluate(
     out: Path,
     workers: int,
     fresh: bool,
-    tracks: bool,
 ) -> int:
     hashes = [file_hash(path) for path in paths]
     identity = {
@@ -116,9 +116,6 @@ def _evaluate(
                 seen = {scene: read_seen(files[str(path), scene]) for scene in data.scenes}
                 folder = out / f"devkit{number or ''}"
                 parts.append(evaluate(data, seen, fact, folder, partial(_judging, shown, path.name)))
-                if tracks:
-                    _judging(shown, path.name, "tracks")
-                    parts[-1]["tracking"] = evaluate_tracks(data, seen, fact, folder)
         results = _results(data, paths, hashes, facts, parts, manifest)
         write_atomic(out / "results.json", json.dumps(_plain(results), indent=1, allow_nan=False) + "\n")
         page = write_perception_page(out / "perception.html", results, seen, data)

@@ -78,14 +78,14 @@ def _print_forecast(console: Console, forecast: dict[str, Any]) -> None:
 
 
 def _print_tracking(console: Console, tracks: dict[str, Any]) -> None:
-    table = _table("association", "AMOTA", "95 % over scenes", "AMOTP m", "recall", "identity switches")
-    for name, one in tracks["associations"].items():
-        switches = "-" if one["ids"]["value"] is None else f"{one['ids']['value']:.0f}"
-        figures = (number(one[f]["value"]) for f in ("amotp", "recall"))
-        table.add_row(name, number(one["amota"]["value"]), interval(one["amota"]), *figures, switches)
+    table = _table("tracks of", "AMOTA", "AMOTP m", "recall", "identity switches")
+    rows = {"the classes that occur": {f: e["value"] for f, e in tracks["averages"].items()}, **tracks["classes"]}
+    for name, one in rows.items():
+        switches = one["ids"]
+        known = switches is not None and switches == switches
+        table.add_row(name, *(number(one[f]) for f in ("amota", "amotp", "recall")), f"{switches:.0f}" if known else "-")
     console.print(table)
-    learned = "learned" if tracks["learned_affinity"] else "set by hand"
-    console.print(f"{tracks['protocol']}; affinities of qp: {learned}.", style="dim", highlight=False, soft_wrap=True)
+    console.print(f"{tracks['protocol']}; association {tracks['association']}.", style="dim", highlight=False)
 
 
 def _print_map(console: Console, lines: dict[str, Any]) -> None:

@@ -7,14 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.perception import tracking
 from eval.perception.calibration import calibration_scenes, evaluate_calibration
 from eval.perception.detection import PROTOCOL as DETECTION
 from eval.perception.detection import evaluate_detections
@@ -33,9 +32,7 @@ from perception.calibration import Calibration
 from perception.nuscenes import load_recording
 from perception.nuscenes_tables import open_tables, quiet_devkit
 from perception.road_map import RoadMap
-from perception.track import KEY_FRAMES
 
-TRACKING = f"nuScenes devkit TrackingEval, {tracking.CONFIGURATION}; a fresh tracker per scene, key frames only"
 PUBLISHED = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 """Versions of nuScenes as it is published."""
 
@@ -43,7 +40,7 @@ PUBLISHED = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 @dataclass
 class DataSet:
     """What is judged on. scenes: the chosen ones; split_scenes: all of the split. whole: `DetectionEval` knows the
-    split and all of it was chosen. label: in words, how its sensor data came about."""
+    split and all of it was chosen. label: in words, how its sensor data came about. tracks: judge them as well."""
 
     dataroot: Path
     version: str
@@ -52,6 +49,7 @@ class DataSet:
     split_scenes: list[str]
     whole: bool
     label: str
+    tracks: bool = True
     truth: dict[str, list[Truth]] = field(default_factory=dict)
     roads: dict[str, RoadMap] = field(default_factory=dict)
 
@@ -95,11 +93,11 @@ def evaluate(
     step("map")
     lines, _ = evaluate_map(seen, data.truth)
     tracks = None
-    if data.whole:
+    if data.whole and data.tracks:
         step("tracks")
-        affinity = Affinity.from_facts(facts.get("affinity"))
-        drives = list(seen.values())
-        tracks = tracking_facts(drives, data.dataroot, data.version, data.split, folder / "tracks", affinity)
+        affinity, drives = Affinity.from_facts(facts.get("affinity")), list(seen.values())
+        with quiet_devkit(), open(os.devnull, "w") as sink, redirect_stderr(sink):  # progress bars
+            tracks = tracking_facts(drives, data.dataroot, data.version, data.split, folder / "tracks", affinity)
     step("calibration")
     calibration = Calibration.from_facts(facts.get("calibration"))
     used = set(calibration_scenes(facts, data.version, data.split, data.split_scenes))
@@ -119,32 +117,6 @@ def evaluate(
         "sensors_missing": dict(sorted(absent.items())),
         "cycle_ms": {f"p{q}": _milliseconds(every, q) for q in (50, 99)},
     }  # fmt: skip
-
-
-def evaluate_tracks(
-    data: DataSet, seen: dict[str, list[Seen]], facts: dict[str, Any], folder: Path
-) -> dict[str, Any] | None:
-    """AMOTA and its kin by the devkit's `TrackingEval`, per way of association, as JSON values.
-
-    None unless the scenes are a split that the devkit knows. Raises DatasetError where motmetrics is not installed.
-    """
-    if not data.whole:
-        return None
-    affinity = Affinity.from_facts(facts.get("affinity"))
-    out: dict[str, Any] = {"protocol": TRACKING, "learned_affinity": affinity is not None, "associations": {}}
-    for association in ("hungarian", "qp"):
-        config = replace(KEY_FRAMES, association=association)  # type: ignore[arg-type]
-        place = folder / association
-        place.mkdir(parents=True, exist_ok=True)
-        with quiet_devkit(), open(os.devnull, "w") as sink, redirect_stderr(sink):  # progress bars
-            report = tracking.evaluate(
-                list(seen.values()), data.dataroot, data.version, data.split, place, config, affinity
-            )
-        figures = {name: tracking.estimate([report], name).facts() for name in ("amota", "amotp", "recall", "ids")}
-        out["associations"][association] = figures | {
-            "classes": {name: report.metrics["label_metrics"]["amota"].get(name) for name in report.classes}
-        }
-    return out
 
 
 def headline(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -167,10 +139,6 @@ def headline(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     add("mAP of the classes that occur", DETECTION, lambda p: p["detection"]["mean_ap_occurring"])
     add("mAP of all ten classes", DETECTION, lambda p: p["detection"]["mean_ap"])
     add("NDS", DETECTION, lambda p: p["detection"]["nd_score"])
-    if all(part.get("tracking") for part in parts):
-        for association in ("hungarian", "qp"):
-            for name, words in (("amota", "AMOTA"), ("ids", "identity switches")):
-                add(f"{words}: {association}", TRACKING, partial(_tracking, association=association, name=name))
     add("map mAP", MAP, lambda p: p["map"]["mean_ap"])
     add("map AP of centrelines", MAP, lambda p: p["map"]["classes"]["centreline"]["mean_ap"])
     for group, words in (("every", "all"), ("moving", "moving")):
@@ -178,7 +146,7 @@ def headline(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             add(f"minADE_6, 3 s, {words}: {method}", FORECAST, partial(_min_ade, group=group, method=method), "m")
     if all(part["tracking"] for part in parts):
         for name, words in (("amota", "AMOTA"), ("amotp", "AMOTP"), ("ids", "identity switches")):
-            add(words, TRACKING, lambda p, name=name: p["tracking"]["averages"][name], "m" if name == "amotp" else "")  # type: ignore[misc]
+            add(words, TRACKING, partial(_tracks, name=name), "m" if name == "amotp" else "")
     for when in ("before", "after"):
         name = f"existence error {when} calibration"
         add(name, "expected calibration error, 10 bins", partial(_existence_error, when=when))
@@ -189,8 +157,8 @@ def _min_ade(part: dict[str, Any], group: str, method: str) -> Any:
     return part["forecast"]["horizons"]["3"][group]["all"]["methods"][method]["min_ade_6"]
 
 
-def _tracking(part: dict[str, Any], association: str, name: str) -> Any:
-    return part["tracking"]["associations"][association][name]
+def _tracks(part: dict[str, Any], name: str) -> Any:
+    return part["tracking"]["averages"][name]
 
 
 def _existence_error(part: dict[str, Any], when: str) -> Any:

@@ -180,13 +180,13 @@ def _map(lines: dict[str, Any]) -> Table:
 def _tracking(tracks: dict[str, Any] | None) -> list[Table | Figures]:
     if not tracks:
         return []
-    learned = "learned" if tracks["learned_affinity"] else "set by hand"
-    about = f"{tracks['protocol']}. hungarian: plain baseline; qp: relaxed assignment program, affinities {learned}."
-    table = Table("Tracking", ["association", "AMOTA", "AMOTP m", "recall", "identity switches"], about=about)
-    for name, one in tracks["associations"].items():
-        figures = (one[f] for f in ("amota", "amotp", "recall"))
-        switches = Cell("-" if one["ids"]["value"] is None else f"{one['ids']['value']:.0f}", interval(one["ids"]))
-        table.rows.append([name, *(Cell(number(f["value"]), interval(f)) for f in figures), switches])
+    about = f"{tracks['protocol']}. Association: {tracks['association']}. Intervals over scenes."
+    columns = {"amota": "AMOTA", "amotp": "AMOTP m", "recall": "recall", "ids": "identity switches"}
+    table = Table("Tracking", ["class", *columns.values()], about=about)
+    averages = tracks["averages"]
+    table.rows.append(["classes that occur", *(Cell(number(averages[f]["value"]), interval(averages[f])) for f in columns)])
+    for name, one in tracks["classes"].items():
+        table.rows.append([name, *(number(one[f]) for f in columns)])
     return [table]
 
 
