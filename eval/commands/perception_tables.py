@@ -83,7 +83,9 @@ def _print_tracking(console: Console, tracks: dict[str, Any]) -> None:
     for name, one in rows.items():
         switches = one["ids"]
         known = switches is not None and switches == switches
-        table.add_row(name, *(number(one[f]) for f in ("amota", "amotp", "recall")), f"{switches:.0f}" if known else "-")
+        table.add_row(
+            name, *(number(one[f]) for f in ("amota", "amotp", "recall")), f"{switches:.0f}" if known else "-"
+        )
     console.print(table)
     console.print(f"{tracks['protocol']}; association {tracks['association']}.", style="dim", highlight=False)
 

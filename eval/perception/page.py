@@ -184,7 +184,9 @@ def _tracking(tracks: dict[str, Any] | None) -> list[Table | Figures]:
     columns = {"amota": "AMOTA", "amotp": "AMOTP m", "recall": "recall", "ids": "identity switches"}
     table = Table("Tracking", ["class", *columns.values()], about=about)
     averages = tracks["averages"]
-    table.rows.append(["classes that occur", *(Cell(number(averages[f]["value"]), interval(averages[f])) for f in columns)])
+    table.rows.append(
+        ["classes that occur", *(Cell(number(averages[f]["value"]), interval(averages[f])) for f in columns)]
+    )
     for name, one in tracks["classes"].items():
         table.rows.append([name, *(number(one[f]) for f in columns)])
     return [table]
