@@ -76,7 +76,7 @@ def oracle_scene(
     """
     pose = _pose(ego)
     objects = visible(objects, pose, config)
-    agents, futures = _agents(objects, road, pose, config)
+    agents, futures = agents_of(objects, road, pose, config)
     zero = torch.zeros((), dtype=torch.float64)
     return VectorScene(
         ego=ego.replace(x=zero, y=zero.clone(), yaw=zero.clone()).double(),
@@ -115,9 +115,10 @@ def visible(objects: ObjectStates, pose: np.ndarray, config: OracleConfig) -> Ob
     )
 
 
-def _agents(
+def agents_of(
     objects: ObjectStates, road: RoadMap, pose: np.ndarray, config: OracleConfig
 ) -> tuple[AgentTracks, AgentFutures]:
+    """Objects (global frame) as certain agents with rule-based forecasts, in the frame of the pose ``[3]``."""
     predicted = forecast(objects, road, config.time, config.forecast)
     count, tensor = len(objects), torch.from_numpy
     xy, yaw = _turn(objects.pose[:, :2] - pose[:2], -pose[2]), wrap(objects.pose[:, 2] - pose[2])

@@ -19,7 +19,14 @@ from eval.run.task import Task, run_task
 from eval.simulation.generate import generate
 from eval.simulation.injection import Injection
 from eval.simulation.observer_config import NetworkObserverConfig, ObserverConfig
-from eval.simulation.observers import NetworkObserver, checkpoint_hash, describe, make_observer, sensor_config
+from eval.simulation.observers import (
+    NetworkObserver,
+    checkpoint_hash,
+    describe,
+    make_observer,
+    rule_futures,
+    sensor_config,
+)
 from eval.simulation.rollout import Observer, rollout
 from eval.simulation.sensors import SensorConfig
 from eval.simulation.simulation_config import SimulationConfig
@@ -31,9 +38,10 @@ from perception.checkpoint import save_network
 from perception.decode import DecodeConfig
 from perception.map_polylines import map_window
 from perception.network import PerceptionNetwork
-from perception.oracle import OracleConfig
+from perception.oracle import OracleConfig, agents_of
 from perception.recording import ObjectStates, Recording
 from perception.sensor_frame import LidarSweep
+from perception.track import TrackConfig
 from planner.scene import RawStatus, frames
 
 
@@ -63,8 +71,8 @@ def shown(recording: Recording, checkpoint: Path) -> Shown:
 
 
 def settings(checkpoint: Path) -> ObserverConfig:
-    decode = DecodeConfig(existence=0.0, line=0.0)
-    return ObserverConfig(network=NetworkObserverConfig(str(checkpoint), decode=decode))
+    decode, tracking = DecodeConfig(existence=0.0, line=0.0), TrackConfig(birth=0.0)
+    return ObserverConfig(network=NetworkObserverConfig(str(checkpoint), decode=decode, tracking=tracking))
 
 
 def nobody(world: World) -> ObjectStates:
@@ -77,6 +85,7 @@ def test_what_comes_from_where(recording: Recording, shown: Shown) -> None:
     assert isinstance(observe, NetworkObserver)
     world = World(recording, "log_replay")
     sensors.expose(world.ego_state(), world.objects())
+    sensors.before(world.ego_state())
     observe.perception.reset()
     scene = observe(world.ego_state(), nobody(world), "x")
     assert scene.name == "x"
@@ -87,7 +96,7 @@ def test_what_comes_from_where(recording: Recording, shown: Shown) -> None:
     ahead = frames.transform_points(scene.global_from_ego, torch.tensor([[10.0, 0.0]], dtype=torch.float64))[0].numpy()
     pose = world.ego.pose
     assert np.allclose(ahead, pose[:2] + 10.0 * np.array([np.cos(pose[2]), np.sin(pose[2])]))
-    own = NetworkObserver(observe.surface, observe.perception, sensors, None)
+    own = NetworkObserver(observe.surface, observe.perception, sensors, None, None)
     observe.perception.reset()
     told = own(world.ego_state(), nobody(world), "x")
     assert torch.equal(told.agents.box, scene.agents.box)
@@ -146,6 +155,32 @@ def test_a_wrong_localisation_moves_all_poses_together(recording: Recording, sho
         )
 
 
+def test_the_network_has_looked_before_the_drive_begins(recording: Recording) -> None:
+    """Earlier measurements, oldest first, told once, along the way that ego came."""
+    sensors, world = VehicleSensors(recording, lead_in=(1.0, 0.5)), World(recording, "log_replay")
+    sensors.expose(world.ego_state(), world.objects())
+    first, second = sensors.before(world.ego_state())
+    assert sensors.before(world.ego_state()) == []
+    now = sensors.frame(world.ego_state())
+    assert (now.time_us - first.time_us, now.time_us - second.time_us) == (1_000_000, 500_000)
+    away = np.linalg.norm(now.global_from_ego[:2, 3] - first.global_from_ego[:2, 3])
+    assert away == pytest.approx(world.ego.v, rel=0.01)
+    world.replay_ego()
+    sensors.expose(world.ego_state(), world.objects())
+    assert sensors.before(world.ego_state()) == []
+
+
+def test_forecasts_for_what_was_told(recording: Recording) -> None:
+    """The same rules as the oracle's, at the told places; uncertain places have uncertain futures."""
+    world, config = World(recording, "log_replay"), OracleConfig()
+    told, futures = agents_of(world.seen(), recording.road, world.ego.pose, config)
+    again = rule_futures(told, world.ego.pose, recording.road, config)
+    assert torch.allclose(again.mean, futures.mean, atol=1e-6)
+    assert torch.equal(again.valid, futures.valid)
+    extra = again.covariance - futures.covariance
+    assert torch.allclose(extra, told.position_covariance[:, None, None].expand_as(extra), atol=1e-9)
+
+
 def test_sensors_say_what_is_asked_too_early_or_impossible(recording: Recording) -> None:
     with pytest.raises(RuntimeError, match="expose"):
         VehicleSensors(recording).raw()
@@ -158,7 +193,8 @@ def test_a_drive_says_who_perceived(checkpoint: Path, tmp_path: Path) -> None:
     """A short drive as the workers make it: marked in name and trace, with the boxes that were told, repeatable."""
     config = load_config(
         None, ["planners=constant_velocity@network", "simulation.duration=0.2", "simulation.render_lidar=true",
-               f"perception.network.checkpoint={checkpoint}", "perception.network.decode.existence=0.0"],
+               f"perception.network.checkpoint={checkpoint}", "perception.network.decode.existence=0.0",
+               "perception.network.tracking.birth=0.0"],
     )  # fmt: skip
     task = Task(Sample("crossing_pedestrian_1000", "crossing_pedestrian", 1000), config.drivers()[0], "log_replay")
     lines = [run_task(task, lambda _: None, config=config, run_dir=tmp_path / name) for name in ("a", "b")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from eval.commands.console import EXIT_FAILED, EXIT_INTERRUPTED, console, error_console
 from eval.commands.progress import RunView, short
 from eval.commands.tables import print_summary
-from eval.config import RunConfig
+from eval.config import NETWORK_MARK, RunConfig
 from eval.run.executor import run_tasks
 from eval.run.manifest import code_hash, sample_list_hash, start_manifest, write_manifest
 from eval.run.samples import list_samples
@@ -18,6 +19,7 @@ from eval.run.store import CONFIG, ResultStore
 from eval.run.summary import summarize, write_summary
 from eval.run.task import Task, failed_line, list_tasks, run_task
 from eval.simulation.observers import checkpoint_hash
+from eval.typed_config import ConfigError
 
 
 def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = run_task) -> int:
@@ -64,6 +66,22 @@ def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = 
         failed = [line for line in store.results.values() if line["status"] == "failed"]
         _conclude(tasks, config, store, manifest, "failed" if failed else "completed")
     return EXIT_FAILED if failed else 0
+
+
+def with_network_at_hand(config: RunConfig) -> RunConfig:
+    """Without the planners that ask a network, where the shipped one is wanted but not installed; says so."""
+    try:
+        if config.learned:
+            config.perception.network.path()
+        return config
+    except ConfigError as error:
+        left = tuple(
+            name for name, driver in zip(config.planners, config.drivers()) if not driver.endswith(NETWORK_MARK)
+        )
+        if config.perception.network.checkpoint != "tiny" or not left:
+            raise
+        console.print(f"[yellow]Without learned perception:[/] {error}", highlight=False, soft_wrap=True)
+        return replace(config, planners=left)
 
 
 def _run(missing: list[Task], tasks: list[Task], config: RunConfig, store: ResultStore, work: Any) -> None:

@@ -13,6 +13,7 @@ from perception.track import TrackConfig
 
 SOURCES = ("oracle", "network")
 MAPS = ("hd_map", "network")
+FUTURES = ("rules", "network")
 
 
 @dataclass(frozen=True)
@@ -21,21 +22,25 @@ class NetworkObserverConfig:
 
     checkpoint: tiny, the shipped one, or a file of `dualdrive train`. map: where lanes, boundaries and crossings come
     from; hd_map as the oracle's, or the network, which sees 30 m ahead and behind and 15 m to the sides. lidar,
-    cameras: which sensors there are. weather: of the images; any, or clear, overcast, low_sun, rain, dusk, night.
+    cameras: which sensors there are. futures: of the agents that the network tells; rules, as the oracle's forecasts on
+    the HD map, or the network's own modes. weather: of the images; any, or clear, overcast, low_sun, rain, dusk, night.
     decode: what of the network's answers is told. tracking: how they are followed.
     """
 
     checkpoint: str = "tiny"
     map: str = "hd_map"
+    futures: str = "rules"
     lidar: bool = True
     cameras: bool = True
     weather: str = "any"
     decode: DecodeConfig = field(default_factory=DecodeConfig)
-    tracking: TrackConfig = field(default_factory=TrackConfig)
+    tracking: TrackConfig = field(default_factory=lambda: TrackConfig(birth=0.3))
 
     def __post_init__(self) -> None:
         if self.map not in MAPS:
             raise ValueError(f"map: expected one of {', '.join(MAPS)}, got {self.map!r}")
+        if self.futures not in FUTURES:
+            raise ValueError(f"futures: expected one of {', '.join(FUTURES)}, got {self.futures!r}")
 
     def path(self) -> Path:
         """The checkpoint's file. Raises ConfigError where there is none."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from eval.simulation.observer_config import NetworkObserverConfig, ObserverConfig
 from eval.simulation.rollout import Observer
@@ -21,18 +22,23 @@ from perception.calibration import Calibration
 from perception.checkpoint import load_network
 from perception.map_polylines import map_window
 from perception.network import PerceptionNetwork
-from perception.oracle import LocalRoute, OraclePerception
+from perception.oracle import LocalRoute, OracleConfig, OraclePerception, agents_of
 from perception.perceive import Perception
 from perception.recording import ObjectStates, Recording
+from perception.road_map import RoadMap
 from perception.routing import RouteSurface
-from planner.scene import EgoState, MapPolylines, VectorScene
+from planner.scene import AgentFutures, AgentTracks, EgoState, MapPolylines, VectorScene
+
+LEAD_IN = tuple(float(after) for after in np.arange(10, 0, -1) / 10)
+"""s before a drive's first moment at which the network has looked already: it knows half a second, and tracks."""
 
 
 class NetworkObserver:
     """`perception.perceive.Perception` in the loop; one per drive.
 
     Agents, their futures and the proposal come from the network; the route from localisation and navigation, as the
-    oracle's does. lines: the map around a pose, as the oracle serves it; None leaves what the network saw.
+    oracle's does. lines: the map around a pose, as the oracle serves it; None leaves what the network saw. futures: of
+    the agents told, seen from a pose; None leaves the network's.
     """
 
     learned = True
@@ -43,15 +49,22 @@ class NetworkObserver:
         perception: Perception,
         sensors: VehicleSensors,
         lines: Callable[[np.ndarray], MapPolylines] | None,
+        futures: Callable[[AgentTracks, np.ndarray], AgentFutures] | None,
     ) -> None:
-        self.surface, self.perception, self.sensors, self._lines = surface, perception, sensors, lines
+        self.surface, self.perception, self.sensors = surface, perception, sensors
+        self._lines, self._futures = lines, futures
 
     def __call__(self, ego: EgoState, objects: ObjectStates, name: str) -> VectorScene:
         """The scene at ego's believed place (global frame). objects: not looked at; the sensors are."""
         pose = np.array([float(ego.x), float(ego.y), float(ego.yaw)])
-        scene = self.perception.observe(self.sensors.frame(ego), self.surface.local(pose))
+        route = self.surface.local(pose)
+        for frame in self.sensors.before(ego):
+            self.perception.observe(frame, route)
+        scene = self.perception.observe(self.sensors.frame(ego), route)
         if self._lines is not None:
             scene = scene.replace(map=self._lines(pose))
+        if self._futures is not None:
+            scene = scene.replace(futures=self._futures(scene.agents, pose))
         return scene.replace(name=name)
 
 
@@ -70,11 +83,31 @@ def make_observer(
         return oracle.observe, VehicleSensors(recording, sensing) if second_channel else None
     wanted = config.network
     network, calibration, affinity = _loaded(wanted.path())
-    sensors = VehicleSensors(recording, sensor_config(wanted, simulation, network), second_channel)
+    sensors = VehicleSensors(recording, sensor_config(wanted, simulation, network), second_channel, LEAD_IN)
     perception = Perception(network, calibration, wanted.decode, wanted.tracking, affinity)
     window, radius = map_window(recording.road, config.oracle.points), config.oracle.map_radius
-    lines = (lambda pose: window.local(pose, radius)) if wanted.map == "hd_map" else None
-    return NetworkObserver(surface, perception, sensors, lines), sensors
+    lines = partial(window.local, radius=radius) if wanted.map == "hd_map" else None
+    futures = partial(rule_futures, road=recording.road, config=config.oracle) if wanted.futures == "rules" else None
+    return NetworkObserver(surface, perception, sensors, lines, futures), sensors
+
+
+def rule_futures(told: AgentTracks, pose: np.ndarray, road: RoadMap, config: OracleConfig) -> AgentFutures:
+    """The oracle's forecasts for agents as they were told, in the frame of the pose ``[3]``; how uncertain their places
+    are today, their futures are at least."""
+    kept = told.valid.numpy()
+    cos, sin = np.cos(pose[2]), np.sin(pose[2])
+    turn = np.array([[cos, sin], [-sin, cos]])
+    box, velocity = told.box.double().numpy(), told.velocity.double().numpy()
+    objects = ObjectStates(
+        told.track_id.numpy(),
+        told.agent_class.numpy(),
+        box[:, 3:],
+        np.concatenate([box[:, :2] @ turn + pose[:2], box[:, 2:3] + pose[2]], 1),
+        velocity @ turn,
+    )
+    _, futures = agents_of(objects, road, pose, config)
+    covariance = futures.covariance + told.position_covariance.double()[:, None, None]
+    return futures.replace(covariance=covariance, valid=futures.valid & torch.from_numpy(kept)[:, None, None])
 
 
 def sensor_config(

@@ -7,13 +7,13 @@ no difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from eval.simulation.sensing.rendered_cameras import ego_pose
-from eval.simulation.sensors import SensorConfig, SensorSuite
+from eval.simulation.sensors import SensorConfig, SensorSuite, moved
 from perception.raw_obstacles import RawObstacleChannel
 from perception.recording import ObjectStates, Recording
 from perception.sensor_frame import LidarSweep, SensorFrame
@@ -25,13 +25,21 @@ LIDAR_ONLY = SensorConfig(with_cameras=False)
 class VehicleSensors:
     """One per drive. `expose` comes first in every cycle; then anybody may ask for `frame`, and one for `raw`."""
 
-    def __init__(self, recording: Recording, config: SensorConfig = LIDAR_ONLY, second_channel: bool = True) -> None:
-        """second_channel: whether there is one; it needs the LiDAR. Raises ValueError where that is missing."""
+    def __init__(
+        self,
+        recording: Recording,
+        config: SensorConfig = LIDAR_ONLY,
+        second_channel: bool = True,
+        lead_in: Sequence[float] = (),
+    ) -> None:
+        """second_channel: whether there is one; it needs the LiDAR. lead_in: how long before the first moment (s,
+        oldest first) measurements were made that `before` hands out. Raises ValueError where the LiDAR is missing."""
         if second_channel and not config.with_lidar:
             raise ValueError("second_channel: expected a LiDAR for it, got with_lidar=False")
         self._suite = SensorSuite(recording, config)
         self._channel = RawObstacleChannel(recording.vehicle) if second_channel else None
         self._frame: SensorFrame | None = None
+        self._lead_in, self._before = lead_in, list[SensorFrame]()
 
     def expose(
         self,
@@ -42,6 +50,9 @@ class VehicleSensors:
     ) -> None:
         """One cycle's measurements. ego: the true state, global frame; objects: everybody there. through: the sweep on
         its way from the sensor; what comes out may be broken, old or nothing."""
+        if self._frame is None:
+            moments = [moved(ego, objects, -after) for after in self._lead_in]
+            self._before = [self._suite.frame(*moment, name) for moment in moments]
         frame = self._suite.frame(ego, objects, name)
         if (true := frame.lidar) is not None:
             turn = through(true)
@@ -57,17 +68,21 @@ class VehicleSensors:
 
         ego: that belief, global frame. Raises RuntimeError before the first `expose`.
         """
-        frame = self._exposed()
+        return replace(_believed(self._exposed(), self._belief(ego)), ego=ego)
+
+    def before(self, ego: EgoState) -> list[SensorFrame]:
+        """What was measured before the drive began, oldest first, told once: a vehicle that moves has been looking.
+
+        Ego and objects come from where their speeds of the first moment lead back to. ego: as for `frame`.
+        """
+        frames, self._before = self._before, []
+        return [_believed(frame, self._belief(ego)) for frame in frames]
+
+    def _belief(self, ego: EgoState) -> np.ndarray:
+        """believed_from_true ``[4, 4]``, global frames; exactly the identity where localisation is right."""
+        true = self._exposed().global_from_ego
         told = ego_pose(ego, 0.0)
-        if np.array_equal(told, frame.global_from_ego):
-            return replace(frame, ego=ego)
-        believed_from_true = told @ np.linalg.inv(frame.global_from_ego)
-        lidar, cameras = frame.lidar, frame.cameras
-        if lidar is not None:
-            lidar = replace(lidar, global_from_ego=believed_from_true @ lidar.global_from_ego)
-        if cameras is not None:
-            cameras = replace(cameras, global_from_ego=believed_from_true @ cameras.global_from_ego)
-        return replace(frame, ego=ego, global_from_ego=told, lidar=lidar, cameras=cameras)
+        return np.eye(4) if np.array_equal(told, true) else told @ np.linalg.inv(true)
 
     def raw(self) -> RawObstacles | None:
         """What the second channel says about this cycle's turn; None without one. Once a cycle, in order of time."""
@@ -80,3 +95,13 @@ class VehicleSensors:
         if self._frame is None:
             raise RuntimeError("sensors: expected `expose` before the first question")
         return self._frame
+
+
+def _believed(frame: SensorFrame, believed_from_true: np.ndarray) -> SensorFrame:
+    """All poses of a frame as localisation has them."""
+    lidar, cameras = frame.lidar, frame.cameras
+    if lidar is not None:
+        lidar = replace(lidar, global_from_ego=believed_from_true @ lidar.global_from_ego)
+    if cameras is not None:
+        cameras = replace(cameras, global_from_ego=believed_from_true @ cameras.global_from_ego)
+    return replace(frame, global_from_ego=believed_from_true @ frame.global_from_ego, lidar=lidar, cameras=cameras)
