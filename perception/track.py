@@ -35,11 +35,12 @@ Associate = Callable[[Tracks, Detections, Pairs], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """association: see above. acceleration (m/s^2): standard deviation of what constant velocity leaves out.
-    velocity_sigma (m/s): of a detected velocity. gate: largest Mahalanobis distance of position and reach (m): largest
-    distance that may be associated; nearest: most candidates per track, the nearest ones. regularisation: of the
-    relaxed assignment. birth: least existence of a new track. coast (s): how long a track lives on without detections,
-    told as long as it lives, its existence falling with this time constant. A pause longer than gap (s) starts afresh.
+    """association: hungarian (plain), qp (relaxed assignment), or auto: qp where there is a learned affinity.
+    acceleration (m/s^2): standard deviation of what constant velocity leaves out. velocity_sigma (m/s): of a detected
+    velocity. gate: largest Mahalanobis distance of position that may be associated. reach (m): largest distance that
+    may be. nearest: most candidates per track. regularisation: of the relaxed assignment. birth: least existence of a
+    new track. coast (s): how long a track lives on without detections, told as long as it lives, its existence falling
+    with this time constant. gap (s): a longer pause starts afresh.
     """
 
     association: Literal["auto", "hungarian", "qp"] = "auto"
