@@ -20,6 +20,7 @@ from torch import Tensor
 from perception.calibration import Calibration
 from perception.config import CLASSES, PerceptionConfig
 from perception.data import load_batch
+from perception.decode import repeated
 from perception.losses_parts import match
 from perception.network import PerceptionNetwork
 from perception.raw_outputs import along, boxes, futures
@@ -88,7 +89,8 @@ def gather(network: PerceptionNetwork, samples: Sequence[Path]) -> Evidence:
     rows = []
     for b, t in enumerate(data.targets):
         logit, kind = out.class_logit[b].max(-1)
-        told = logit > -4.0
+        # Only what `decode` tells: a repetition of a more certain answer is not told, so it is not wrong either.
+        told = (logit > -4.0) & ~repeated(said.xy[b], said.size[b, :, 1], logit)
         place, true = said.xy[b].cpu(), torch.from_numpy(t.box[:, :2]).float()
         same = kind[:, None].cpu() == torch.from_numpy(t.kind)[None]
         distance = torch.cdist(place, true)

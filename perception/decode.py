@@ -165,6 +165,17 @@ def _heading(mean: Tensor, xy: Tensor, yaw: Tensor, step: float) -> Tensor:
     return torch.where(moving & forward, direction, today.detach())
 
 
+def repeated(xy: Tensor, width: Tensor, score: Tensor, reach: float | None = None) -> Tensor:
+    """``[n]`` bool: which of one scene's answers, in any order, are not told beside a more certain one at their place.
+
+    xy ``[n, 2]`` m, width ``[n]`` m, score ``[n]``. reach (m): of `DecodeConfig.same_agent` unless told.
+    """
+    order = score.argsort(descending=True, stable=True)
+    reach = DecodeConfig().same_agent if reach is None else reach
+    again = _repeated(xy[order][None], width[order][None], reach, score[order][None])[0]
+    return torch.zeros_like(again).scatter(0, order, again)
+
+
 def _repeated(xy: Tensor, width: Tensor, reach: float, score: Tensor) -> Tensor:
     """``[B, n]``: somebody more certain, who is not repeated himself, is at the same place. Sorted by score."""
     with torch.no_grad():

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from perception_samples import SMALL, random_agents, sample_of
+from perception_samples import SMALL, ideal_outputs, random_agents, sample_of
 
 from perception.calibrate import COVERAGE, Evidence, calibrate, calibration_error, fit
 from perception.config import CLASSES
 from perception.network import PerceptionNetwork
 from perception.sample import save_sample
+from planner.scene import AgentClass
 
 
 def evidence(rng: np.random.Generator, n: int, scale: float = 2.0, temperature: float = 3.0) -> Evidence:
@@ -87,3 +88,29 @@ def test_a_network_is_calibrated_on_samples(tmp_path: Path, rng: np.random.Gener
     assert numbers["existence_error_after"] < 0.2
     with pytest.raises(ValueError, match="held-out samples, got none"):
         calibrate(network, [], "")
+
+
+def test_what_is_not_told_does_not_count_as_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every car is said twice at its place: `decode` tells one of them, so that all that is said is right."""
+    from perception import calibrate as module
+
+    sample = sample_of([(8.0, 2.0, 0.0, 3.0, AgentClass.CAR), (-6.0, -3.0, 0.0, 0.0, AgentClass.CAR)])
+    save_sample(tmp_path / "0.npz", sample)
+    out = ideal_outputs(sample.targets)
+    agents = out.agents
+    for value in (agents.place, agents.class_logit, agents.box, agents.future, agents.mode_logit):
+        value[0, 2:4] = value[0, 0:2]
+    agents.class_logit[0, 2:4] -= 3.0
+
+    class Said:
+        config = SMALL
+
+        def parameters(self):
+            return iter([torch.zeros(1)])
+
+        def __call__(self, inputs):
+            return out
+
+    found = module.gather(Said(), [tmp_path / "0.npz"])  # type: ignore[arg-type]
+    assert found.right.tolist() == [True, True]
+    assert found.logit.tolist() == [9.0, 9.0]
