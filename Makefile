@@ -31,7 +31,7 @@ $(COMPILED): $(STAMP) $(foreach d,$(NATIVE),$(wildcard $(d)/*.cpp $(d)/*.hpp $(d
 	@$(BIN)/python planner/build_native.py || true
 	@touch $@
 
-demo: install  ## drive generated towns closed-loop, print the table, write a report (under 3 minutes once installed)
+demo: install  ## drive generated towns closed-loop, print the table, write a report (some minutes once installed)
 	$(BIN)/dualdrive demo --fresh --out $(OUT)
 
 test: install browser  ## run the test suite (under 10 minutes on two cores)

@@ -15,6 +15,7 @@ from perception.affinity import Affinity
 from perception.calibration import Calibration
 from perception.checkpoint import load_network, shipped
 from perception.decode import DecodeConfig, decode
+from perception.headings import Headings
 from perception.network import NetworkOutputs, PerceptionNetwork
 from perception.preprocess import ego_numbers, network_inputs, route_numbers, sensor_arrays
 from perception.sensor_frame import LidarSweep, SensorFrame
@@ -36,6 +37,7 @@ class Perception:
         self.network, self.config = network.eval(), network.config
         self.calibration, self.settings = calibration or Calibration(), settings or DecodeConfig()
         self.tracker = Tracker(tracking or TrackConfig(), affinity)
+        self.headings = Headings()
         self._past: list[LidarSweep] = []
 
     @classmethod
@@ -57,6 +59,7 @@ class Perception:
         """A new drive begins."""
         self._past = []
         self.tracker.reset()
+        self.headings.reset()
 
     @torch.no_grad()
     def observe(self, frame: SensorFrame, route: Route) -> VectorScene:
@@ -81,9 +84,10 @@ class Perception:
         if not inputs.lidar_seen[0, 0] and not inputs.camera_seen.any():
             agents = agents.replace(valid=torch.zeros_like(agents.valid))  # a network asked about nothing says anything
 
-        # Track: who is who, filtered positions and velocities.
+        # Track: who is who, filtered positions and velocities, headings from the way driven.
         pose = planar(frame.global_from_ego)
         agents, futures = self.tracker.update(agents, futures, torch.from_numpy(pose), frame.time_us)
+        agents = self.headings.update(agents, torch.from_numpy(pose), frame.time_us)
         zero = torch.zeros((), dtype=torch.float64)
         return VectorScene(
             ego=frame.ego.double().replace(x=zero, y=zero.clone(), yaw=zero.clone()),

@@ -267,7 +267,7 @@ def test_wrong_names_are_refused(override: str, message: str) -> None:
 def test_a_description_names_network_sensors_and_map(checkpoint: Path) -> None:
     config = NetworkObserverConfig(str(checkpoint), cameras=False)
     assert describe(config) == (
-        f"{checkpoint.parent.name} {checkpoint_hash(config)[:8]} on rendered LiDAR, map from the HD map"
+        f"{checkpoint.parent.name} {checkpoint_hash(config)[:8]} on rendered LiDAR, forecasts by rules, HD map"
     )
     told = replace(RunConfig(planners=("dualdrive", "idm@network")), perception=ObserverConfig(network=config))
     assert told.perceptions()["dualdrive"].startswith("oracle")

@@ -128,11 +128,12 @@ def sensor_config(
 def describe(config: NetworkObserverConfig) -> str:
     """One line for tables and manifests: which network, looking at what. Raises ConfigError where it is not there."""
     sensors = [name for name, there in (("LiDAR", config.lidar), ("6 cameras", config.cameras)) if there]
-    source = "the HD map" if config.map == "hd_map" else "the network"
+    source = "HD map" if config.map == "hd_map" else "map as seen"
+    ahead = "forecasts by rules" if config.futures == "rules" else "its own forecasts"
     seen = " + ".join(sensors) or "no sensor"
     path = Path(config.checkpoint)
     name = path.parent.name if path.stem == "network" and path.parent.name else path.stem  # what training calls it
-    return f"{name} {checkpoint_hash(config)[:8]} on rendered {seen}, map from {source}"
+    return f"{name} {checkpoint_hash(config)[:8]} on rendered {seen}, {ahead}, {source}"
 
 
 def checkpoint_hash(config: NetworkObserverConfig) -> str:

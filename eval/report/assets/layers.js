@@ -166,7 +166,7 @@ function drawPerceived(g, camera, drive, step, seconds, px, marks) {
   const c = colours(), told = drive.perceived(step), ego = drive.ego(seconds);
   for (const i of drive.present(step)) {
     const agent = drive.agent(i, seconds);
-    const near = (box) => Math.hypot(box.x - agent.x, box.y - agent.y) < Math.max(1.5, (agent.length + agent.width) / 3);
+    const near = (box) => Math.hypot(box.x - agent.x, box.y - agent.y) < Math.max(1, (agent.length + agent.width) / 3);
     if (!camera.sees(agent.x, agent.y, agent.length) || Math.hypot(agent.x - ego.x, agent.y - ego.y) > PERCEPTION_REACH || told.some(near)) continue;
     const path = new Path2D();
     path.arc(agent.x, agent.y, Math.hypot(agent.length, agent.width) / 2 + 4 * px, 0, 2 * Math.PI);

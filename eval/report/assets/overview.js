@@ -7,7 +7,7 @@ const traffics = { log_replay: "log replay (NR)", idm: "IDM-reactive (R)" };
 const isOurs = (key) => key.split("@")[0] === "dualdrive";
 const plannerName = (key) => {
   const [name, seenBy] = key.split("@");
-  return (planners[name] ?? name.replaceAll("_", " ")) + (seenBy ? `, perceived by ${seenBy}` : "");
+  return (planners[name] ?? name.replaceAll("_", " ")) + (seenBy ? ` @${seenBy}` : "");
 };
 const trafficName = (key) => traffics[key] ?? key.replaceAll("_", " ");
 
