@@ -12,6 +12,7 @@ import torch
 from perception_samples import SMALL
 
 from eval.baselines import ConstantVelocity
+from eval.commands.drive import with_network_at_hand
 from eval.config import RunConfig, load_config
 from eval.run.heap import frozen_heap
 from eval.run.samples import Sample
@@ -34,7 +35,7 @@ from eval.simulation.trace import Trace
 from eval.simulation.vehicle_sensors import VehicleSensors
 from eval.simulation.world import World
 from eval.typed_config import ConfigError
-from perception.checkpoint import save_network
+from perception.checkpoint import CheckpointError, save_network
 from perception.decode import DecodeConfig
 from perception.map_polylines import map_window
 from perception.network import PerceptionNetwork
@@ -274,6 +275,23 @@ def test_a_description_names_network_sensors_and_map(checkpoint: Path) -> None:
     assert told.perceptions()["idm@network"] == f"network: {describe(config)}"
     with pytest.raises(ConfigError, match="expected tiny or a file, got '/nowhere'"):
         describe(NetworkObserverConfig("/nowhere"))
+
+
+def test_without_the_shipped_network_the_demo_says_so_and_drives_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = load_config("demo")
+    assert "dualdrive@network" in demo.drivers()
+    monkeypatch.setattr("eval.simulation.observer_config.shipped", _absent)
+    left = with_network_at_hand(demo).drivers()
+    assert left == tuple(name for name in demo.drivers() if name != "dualdrive@network")
+    assert "Without learned perception" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="nothing here"):
+        with_network_at_hand(replace(demo, planners=("dualdrive@network",)))
+
+
+def _absent(name: str) -> Path:
+    raise CheckpointError(f"nothing here: {name}")
 
 
 # -- garbage --------------------------------------------------------------------------------------

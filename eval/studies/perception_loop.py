@@ -40,10 +40,10 @@ class Variant(NamedTuple):
 
 VARIANTS = (
     Variant("oracle", "oracle", LAYERS[:2]),
-    Variant("oracle + second channel + monitors", "oracle", LAYERS),
+    Variant("oracle, all layers", "oracle", LAYERS),
     Variant("network", "network", LAYERS[:2]),
-    Variant("network + second channel", "network", LAYERS[:3]),
-    Variant("network + second channel + monitors", "network", LAYERS),
+    Variant("network, second channel", "network", LAYERS[:3]),
+    Variant("network, all layers", "network", LAYERS),
 )
 
 
