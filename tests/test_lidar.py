@@ -261,10 +261,12 @@ def test_the_real_sweep_has_the_same_pattern(nuscenes_root) -> None:
 
 
 def test_a_run_renders_the_lidar_where_its_configuration_says_so() -> None:
-    from eval.run.task import _sensor
+    from eval.simulation.observer_config import ObserverConfig
+    from eval.simulation.observers import make_observer
     from eval.simulation.simulation_config import SimulationConfig
 
     x = np.arange(80) * 0.8
     rec = recording(straight_track(x), agent(straight_track(x + 20)))
-    assert _sensor(rec, SimulationConfig()) is None
-    assert _sensor(rec, SimulationConfig(render_lidar=True)) is not None
+    for asked in (False, True):
+        _, sensors = make_observer(rec, "oracle", ObserverConfig(), SimulationConfig(render_lidar=asked), asked)
+        assert (sensors is not None) == asked

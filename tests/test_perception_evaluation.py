@@ -70,7 +70,7 @@ def oracle(truth: dict[str, list[Truth]]) -> dict[str, list[Seen]]:
 def perfect(root: Path, truth: dict, oracle: dict, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     """What evaluation says of the oracle, and the folder of its files."""
     folder = tmp_path_factory.mktemp("evaluated")
-    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth)
+    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth=truth)
     data.load_roads()
     return evaluate(data, oracle, {}, folder), folder
 
@@ -162,7 +162,7 @@ def test_forecasts_are_judged_as_the_devkit_judges_their_file(
     root: Path, perfect: tuple[dict, Path], truth: dict, oracle: dict, tmp_path: Path
 ) -> None:
     """`compute_metrics` with its own futures, of forecasts that are wrong on purpose."""
-    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth)
+    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth=truth)
     data.load_roads()
     off = {}
     for scene, frames in oracle.items():
@@ -186,7 +186,7 @@ def test_forecasts_are_judged_as_the_devkit_judges_their_file(
 
 
 def test_scenes_of_the_calibration_are_left_out(root: Path, truth: dict, oracle: dict, tmp_path: Path) -> None:
-    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth)
+    data = DataSet(root, CONFIG.version, "all", SCENES, SCENES, False, "simulated", truth=truth)
     data.load_roads()
     facts = {"calibration": Calibration(found_on=f"{CONFIG.version} all, every second scene").facts()}
     judged = evaluate(data, oracle, facts, tmp_path)["calibration"]

@@ -181,7 +181,7 @@ def test_the_last_decision_is_kept_when_it_costs_little_more() -> None:
 def test_the_last_decision_never_outweighs_a_row() -> None:
     """However dear a change of mind: what is empty stays empty, and what the others have to keep stays the same."""
     dear, tried = with_costs(switch_cost=1e9), 0
-    near = [make_scene(v, (Other(x, 0.0),)) for v, x in ((9.0, 19.0), (6.0, 12.5))]
+    near = [make_scene(v, (Other(x, -2.0),)) for v, x in ((9.0, 17.0), (9.0, 19.0), (12.0, 15.0))]
     walkers = [make_scene(9.0, (Other(20.0, -4.5, UP, 1.5, WALKER),), left=2.5, right=2.5)]
     for scene in (*SCENES.values(), *near, *walkers):
         plain = ConvexPlanner().plan(scene)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from planner.config import MotionLimits, PlannerConfig
@@ -72,6 +72,7 @@ def test_braking_distance_is_that_of_constant_braking_and_then_rest() -> None:
 
 
 @given(states=st.lists(st.tuples(st.floats(0.0, 1.5), st.floats(-2.0, 2.0)), min_size=1, max_size=5))
+@example(states=[(0.125, -2.0)])
 @settings(max_examples=100, deadline=None)
 def test_a_crawling_stop_is_a_motion_within_the_limits_of_the_tail_and_ends(states) -> None:
     """The motion behind it, integrated finely: never backwards, within braking and jerk, and no longer than it says."""

@@ -79,6 +79,9 @@ def crawling_stop(start: Start, config: PlannerConfig) -> Float[np.ndarray, " S"
         h = grid.node_dt.numpy()
         before = np.concatenate([v[:, None], speed[:, :-1]], 1)
         rising = (speed - before) / h - jerk * h / 2  # the acceleration at the begin of each interval
-        way = (h * before + h**2 / 2 * rising + h**3 / 6 * jerk).cumsum(1).max(1)
+        whole = h * before + h**2 / 2 * rising + h**3 / 6 * jerk
+        # Who brakes hard already turns round within an interval: its ends alone would miss how far ego came.
+        part = np.linspace(0.125, 1.0, 8)[:, None, None] * h
+        way = (whole.cumsum(1) - whole + part * before + part**2 / 2 * rising + part**3 / 6 * jerk).max((0, 2))
         room[slow] = way.clip(0.0) + STANDING_ROOM
     return room
