@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -164,6 +165,19 @@ def test_a_box_around_the_camera_is_not_drawn() -> None:
     _, which, _ = hits_of(Solids.from_rows(rows), rig.ego_from_camera[0], rig.intrinsics[0])
     assert set(np.unique(which)) <= {-1, 1}
     assert (which == 1).mean() > 0.5
+
+
+def test_a_box_without_height_or_width_is_a_box_like_any_other() -> None:
+    """Annotations have them; what stands behind stays as it was, and nothing is divided by zero."""
+    rig = nominal_rig(*SIZE)
+    behind = (12.7, 0.0, 0.0, 1.0, 1.0, 0.51, 2.51, 0.3, 0.0)
+    flat, thin = (8.0, 3.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.3, 0.0), (8.0, -3.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.3, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        depth, which, _ = hits_of(Solids.from_rows([behind, flat, thin]), rig.ego_from_camera[0], rig.intrinsics[0])
+    alone, _, _ = hits_of(Solids.from_rows([behind]), rig.ego_from_camera[0], rig.intrinsics[0])
+    assert np.array_equal(depth[which == 0], alone[which == 0])
+    assert (which == 0).any()
 
 
 def test_each_camera_shows_objects_where_they_are_when_it_fires() -> None:

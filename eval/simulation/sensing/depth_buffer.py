@@ -45,7 +45,8 @@ def first_hits(
     position = np.linalg.inv(camera_from_global)[:3, 3]
     box, pixel = _candidates(solids, camera_from_global, intrinsics, size)
     c, s = np.cos(solids.yaw), np.sin(solids.yaw)
-    half = np.c_[solids.half, (solids.top - solids.bottom) / 2]
+    # An annotated box may have no height at all: a millimetre is as good and can be divided by.
+    half = np.maximum(np.c_[solids.half, (solids.top - solids.bottom) / 2], 1e-3)
     away = position - np.c_[solids.centre, (solids.top + solids.bottom) / 2]
     # In a box's own frame, scaled to the cube from -1 to 1.
     origin = np.stack([c * away[:, 0] + s * away[:, 1], c * away[:, 1] - s * away[:, 0], away[:, 2]], -1) / half
