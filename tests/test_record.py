@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from record_settings import CONFIG, TINY
+from record_settings import CONFIG, TINY, recorded
 from sim_scenes import agent, recording, straight_track
 
 from eval.simulation.record.annotations import observed
 from eval.simulation.record.arclines import TOLERANCE
-from eval.simulation.record.dataset import join_parts, plan_scenes, record_part
+from eval.simulation.record.dataset import plan_scenes, record_part
 from eval.simulation.record.moments import at_step
 from eval.simulation.record.scene import town_of
 from eval.simulation.sensing.rendered_cameras import CameraConfig
@@ -26,14 +26,7 @@ from planner.scene import AgentClass
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two scenes, recorded once; do not change them."""
-    pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")
-    pytest.importorskip("PIL", reason="needs pillow")
-    root = tmp_path_factory.mktemp("recorded")
-    plans = plan_scenes(CONFIG)
-    for plan in plans:
-        record_part(plan, CONFIG, root)
-    join_parts(plans, CONFIG, root)
-    return root
+    return recorded(tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.fixture(scope="module")
