@@ -20,6 +20,7 @@ import numpy as np
 from eval.perception.intervals import over_scenes
 from eval.perception.precision import Answers, devkit_precision, match_nearest_free
 from eval.perception.run import Seen
+from eval.perception.submission import META, NAMES, global_box
 from eval.run.store import write_atomic
 from perception.nuscenes_tables import quiet_devkit, table_path
 from planner.scene import AgentClass
@@ -36,15 +37,6 @@ BANDS = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 """m from ego: edges of the distances that are told apart."""
 SURE = 0.3
 """Least existence of a detection that counts as said where one threshold is needed."""
-_NAME = {
-    AgentClass.CAR: "car", AgentClass.TRUCK: "truck", AgentClass.BUS: "bus", AgentClass.MOTORCYCLE: "motorcycle",
-    AgentClass.BICYCLE: "bicycle", AgentClass.PEDESTRIAN: "pedestrian",
-}  # fmt: skip
-HEIGHT = {
-    "car": 1.7, "truck": 2.8, "bus": 3.4, "motorcycle": 1.5, "bicycle": 1.4, "pedestrian": 1.75, "traffic_cone": 0.9,
-    "barrier": 1.0,
-}  # fmt: skip
-"""m: nominal, since height is not perceived. It enters the scale error alone: centres are compared in the plane."""
 _CONE = 1.0
 """m: static objects whose longer side is below this are cones, others barriers."""
 _WALKS, _DRIVES = 0.3, 0.5
@@ -55,7 +47,7 @@ def detection_name(agent_class: int, length: float, width: float) -> str:
     """The devkit's class of an object."""
     if agent_class == AgentClass.STATIC:
         return "traffic_cone" if max(length, width) < _CONE else "barrier"
-    return _NAME[AgentClass(agent_class)]
+    return NAMES[AgentClass(agent_class)]
 
 
 def attribute_name(name: str, speed: float) -> str:
@@ -72,26 +64,20 @@ def attribute_name(name: str, speed: float) -> str:
 def submission(seen: Sequence[Seen], ground: dict[str, float] | None = None) -> dict[str, Any]:
     """Detections before tracking as a submission. ground: height (m) under ego per sample token; 0 where absent."""
     results = {one.token: _boxes(one, (ground or {}).get(one.token, 0.0)) for one in seen}
-    used = {f"use_{s}": s in ("lidar", "camera") for s in ("camera", "lidar", "radar", "map", "external")}
-    return {"meta": used, "results": results}
+    return {"meta": META, "results": results}
 
 
 def _boxes(seen: Seen, ground: float) -> list[dict[str, Any]]:
-    agents, (x0, y0, yaw0) = seen.detections, seen.global_from_ego.tolist()
-    cos, sin = np.cos(yaw0), np.sin(yaw0)
-    turn = np.array([[cos, -sin], [sin, cos]])
-    out = []
-    for row in np.flatnonzero(agents.valid.numpy()):
-        x, y, yaw, length, width = agents.box[row].tolist()
+    agents, out = seen.detections, []
+    for row in np.flatnonzero(agents.valid.numpy()).tolist():
+        length, width = agents.box[row, 3:].tolist()
         name = detection_name(int(agents.agent_class[row]), length, width)
-        place, velocity = turn @ [x, y] + [x0, y0], turn @ agents.velocity[row].numpy()
-        half, height = (yaw + yaw0) / 2, HEIGHT[name]
-        out.append({
-            "sample_token": seen.token, "translation": [*place.tolist(), ground + height / 2],
-            "size": [width, length, height], "rotation": [float(np.cos(half)), 0.0, 0.0, float(np.sin(half))],
-            "velocity": velocity.tolist(), "detection_name": name, "detection_score": float(agents.existence[row]),
-            "attribute_name": attribute_name(name, float(np.hypot(*velocity))),
-        })  # fmt: skip
+        box = global_box(seen, agents, row, name, ground)
+        speed = float(np.hypot(*box["velocity"]))
+        score = float(agents.existence[row])
+        out.append(
+            box | {"detection_name": name, "detection_score": score, "attribute_name": attribute_name(name, speed)}
+        )
     return out
 
 

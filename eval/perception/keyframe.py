@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from eval.perception.detection import BANDS, HEIGHT, SURE, detection_name
+from eval.perception.detection import BANDS, SURE, detection_name
 from eval.perception.matches import REACH, Frame, matched_frames
 from eval.perception.run import see_scene
+from eval.perception.submission import HEIGHT
 from eval.perception.truth import scene_truth
 from perception.keyframe_picture import draw_keyframe
 from perception.nuscenes_tables import DatasetError, open_tables

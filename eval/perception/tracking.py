@@ -10,7 +10,6 @@ a bootstrap over scenes.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,25 +22,19 @@ import torch
 from eval.perception.clear_mot import COUNTS, SceneTracks, thresholds
 from eval.perception.intervals import Estimate, over_scenes
 from eval.perception.run import Seen
+from eval.perception.submission import META, NAMES, global_box
 from eval.run.store import write_atomic
 from perception.affinity import Affinity
 from perception.decode import DecodeConfig
 from perception.nuscenes_tables import DatasetError
 from perception.track import KEY_FRAMES, TrackConfig, Tracker
-from planner.scene import AgentClass, AgentTracks, frames
+from planner.scene import AgentClass, AgentTracks
 
 CONFIGURATION = "tracking_nips_2019"
 PROTOCOL = f"devkit {CONFIGURATION}, key frames"
 AVERAGES = ("amota", "amotp", "ids", "recall")
-NAMES = {
-    AgentClass.CAR: "car", AgentClass.TRUCK: "truck", AgentClass.BUS: "bus", AgentClass.MOTORCYCLE: "motorcycle",
-    AgentClass.BICYCLE: "bicycle", AgentClass.PEDESTRIAN: "pedestrian",
-}  # fmt: skip
-"""The devkit's classes; what does not move by itself is none, and trailers are no class of ours."""
 MOST = 500
 """Boxes per sample that the devkit takes."""
-HEIGHT = 1.6
-"""m: no height is estimated and none is judged, but a box must have one."""
 
 
 @dataclass
@@ -134,8 +127,7 @@ def submission(drives: Sequence[Sequence[Seen]], told: Sequence[Sequence[AgentTr
     for drive, tracks in zip(drives, told):
         for seen, agents in zip(drive, tracks):
             results[seen.token] = _boxes(seen, agents)
-    uses = {"use_camera": True, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}
-    return {"meta": uses, "results": results}
+    return {"meta": META, "results": results}
 
 
 def estimate(reports: Sequence[TrackingReport], name: str) -> Estimate:
@@ -179,21 +171,13 @@ def averaged(counts: np.ndarray, name: str) -> np.ndarray:
 
 
 def _boxes(seen: Seen, agents: AgentTracks) -> list[dict[str, Any]]:
-    pose = torch.from_numpy(seen.global_from_ego)
-    xy = frames.transform_points(pose, agents.box[:, :2].double())
-    velocity = frames.transform_vectors(pose[2], agents.velocity.double())
     out = []
     for k in agents.existence.argsort(descending=True)[:MOST].tolist():
         name = NAMES.get(AgentClass(int(agents.agent_class[k])))
         if name is None or not bool(agents.valid[k]):
             continue
-        yaw, (length, width) = float(agents.box[k, 2] + pose[2]), agents.box[k, 3:].tolist()
-        out.append({
-            "sample_token": seen.token, "translation": [*xy[k].tolist(), HEIGHT / 2], "size": [width, length, HEIGHT],
-            "rotation": [math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)], "velocity": velocity[k].tolist(),
-            "tracking_id": f"{seen.scene}/{int(agents.track_id[k])}", "tracking_name": name,
-            "tracking_score": float(agents.existence[k]),
-        })  # fmt: skip
+        who = {"tracking_id": f"{seen.scene}/{int(agents.track_id[k])}", "tracking_name": name}
+        out.append(global_box(seen, agents, k, name) | who | {"tracking_score": float(agents.existence[k])})
     return out
 
 
