@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from eval.commands.perception import ANSWERS
-from eval.perception.run import Seen, answers_path, file_hash, read_seen
+from eval.perception.run import Seen, answers_path, read_seen
 from eval.perception.tracking import AVERAGES, estimate, evaluate, followed
 from eval.run.store import write_atomic
 from perception.affinity import Affinity
-from perception.checkpoint import read_tensors
+from perception.checkpoint import checkpoint_hash, read_tensors
 from perception.track import KEY_FRAMES, TrackConfig
 from perception.training_data import split_scenes
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--learned", type=Path, nargs="*", default=[], help="checkpoints with an affinity")
     parser.add_argument("--devkit", action="store_true", help="the devkit's own count, minutes per row")
     args = parser.parse_args()
-    digest = file_hash(args.checkpoint)
+    digest = checkpoint_hash(args.checkpoint)
     drives = [
         read_seen(answers_path(args.run / ANSWERS, args.dataroot, args.version, scene, digest))
         for scene in split_scenes(args.dataroot, args.version, args.split)

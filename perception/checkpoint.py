@@ -6,6 +6,7 @@ The header's entry `dualdrive` is JSON: schema, configuration with preprocessing
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict
@@ -94,6 +95,11 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
         names = [*missing.missing_keys, *missing.unexpected_keys][:3]
         raise CheckpointError(f"{path}: its tensors do not fit its configuration: {', '.join(names)} ...")
     return channels_last(network.to(device)).eval().requires_grad_(False), facts
+
+
+def checkpoint_hash(path: Path) -> str:
+    """SHA-256 of the file: says which network it was. Raises OSError."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def shipped(size: str = "tiny") -> Path:

@@ -72,10 +72,10 @@ class Tracker:
     _time_us: int | None = None
 
     def __post_init__(self) -> None:
-        chosen = self.config.association
-        if chosen not in ("auto", "hungarian", "qp"):
-            raise ValueError(f"association: expected 'auto', 'hungarian' or 'qp', got {chosen!r}")
-        self.association = ("hungarian" if self.affinity is None else "qp") if chosen == "auto" else chosen
+        asked = self.config.association
+        if asked not in ("auto", "hungarian", "qp"):
+            raise ValueError(f"association: expected 'auto', 'hungarian' or 'qp', got {asked!r}")
+        self.association = ("hungarian" if self.affinity is None else "qp") if asked == "auto" else asked
         if self.affinity is None:
             self.affinity = Affinity(self.config.gate).requires_grad_(False)
 
@@ -101,7 +101,7 @@ class Tracker:
         if dt < 0:
             raise ValueError(f"time_us: expected at least {self._time_us}, got {time_us}")
         self._time_us = time_us
-        agents, futures = _chosen(agents, futures, agents.valid)
+        agents, futures = chosen(agents, futures, agents.valid)
         seen = observed(agents, global_from_ego, config.velocity_sigma)
         if self._tracks is None or dt > config.gap:
             self._tracks = born(seen, torch.zeros(0, dtype=torch.int64), 0)
@@ -160,12 +160,13 @@ def nearest(tracks: Tracks, seen: Detections, pairs: Pairs) -> Tensor:
     distance = mahalanobis(away, spread(tracks, seen, pairs)[:, :2, :2]).sqrt().detach()
     cost = np.full((len(tracks), len(seen)), FAR)
     cost[pairs.track, pairs.detection] = distance.numpy()
-    chosen = np.zeros(cost.shape, bool)
-    chosen[linear_sum_assignment(cost)] = True
-    return torch.from_numpy(chosen)[pairs.track, pairs.detection]
+    linked = np.zeros(cost.shape, bool)
+    linked[linear_sum_assignment(cost)] = True
+    return torch.from_numpy(linked)[pairs.track, pairs.detection]
 
 
-def _chosen(agents: AgentTracks, futures: AgentFutures, index: Tensor) -> tuple[AgentTracks, AgentFutures]:
+def chosen(agents: AgentTracks, futures: AgentFutures, index: Tensor) -> tuple[AgentTracks, AgentFutures]:
+    """Some agents of a scene with their futures, by numbers or by a mask."""
     time = futures.time
     return agents.apply(lambda t: t[index]), futures.apply(lambda t: t if t is time else t[index])
 
@@ -175,7 +176,7 @@ def _told(
 ) -> tuple[AgentTracks, AgentFutures]:
     """Tracks in the ego frame. row ``[N]``: of each one's detection, whose futures it takes along; -1 where missed."""
     # A track without a detection takes the row of zeros behind the last.
-    agents, futures = _chosen(*_with_zeros(agents, futures), torch.where(row >= 0, row, len(agents.valid)))
+    agents, futures = chosen(*_with_zeros(agents, futures), torch.where(row >= 0, row, len(agents.valid)))
     ego_from_global = frames.inverse(pose)
     xy = frames.transform_points(ego_from_global, tracks.mean[:, :2])
     velocity = frames.transform_vectors(ego_from_global[2], tracks.mean[:, 2:])

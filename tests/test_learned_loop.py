@@ -22,7 +22,6 @@ from eval.simulation.injection import Injection
 from eval.simulation.observer_config import NetworkObserverConfig, ObserverConfig
 from eval.simulation.observers import (
     NetworkObserver,
-    checkpoint_hash,
     describe,
     make_observer,
     rule_futures,
@@ -35,7 +34,7 @@ from eval.simulation.trace import Trace
 from eval.simulation.vehicle_sensors import VehicleSensors
 from eval.simulation.world import World
 from eval.typed_config import ConfigError
-from perception.checkpoint import CheckpointError, save_network
+from perception.checkpoint import CheckpointError, checkpoint_hash, save_network
 from perception.decode import DecodeConfig
 from perception.map_polylines import map_window
 from perception.network import PerceptionNetwork
@@ -268,7 +267,7 @@ def test_wrong_names_are_refused(override: str, message: str) -> None:
 def test_a_description_names_network_sensors_and_map(checkpoint: Path) -> None:
     config = NetworkObserverConfig(str(checkpoint), cameras=False)
     assert describe(config) == (
-        f"{checkpoint.parent.name} {checkpoint_hash(config)[:8]} on rendered LiDAR, forecasts by rules, HD map"
+        f"{checkpoint.parent.name} {checkpoint_hash(config.path())[:8]} on rendered LiDAR, forecasts by rules, HD map"
     )
     told = replace(RunConfig(planners=("dualdrive", "idm@network")), perception=ObserverConfig(network=config))
     assert told.perceptions()["dualdrive"].startswith("oracle")

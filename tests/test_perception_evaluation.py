@@ -13,7 +13,7 @@ import torch
 import typer
 from perception_oracle import oracle_seen
 from perception_samples import SMALL
-from record_settings import CONFIG
+from record_settings import CONFIG, recorded
 
 from eval.commands.perception import perception_command
 from eval.perception import intervals
@@ -23,12 +23,11 @@ from eval.perception.keyframe import recall_by_distance
 from eval.perception.matches import matched_frames
 from eval.perception.precision import devkit_precision
 from eval.perception.prediction import CONSTANT, LANES, MODES, NETWORK, TRUE, devkit_figures
-from eval.perception.run import Seen, file_hash
+from eval.perception.run import Seen
 from eval.perception.truth import Truth, scene_truth
 from eval.run.store import RunDirError, locked
-from eval.simulation.record.dataset import join_parts, plan_scenes, record_part
 from perception.calibration import Calibration
-from perception.checkpoint import save_network
+from perception.checkpoint import checkpoint_hash, save_network
 from perception.network import PerceptionNetwork
 from perception.nuscenes_tables import DatasetError, open_tables
 
@@ -38,14 +37,7 @@ SCENES = ["scene-2000", "scene-6000"]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two scenes, recorded once; do not change them."""
-    pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")
-    pytest.importorskip("PIL", reason="needs pillow")
-    root = tmp_path_factory.mktemp("recorded")
-    plans = plan_scenes(CONFIG)
-    for plan in plans:
-        record_part(plan, CONFIG, root)
-    join_parts(plans, CONFIG, root)
-    return root
+    return recorded(tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -241,7 +233,7 @@ def test_the_command_writes_what_it_promises(root: Path, evaluated: tuple[Path, 
     assert results["data"]["scenes"] == ["scene-6000"]
     assert results["data"]["devkit_split"]
     assert "unknown origin" in results["data"]["sensors"]
-    assert results["checkpoints"][0]["sha256"] == file_hash(checkpoint)
+    assert results["checkpoints"][0]["sha256"] == checkpoint_hash(checkpoint)
     assert results["checkpoints"][0]["facts"]["seed"] == 0
     assert all(row["protocol"] for row in results["headline"])
     assert results["checkpoints"][0]["cycle_ms"]["p50"] > 0

@@ -18,12 +18,12 @@ from eval.perception.detection import devkit_knows
 from eval.perception.evaluate import DataSet, data_label, evaluate, headline
 from eval.perception.keyframe import draw_detections
 from eval.perception.page import write_perception_page
-from eval.perception.run import answers_path, file_hash, read_seen, see_scene, write_seen
+from eval.perception.run import answers_path, read_seen, see_scene, write_seen
 from eval.perception.truth import scene_truth
 from eval.run.executor import run_tasks
 from eval.run.manifest import code_hash, sample_list_hash, start_manifest, write_manifest
 from eval.run.store import locked, write_atomic
-from perception.checkpoint import CheckpointError, read_tensors, shipped
+from perception.checkpoint import CheckpointError, checkpoint_hash, read_tensors, shipped
 from perception.nuscenes import list_scenes
 from perception.nuscenes_tables import unknown_scene
 from perception.perceive import Perception
@@ -86,7 +86,7 @@ def _evaluate(
     workers: int,
     fresh: bool,
 ) -> int:
-    hashes = [file_hash(path) for path in paths]
+    hashes = [checkpoint_hash(path) for path in paths]
     identity = {
         "data": f"{data.dataroot.resolve()} {data.version} {data.split} {' '.join(data.scenes)}",
         "checkpoints": " ".join(hashes),
@@ -189,7 +189,7 @@ def _keyframe(dataroot: Path, version: str, keyframe: str, checkpoint: Path, out
         keyframe = first_sample(dataroot, version, keyframe)
     path, facts = draw_detections(dataroot, version, keyframe, Perception.from_checkpoint(checkpoint), out)
     facts |= {
-        "checkpoint": {"path": str(checkpoint), "sha256": file_hash(checkpoint)},
+        "checkpoint": {"path": str(checkpoint), "sha256": checkpoint_hash(checkpoint)},
         "sensors": data_label(dataroot, version),
     }
     write_atomic(out / f"keyframe-{keyframe}.json", json.dumps(_plain(facts), indent=1) + "\n")

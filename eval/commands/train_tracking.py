@@ -8,8 +8,8 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eval.commands.console import console
-from eval.perception.run import Seen, answers_path, file_hash, read_seen, see_scene, write_seen
-from perception.checkpoint import load_network, save_network
+from eval.perception.run import Seen, answers_path, read_seen, see_scene, write_seen
+from perception.checkpoint import checkpoint_hash, load_network, save_network
 from perception.nuscenes import load_recording
 from perception.perceive import Perception
 from perception.recording import Recording
@@ -35,7 +35,7 @@ def train_tracking_command(
     network, facts = load_network(checkpoint)
     scenes = split_scenes(dataroot, version, split)
     chosen = set(scenes[:: max(len(scenes) // asked, 1)][:asked]) if asked else set()
-    perception, digest = Perception.from_checkpoint(checkpoint), file_hash(checkpoint)
+    perception, digest = Perception.from_checkpoint(checkpoint), checkpoint_hash(checkpoint)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     drives: list[NamedDrive] = []
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

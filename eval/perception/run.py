@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from eval.run.manifest import code_hash
@@ -26,6 +25,7 @@ from perception.nuscenes import load_recording, load_sensor_frame
 from perception.nuscenes_tables import open_tables, scene_record, scene_samples
 from perception.perceive import Perception, planar
 from perception.route_surface import RouteSurface
+from perception.track import chosen
 from perception.training_data import PAST_SWEEPS
 from planner.scene import AgentFutures, AgentTracks, MapPolylines
 
@@ -85,8 +85,7 @@ class _Listener:
     def update(
         self, agents: AgentTracks, futures: AgentFutures, global_from_ego: Tensor, time_us: int
     ) -> tuple[AgentTracks, AgentFutures]:
-        rows = torch.nonzero(agents.valid)[:, 0]
-        self.heard = _rows(agents, futures, rows)
+        self.heard = chosen(agents, futures, agents.valid)
         sure = agents.valid & (agents.existence >= self.existence)
         ahead = futures.replace(valid=futures.valid & sure[:, None, None])
         return self.tracker.update(agents.replace(valid=sure), ahead, global_from_ego, time_us)
@@ -142,11 +141,6 @@ def answers_path(folder: Path, dataroot: str | Path, version: str, scene: str, c
     return folder / f"{scene}.{hashlib.sha256(what.encode()).hexdigest()[:12]}.npz"
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write_seen(path: Path, seen: Sequence[Seen]) -> Path:
     """Write a scene's answers; the file appears under its name only when it is complete."""
     arrays: dict[str, np.ndarray] = {}
@@ -182,8 +176,3 @@ def read_seen(path: Path) -> list[Seen]:
         )  # fmt: skip
         out.append(seen.validate())
     return out
-
-
-def _rows(agents: AgentTracks, futures: AgentFutures, rows: Tensor) -> tuple[AgentTracks, AgentFutures]:
-    when = futures.time
-    return agents.apply(lambda t: t[rows]), futures.apply(lambda t: t if t is when else t[rows])

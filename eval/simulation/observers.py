@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -19,7 +18,7 @@ from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.vehicle_sensors import VehicleSensors
 from perception.affinity import Affinity
 from perception.calibration import Calibration
-from perception.checkpoint import load_network
+from perception.checkpoint import checkpoint_hash, load_network
 from perception.map_polylines import map_window
 from perception.network import PerceptionNetwork
 from perception.oracle import LocalRoute, OracleConfig, OraclePerception, agents_of
@@ -133,12 +132,7 @@ def describe(config: NetworkObserverConfig) -> str:
     seen = " + ".join(sensors) or "no sensor"
     path = Path(config.checkpoint)
     name = path.parent.name if path.stem == "network" and path.parent.name else path.stem  # what training calls it
-    return f"{name} {checkpoint_hash(config)[:8]} on rendered {seen}, {ahead}, {source}"
-
-
-def checkpoint_hash(config: NetworkObserverConfig) -> str:
-    """SHA-256 of the checkpoint's file. Raises ConfigError where it is not there."""
-    return hashlib.sha256(config.path().read_bytes()).hexdigest()
+    return f"{name} {checkpoint_hash(config.path())[:8]} on rendered {seen}, {ahead}, {source}"
 
 
 @lru_cache(maxsize=1)
