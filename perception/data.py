@@ -68,13 +68,18 @@ def prepared(
 ) -> list[Path]:
     """Paths of the samples called `names`, made where they are missing. origin: what they are made from."""
     folder.mkdir(parents=True, exist_ok=True)
-    asked = (config.horizon, config.steps, config.line_range, ROUTE_POINTS, ROUTE_STEP)
-    key = hashlib.sha256(f"{SCHEMA} {origin} {config.preprocessing.hash} {asked}".encode()).hexdigest()[:12]
+    key = sample_key(config, origin)
     paths = [folder / f"{name}.{key}.npz" for name in names]
     for name, path in zip(names, paths):
         if not path.exists():
             save_sample(path, make(name))
     return paths
+
+
+def sample_key(config: PerceptionConfig, origin: str) -> str:
+    """Part of samples' file names: changes with whatever changes what is in them."""
+    asked = (config.horizon, config.steps, config.line_range, ROUTE_POINTS, ROUTE_STEP)
+    return hashlib.sha256(f"{SCHEMA} {origin} {config.preprocessing.hash} {asked}".encode()).hexdigest()[:12]
 
 
 def _number(path: Path) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from perception.config import PerceptionConfig
-from perception.data import prepared
+from perception.data import prepared, sample_key
 from perception.nuscenes import list_scenes, load_recording, load_sensor_frame
 from perception.nuscenes_tables import DatasetError, open_tables, scene_record, scene_samples, table_path
 from perception.route_surface import RouteSurface
@@ -59,6 +60,12 @@ def prepare_scene(
 
     Key frames at the very end, which nothing follows, are left out. Raises DatasetError.
     """
+    origin = f"{Path(dataroot).resolve()} {version}"
+    done = folder / f"{scene}.{sample_key(config, origin)}.json"  # names of a scene that is finished
+    if done.is_file():
+        paths = [folder / name for name in json.loads(done.read_text())]
+        if all(path.is_file() for path in paths):
+            return paths
     tables = open_tables(dataroot, version)
     samples = scene_samples(tables, scene_record(tables, scene))
     recording = load_recording(dataroot, version, scene)
@@ -78,4 +85,8 @@ def prepare_scene(
         progress(next(wanted) / len(names))
         return sample
 
-    return prepared(names, folder, config, make, f"{Path(dataroot).resolve()} {version}")
+    paths = prepared(names, folder, config, make, origin)
+    partial = done.with_name(f"{done.name}.{os.getpid()}.tmp")
+    partial.write_text(json.dumps([path.name for path in paths]))
+    partial.replace(done)
+    return paths

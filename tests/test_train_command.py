@@ -11,7 +11,9 @@ from nuscenes_files import SCENE, VERSION, write_nuscenes
 from typer.testing import CliRunner
 
 from eval.cli import app
+from perception import training_data
 from perception.config import TINY
+from perception.nuscenes import load_recording
 from perception.nuscenes_tables import DatasetError
 from perception.sample import load_sample
 from perception.training_data import prepare_scene, split_scenes
@@ -75,6 +77,21 @@ def test_samples_hold_what_the_tables_say(root: Path, tmp_path: Path) -> None:
     assert load_sample(paths[0]).sensors.points[1] is None
     drive = sample.targets.drive[sample.targets.drive_valid]
     assert drive[:, 0] == pytest.approx(4.0 * np.arange(1, len(drive) + 1), abs=0.05)  # 8 m/s, twice a second
+
+
+def test_a_scene_that_is_prepared_is_not_read_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is one taken for prepared that lacks a sample."""
+    first = prepare_scene(root, VERSION, SCENE, tmp_path / "samples", TINY)
+    read: list[str] = []
+    monkeypatch.setattr(training_data, "load_recording", lambda *a: read.append(a[2]) or load_recording(*a))
+    assert prepare_scene(root, VERSION, SCENE, tmp_path / "samples", TINY) == first
+    assert read == []
+    first[3].unlink()
+    assert prepare_scene(root, VERSION, SCENE, tmp_path / "samples", TINY) == first
+    assert read == [SCENE]
+    assert first[3].is_file()
 
 
 def test_splits_are_the_sets_own(root: Path) -> None:
