@@ -1,6 +1,6 @@
 """How well a detection fits a track: the score of a candidate pair, set by hand or learned.
 
-By hand it is the log-likelihood ratio against a detection at the gate; learned, a small network's answer to twenty
+By hand it is the log-likelihood ratio against a detection at the gate; learned, a small network's answer to `FEATURES`
 numbers about the pair is added to it. A pair is scored by itself, so the order of tracks and detections means nothing;
 that they compete for each other is the assignment's business.
 """
@@ -89,7 +89,6 @@ def mahalanobis(away: Tensor, covariance: Tensor) -> Tensor:
 def _scaled(values: Tensor) -> Tensor:
     """Everything of order one; distances, speeds and counts by their logarithm."""
     d2, v2, det, metres, change, speed, long, wide, *rest = values.unbind(1)
-    missed, sightings = rest[5], rest[6]
-    rest[5], rest[6] = missed, sightings.log1p() / 2
+    rest[6] = rest[6].log1p() / 2  # sightings
     near = [d2.clamp(min=0).log1p() / 2, v2.clamp(min=0).log1p() / 2, det / 4, metres.log1p(), change.log1p()]
     return torch.stack([*near, speed.log1p(), 3 * long, 3 * wide, *rest], 1)

@@ -44,11 +44,8 @@ class Perception:
     def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Perception:
         """From a file of `dualdrive train`. Raises CheckpointError."""
         network, facts = load_network(path, device)
-        calibration, affinity = (
-            Calibration.from_facts(facts.get("calibration")),
-            Affinity.from_facts(facts.get("affinity")),
-        )
-        return cls(network, calibration, affinity=affinity)
+        calibration = Calibration.from_facts(facts.get("calibration"))
+        return cls(network, calibration, affinity=Affinity.from_facts(facts.get("affinity")))
 
     @classmethod
     def shipped(cls, size: str = "tiny", device: str = "cpu") -> Perception:
