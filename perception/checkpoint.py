@@ -90,10 +90,13 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> tuple[
     """The network, ready to be asked, and the facts beside it. Raises CheckpointError."""
     tensors, facts = read_tensors(Path(path))
     network = PerceptionNetwork(config_from(facts, Path(path)))
-    missing = network.load_state_dict(tensors, strict=False)
-    if missing.missing_keys or missing.unexpected_keys:
-        names = [*missing.missing_keys, *missing.unexpected_keys][:3]
-        raise CheckpointError(f"{path}: its tensors do not fit its configuration: {', '.join(names)} ...")
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    if shapes != (given := {name: value.shape for name, value in tensors.items()}):
+        wrong = [n for n in dict.fromkeys([*shapes, *given]) if shapes.get(n) != given.get(n)]
+        raise CheckpointError(f"{path}: its tensors do not fit its configuration: {', '.join(wrong[:3])} ...")
+    if broken := [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]:
+        raise CheckpointError(f"{path}: expected finite weights, got NaN or infinite ones in {broken[0]}")
+    network.load_state_dict(tensors)
     return channels_last(network.to(device)).eval().requires_grad_(False), facts
 
 

@@ -135,7 +135,9 @@ def _past(tables: Any, sample: dict[str, Any], count: int, missing: list[str]) -
         data = get(tables, "sample_data", token, f"the chain of {LIDAR}")
         path = Path(tables.dataroot) / data["filename"]
         if not path.is_file():
-            missing.append(f"{LIDAR}: {count - len(found)} of {count} earlier sweeps, from {data['filename']} on")
+            missing.append(
+                f"{LIDAR} before: {count - len(found)} of {count} earlier sweeps, from {data['filename']} on"
+            )
             break
         found.append(_sweep(tables, data, path))
         token = data.get("prev", "")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +56,15 @@ def read_json(path: Path) -> Any:
         raise DatasetError(message, "download or copy it again") from None
     except (OSError, RecursionError) as error:
         raise DatasetError(f"cannot read {path}: {error}", "check the file and its permissions") from None
+
+
+@contextlib.contextmanager
+def reading(path: Path, fix: str) -> Iterator[None]:
+    """Around reading one of our own `.npz` files: raises DatasetError naming the file where it is absent or damaged."""
+    try:
+        yield
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DatasetError(f"{path} cannot be read: {error}", fix) from error
 
 
 def read_table(dataroot: str | Path, version: str, table: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import torch
 
 from perception.affinity import Affinity
 from perception.calibration import Calibration
-from perception.checkpoint import load_network, shipped
+from perception.checkpoint import CheckpointError, load_network, shipped
 from perception.decode import DecodeConfig, decode
 from perception.headings import Headings
 from perception.network import NetworkOutputs, PerceptionNetwork
@@ -43,9 +43,8 @@ class Perception:
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Perception:
         """From a file of `dualdrive train`. Raises CheckpointError."""
-        network, facts = load_network(path, device)
-        calibration = Calibration.from_facts(facts.get("calibration"))
-        return cls(network, calibration, affinity=Affinity.from_facts(facts.get("affinity")))
+        network, calibration, affinity = read_checkpoint(path, device)
+        return cls(network, calibration, affinity=affinity)
 
     @classmethod
     def shipped(cls, size: str = "tiny", device: str = "cpu") -> Perception:
@@ -103,6 +102,18 @@ class Perception:
             self._past.append(frame.lidar)
         reach = max(self.config.preprocessing.lidar_lags) + self.config.preprocessing.lag_tolerance
         self._past = [s for s in self._past if 0 <= frame.time_us - s.time_us <= reach * 1e6]
+
+
+def read_checkpoint(path: str | Path, device: str = "cpu") -> tuple[PerceptionNetwork, Calibration, Affinity | None]:
+    """All that perception needs of a file of `dualdrive train`. Raises CheckpointError."""
+    network, facts = load_network(path, device)
+    try:
+        calibration = Calibration.from_facts(facts.get("calibration"))
+        calibration.then(torch.zeros(0, dtype=torch.int64), network.config.steps)
+        return network, calibration, Affinity.from_facts(facts.get("affinity"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        why = f"its calibration or affinity does not fit this version: {error!r}"
+        raise CheckpointError(f"{path}: {why}") from error
 
 
 def planar(global_from_ego: np.ndarray) -> np.ndarray:

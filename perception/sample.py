@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from perception.config import PerceptionConfig
+from perception.nuscenes_tables import reading
 from perception.preprocess import SensorArrays, ego_numbers, route_numbers, sensor_arrays
 from perception.sensor_frame import SensorFrame
 from perception.targets import Targets, encode
@@ -61,10 +62,10 @@ def save_sample(path: Path, sample: Sample) -> None:
 
 
 def load_sample(path: Path, with_scene: bool = True) -> Sample:
-    """Read what `save_sample` wrote; the scene (slow) only if wanted. Raises ValueError for another schema."""
-    with np.load(path, allow_pickle=False) as stored:
+    """Read what `save_sample` wrote; the scene (slow) only if wanted. Raises DatasetError: damaged, another schema."""
+    with reading(path, "remove it: the same command prepares it again"), np.load(path, allow_pickle=False) as stored:
         if int(stored["schema"]) != SCHEMA:
-            raise ValueError(f"{path}: expected schema {SCHEMA}, got {int(stored['schema'])}: prepare the data again")
+            raise ValueError(f"expected schema {SCHEMA}, got {int(stored['schema'])}")
         points = [
             np.concatenate(
                 [stored[f"xyz.{i}"].astype(np.float32) / 100, stored[f"intensity.{i}"][:, None] / np.float32(255)], 1

@@ -14,6 +14,7 @@ from perception.augment import Augmentation, augmented
 from perception.config import BASE, LINE_KINDS, TINY, Preprocessing
 from perception.data import data_hash, join, load_batch, prepared
 from perception.encoders import pillar_channels, pillars
+from perception.nuscenes_tables import DatasetError
 from perception.preprocess import route_numbers, sensor_arrays
 from perception.sample import Sample, load_sample, save_sample
 from perception.targets import encode, turned, windowed
@@ -256,13 +257,18 @@ def test_prepared_samples_are_made_once_and_anew_for_other_settings(tmp_path: Pa
     assert data_hash(first) != data_hash(other)
 
 
-def test_another_schema_is_refused(tmp_path: Path) -> None:
+def test_another_schema_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
     save_sample(tmp_path / "one.npz", sample_of([CAR]))
     with np.load(tmp_path / "one.npz") as stored:
         arrays = dict(stored)
     np.savez(tmp_path / "two.npz", **{**arrays, "schema": 99})
-    with pytest.raises(ValueError, match="schema 1, got 99"):
+    with pytest.raises(DatasetError, match="schema 1, got 99"):
         load_sample(tmp_path / "two.npz")
+    whole = (tmp_path / "one.npz").read_bytes()
+    for cut in (0, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.npz").write_bytes(whole[:cut])
+        with pytest.raises(DatasetError, match=r"cut\.npz cannot be read"):
+            load_sample(tmp_path / "cut.npz")
 
 
 def test_a_route_that_ends_repeats_its_last_point() -> None:

@@ -27,7 +27,7 @@ from eval.perception.run import Seen
 from eval.perception.truth import Truth, scene_truth
 from eval.run.store import RunDirError, locked
 from perception.calibration import Calibration
-from perception.checkpoint import checkpoint_hash, save_network
+from perception.checkpoint import checkpoint_hash, read_tensors, save_network, write_tensors
 from perception.network import PerceptionNetwork
 from perception.nuscenes_tables import DatasetError, open_tables
 
@@ -273,6 +273,13 @@ def test_what_cannot_be_judged_is_refused_in_words(root: Path, tmp_path: Path, c
         perception_command(root, CONFIG.version, tmp_path, split="sim_val", scenes=["scene-2000"], **some)
     with pytest.raises(DatasetError, match="no key frame 'nonsense'"):
         perception_command(root, CONFIG.version, tmp_path, split="all", keyframe="nonsense", **some)
+    tensors, facts = read_tensors(tmp_path / "n.safetensors")
+    write_tensors(tmp_path / "n.safetensors", tensors, facts | {"config": facts["config"] | {"refinements": 4}})
+    with pytest.raises(typer.Exit):
+        perception_command(root, CONFIG.version, tmp_path, split="sim_val", **some)
+    assert "its tensors do not fit" in capsys.readouterr().err
+    assert not (tmp_path / "answers").exists()
+    save_network(tmp_path / "n.safetensors", PerceptionNetwork(SMALL), {})
     with locked(tmp_path), pytest.raises(RunDirError, match="another dualdrive command"):
         perception_command(root, CONFIG.version, tmp_path, split="sim_val", **some)
 

@@ -11,6 +11,7 @@ import torch
 from perception_samples import random_agents, scene_of
 
 from eval.perception.run import Seen, _Listener, answers_path, read_seen, write_seen
+from perception.nuscenes_tables import DatasetError
 from perception.track import Tracker
 
 
@@ -45,13 +46,18 @@ def test_futures_of_other_agents_are_refused() -> None:
         replace(seen, global_from_ego=np.array([0.0, 0.0, np.nan])).validate()
 
 
-def test_a_file_of_another_schema_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_schema_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
     path = write_seen(tmp_path / "a.npz", [seen_of()])
     with np.load(path) as stored:
         arrays = dict(stored)
     np.savez(path, **{**arrays, "schema": np.array(0)})
-    with pytest.raises(ValueError, match="expected schema 1, got 0"):
+    with pytest.raises(DatasetError, match="expected schema 1, got 0"):
         read_seen(path)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:1000], whole[: len(whole) // 2], whole[:-1], b"no zip"):
+        path.write_bytes(damaged)
+        with pytest.raises(DatasetError, match=r"a\.npz cannot be read"):
+            read_seen(path)
 
 
 def test_the_tracker_is_given_what_is_certain_and_everything_is_kept() -> None:

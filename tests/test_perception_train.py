@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,21 +20,23 @@ from conftest import REPOSITORY
 from perception_samples import SMALL, ideal_outputs, random_agents, sample_of
 
 from perception.augment import Augmentation
-from perception.config import PerceptionConfig
+from perception.calibration import Calibration
+from perception.config import CLASSES, PerceptionConfig
 from perception.data import join
 from perception.decode import DecodeConfig, decode
 from perception.losses import LossWeights
 from perception.network import NetworkOutputs, PerceptionNetwork
+from perception.perceive import read_checkpoint
 from perception.sample import save_sample
 from perception.train.config import TrainConfig
 from perception.train.planning import PlanningLoss
-from perception.train.state import indices, learning_rate
+from perception.train.state import TrainState, indices, learning_rate
 from planner.scene import AgentClass
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors")
 
 from perception.checkpoint import CheckpointError, load_network, read_tensors
-from perception.train import TrainingError, train
+from perception.train import TrainingError, loop, train
 from perception.train.loop import LOG, NETWORK, STATE
 
 LITTLE = replace(SMALL, channels=(8, 8, 16), neck=8, query=16, agents=8, lines=6, line_points=8)
@@ -148,6 +151,30 @@ def test_a_killed_run_goes_on_bit_by_bit(paths: list[Path], tmp_path: Path) -> N
     _expect_same(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_a_run_killed_between_its_two_last_files_goes_on(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[None] = []
+
+    def only_once(write: Callable[..., None]) -> Callable[..., None]:
+        def one(*args: object) -> None:
+            if written:
+                raise KeyboardInterrupt
+            written.append(write(*args))
+
+        return one
+
+    config = TrainConfig(steps=2, batch=2, save_every=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_network", only_once(loop.save_network))
+        patch.setattr(TrainState, "save", only_once(TrainState.save))
+        with pytest.raises(KeyboardInterrupt):
+            small_run(paths, tmp_path / "killed", config)
+    small_run(paths, tmp_path / "killed", config)
+    small_run(paths, tmp_path / "whole", config)
+    _expect_same(tmp_path / "whole", tmp_path / "killed")
+
+
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(paths: list[Path], tmp_path: Path) -> None:
     small_run(paths, tmp_path / "one", TrainConfig(steps=1, batch=4, save_every=1, log_every=1, learning_rate=1e-3))
@@ -193,11 +220,20 @@ def test_checkpoints_say_what_is_wrong_with_them(paths: list[Path], tmp_path: Pa
     for change, message in (
         ({"preprocessing": "0" * 16}, "not the one it was trained with"),
         ({"config": {**facts["config"], "query": 33}}, "does not fit this version"),
-        ({"config": {**facts["config"], "query": 20, "heads": 2}}, "do not fit|size mismatch"),
+        ({"config": {**facts["config"], "query": 20, "heads": 2}}, "do not fit its configuration: role"),
+        ({"config": {**facts["config"], "refinements": 4}}, "do not fit its configuration: lines"),
+        ({"calibration": {"existence": [[1.0, 0.0]]}}, "calibration or affinity"),
+        ({"calibration": Calibration(future=((1.0, 2.0),) * CLASSES).facts()}, "expected factors for"),
+        ({"affinity": {"parameters": {}}}, "calibration or affinity"),
+        ({"affinity": {"gate": 4.0, "parameters": {}}}, "its parameters do not fit this version"),
     ):
         write_tensors(tmp_path / "bad.safetensors", tensors, {**facts, **change})
-        with pytest.raises((CheckpointError, RuntimeError), match=message):
-            load_network(tmp_path / "bad.safetensors")
+        with pytest.raises(CheckpointError, match=message):
+            read_checkpoint(tmp_path / "bad.safetensors")
+    name = next(iter(tensors))
+    write_tensors(tmp_path / "bad.safetensors", {**tensors, name: tensors[name] * torch.nan}, facts)
+    with pytest.raises(CheckpointError, match=f"expected finite weights.*{name}"):
+        read_checkpoint(tmp_path / "bad.safetensors")
 
 
 LED = [(14.0, 0.0, 0.0, 2.0, AgentClass.CAR)]

@@ -57,6 +57,8 @@ def perception_command(
     try:
         paths = list(dict.fromkeys(checkpoints)) or [shipped()]
         facts = [read_tensors(path)[1] for path in paths]
+        for path in paths:
+            Perception.from_checkpoint(path)  # a file that cannot be used is refused before anything is done
     except CheckpointError as error:
         raise fail(str(error), "pass --checkpoint, a network.safetensors that `dualdrive train` wrote") from error
     out.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from eval.run.manifest import code_hash
 from perception.nuscenes import load_recording, load_sensor_frame
-from perception.nuscenes_tables import open_tables, scene_record, scene_samples
+from perception.nuscenes_tables import open_tables, reading, scene_record, scene_samples
 from perception.perceive import Perception, planar
 from perception.route_surface import RouteSurface
 from perception.track import chosen
@@ -161,18 +161,19 @@ def write_seen(path: Path, seen: Sequence[Seen]) -> Path:
 
 
 def read_seen(path: Path) -> list[Seen]:
-    """Inverse of `write_seen`, float64. Raises ValueError for a file of another schema."""
-    with np.load(path, allow_pickle=False) as stored:
-        if int(stored["schema"]) != SCHEMA:
-            raise ValueError(f"{path}: expected schema {SCHEMA}, got {int(stored['schema'])}")
-        arrays = dict(stored)
-    out = []
-    for number, (scene, token, time_us, cycle, missing) in enumerate(json.loads(str(arrays["head"]))):
-        part = lambda kind, name: kind.from_arrays(arrays, f"{number}.{name}.").double()  # noqa: B023, E731
-        seen = Seen(
-            scene, token, time_us, arrays[f"{number}.global_from_ego"], part(AgentTracks, "detections"),
-            part(AgentFutures, "detected_futures"), part(AgentTracks, "tracks"), part(AgentFutures, "futures"),
-            part(MapPolylines, "map"), cycle, tuple(missing),
-        )  # fmt: skip
-        out.append(seen.validate())
+    """Inverse of `write_seen`, float64. Raises DatasetError for a damaged file and for one of another schema."""
+    with reading(path, "remove it and run the same command again: the network is asked anew"):
+        with np.load(path, allow_pickle=False) as stored:
+            if int(stored["schema"]) != SCHEMA:
+                raise ValueError(f"expected schema {SCHEMA}, got {int(stored['schema'])}")
+            arrays = dict(stored)
+        out = []
+        for number, (scene, token, time_us, cycle, missing) in enumerate(json.loads(str(arrays["head"]))):
+            part = lambda kind, name: kind.from_arrays(arrays, f"{number}.{name}.").double()  # noqa: B023, E731
+            seen = Seen(
+                scene, token, time_us, arrays[f"{number}.global_from_ego"], part(AgentTracks, "detections"),
+                part(AgentFutures, "detected_futures"), part(AgentTracks, "tracks"), part(AgentFutures, "futures"),
+                part(MapPolylines, "map"), cycle, tuple(missing),
+            )  # fmt: skip
+            out.append(seen.validate())
     return out

@@ -16,13 +16,11 @@ from eval.simulation.sensing.rendered_cameras import CameraConfig
 from eval.simulation.sensors import SensorConfig
 from eval.simulation.simulation_config import SimulationConfig
 from eval.simulation.vehicle_sensors import VehicleSensors
-from perception.affinity import Affinity
-from perception.calibration import Calibration
-from perception.checkpoint import checkpoint_hash, load_network
+from perception.checkpoint import checkpoint_hash
 from perception.map_polylines import map_window
 from perception.network import PerceptionNetwork
 from perception.oracle import LocalRoute, OracleConfig, OraclePerception, agents_of
-from perception.perceive import Perception
+from perception.perceive import Perception, read_checkpoint
 from perception.recording import ObjectStates, Recording
 from perception.road_map import RoadMap
 from perception.routing import RouteSurface
@@ -135,7 +133,4 @@ def describe(config: NetworkObserverConfig) -> str:
     return f"{name} {checkpoint_hash(config.path())[:8]} on rendered {seen}, {ahead}, {source}"
 
 
-@lru_cache(maxsize=1)
-def _loaded(path: Path) -> tuple[PerceptionNetwork, Calibration, Affinity | None]:
-    network, facts = load_network(path)
-    return network, Calibration.from_facts(facts.get("calibration")), Affinity.from_facts(facts.get("affinity"))
+_loaded = lru_cache(maxsize=1)(read_checkpoint)

@@ -113,11 +113,11 @@ def train(
                 shown |= {f"validation/{k}": v for k, v in validate(averaged(state)).items()}
             if log is not None and shown:
                 log.write(state.step, shown)
-            if state.step % config.save_every == 0 or state.step == config.steps:
-                state.save(run_dir / STATE, identity)
-            if state.step == config.steps:
+            if state.step == config.steps:  # before the last state: whoever finds that one finds the network too
                 result = {"step": state.step, "data": identity["data"], "train": identity["train"], "metrics": shown}
                 save_network(run_dir / NETWORK, averaged(state), {**result, **(facts or {})})
+            if state.step % config.save_every == 0 or state.step == config.steps:
+                state.save(run_dir / STATE, identity)
         yield Step(state.step, config.steps, shown)
     if world > 1:
         distributed.barrier()
