@@ -190,7 +190,9 @@ def _told(
     time = futures.time[:, None]
     coasting = (row < 0)[:, None, None]
     straight = xy[:, None, None] + velocity[:, None, None] * time
-    grown = tracks.covariance[:, None, None, :2, :2] + tracks.covariance[:, None, None, 2:, 2:] * time[..., None] ** 2
+    eye = torch.eye(2, dtype=torch.float64).expand(len(time), 2, 2)
+    later = torch.cat([eye, eye * time[..., None]], -1)  # place from state
+    grown = later @ tracks.covariance[:, None, None] @ later.mT
     grown = frames.transform_covariance(ego_from_global[2], grown)
     moved = (xy - agents.box[:, :2])[:, None, None]
     ahead = AgentFutures(
