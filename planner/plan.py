@@ -116,16 +116,18 @@ class ConvexPlanner:
         memory = PlannerMemory(self.memory.decision, self.memory.standing_time)
         began, one, config = time.perf_counter(), scene.apply(lambda t: t[None]), self.config
         result = plan_scenes(one, [memory], config, self.vehicle, deadline).result(0)
-        if result.status is PlanStatus.INFEASIBLE:
+        spent = time.perf_counter() - began
+        if result.status is PlanStatus.INFEASIBLE and (deadline is None or spent < deadline):
             # What has come up cannot be met within the limits of ordinary driving: once more with those of the tail.
-            spent = time.perf_counter() - began
             left = None if deadline is None else deadline - spent
             firm = replace(config, limits=config.limits.firm())
-            second = plan_scenes(one, [memory], firm, self.vehicle, left).result(0)
+            first, second = result, plan_scenes(one, [memory], firm, self.vehicle, left).result(0)
             if second.chosen is not None:
-                second.total_time, second.solve_time = second.total_time + spent, second.solve_time + result.solve_time
                 second.explanation += f" {FIRM}"
                 result, config = second, firm
+            # Both attempts took their time, whichever is the answer.
+            result.solve_time = first.solve_time + second.solve_time
+            result.total_time = spent + second.total_time
         chosen = result.chosen
         self.memory.decision = chosen.decision if chosen else ""
         result.replay = lambda track: replay_sensitivity(scene, memory, config, self.vehicle, result, track)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from scipy.stats import norm
 from planner import ConvexPlanner, PlannerConfig, PlanStatus
 from planner.config import SafeDistances
 from planner.grid import make_grid
-from planner.plan import FIRM
+from planner.plan import FIRM, PlannerMemory, plan_scenes
 from planner.result import Candidate, PlanResult
 from planner.scene import AgentClass, Trajectory, VectorScene
 
@@ -223,6 +225,55 @@ def test_a_sensitivity_of_a_firm_plan_is_one_of_the_same_plan() -> None:
     assert found.trusted
     # A walker who stands a metre farther off lets ego drive faster.
     assert float(found.v[1, 0]) > 0.01
+
+
+@pytest.fixture
+def attempts(monkeypatch) -> list[dict[str, Any]]:
+    """What the planner's attempts were given, and what they took; each takes 20 ms more than it would."""
+    seen: list[dict[str, Any]] = []
+
+    def attempt(scenes, memories, config, vehicle, deadline=None, tracking=None):  # type: ignore[no-untyped-def]
+        time.sleep(0.02)
+        answer = plan_scenes(scenes, memories, config, vehicle, deadline, tracking)
+        answer.total_time += 0.02
+        seen.append({
+            "decisions": [m.decision for m in memories], "limits": config.limits, "deadline": deadline,
+            "rest": replace(config, limits=CONFIG.limits), "total": answer.total_time, "solve": answer.solve_time,
+        })  # fmt: skip
+        return answer
+
+    monkeypatch.setattr("planner.plan.plan_scenes", attempt)
+    return seen
+
+
+@pytest.mark.parametrize(("x", "count"), [(24.0, 1), (19.0, 2), (12.0, 2)])
+def test_a_second_attempt_differs_in_the_limits_alone_and_its_time_counts(attempts, x: float, count: int) -> None:
+    planner = ConvexPlanner(CONFIG, VEHICLE)
+    planner.memory = PlannerMemory("yield to 1")
+    result = planner.plan(make_scene(8.9, (Other(x, 0.0, kind=WALKER),)), deadline=10.0)
+    assert len(attempts) == count
+    assert {tuple(one["decisions"]) for one in attempts} == {("yield to 1",)}
+    assert all(one["rest"] == CONFIG for one in attempts)
+    limits = CONFIG.limits
+    assert attempts[0]["limits"] == limits
+    assert result.solve_time == pytest.approx(sum(one["solve"] for one in attempts), abs=1e-9)
+    assert result.total_time >= sum(one["total"] for one in attempts) - 1e-9
+    if count == 2:
+        assert attempts[1]["deadline"] <= 10.0 - attempts[0]["total"]
+        assert attempts[1]["limits"] == replace(
+            limits, braking_max=limits.tail_braking_max, jerk_max=limits.tail_jerk_max,
+            lateral_acceleration_max=limits.tail_lateral_acceleration_max,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("deadline", [0.0, 0.019])
+def test_who_has_run_out_of_time_makes_no_second_attempt(attempts, deadline: float) -> None:
+    """Of the first attempt's candidates all are empty already without a solver, or out of time."""
+    scene = make_scene(8.9, (Other(19.0, 0.0, kind=WALKER),))
+    result = ConvexPlanner(CONFIG, VEHICLE).plan(scene, deadline=deadline)
+    assert len(attempts) == 1
+    assert result.chosen is None
+    assert result.status in (PlanStatus.INFEASIBLE, PlanStatus.OUT_OF_TIME)
 
 
 @pytest.mark.parametrize("v", [0.05, 0.3, 0.6, 0.95])

@@ -97,3 +97,20 @@ def test_a_crawling_stop_is_a_motion_within_the_limits_of_the_tail_and_ends(stat
             assert a >= -limits.tail_braking_max - 1e-9
         assert v == pytest.approx(0.0, abs=1e-6) or a < 0 or v < 0  # too hard a brake at the start rolls back a little
         assert own == pytest.approx(furthest + STANDING_ROOM, abs=2e-3)
+
+
+def test_crawling_ends_at_a_metre_per_second_and_takes_centimetres_more_than_the_stop_itself() -> None:
+    """Just inside and just outside; who stands needs two centimetres, who crawls those beside the way of the stop."""
+    config = PlannerConfig()
+    limits = config.limits
+    inside, outside = crawling_stop(starting([(0.99, 0.0)]), config), crawling_stop(starting([(1.0, 0.0)]), config)
+    assert np.isfinite(inside).all()
+    assert (outside == -np.inf).all()
+    assert crawling_stop(starting([(0.0, 0.0)]), config) == pytest.approx([0.02], abs=1e-9)
+    # The shortest stop there is: braking grows until ego stands.
+    v = 0.5
+    assert (2 * v * limits.tail_jerk_max) ** 0.5 < limits.tail_braking_max, "never reaches full braking"
+    t = (2 * v / limits.tail_jerk_max) ** 0.5
+    least = v * t - limits.tail_jerk_max * t**3 / 6
+    interval = float(make_grid(config.horizon).node_dt[0])
+    assert least + 0.02 < crawling_stop(starting([(v, 0.0)]), config)[0] < least + 0.02 + v * interval / 2

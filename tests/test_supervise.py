@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from checker_scenes import F64, agent, drive, make_scene, with_tail
 
@@ -16,6 +17,7 @@ from planner.result import Candidate, PlanResult, PlanStatus
 from planner.scene import AgentClass, EgoState, RawObstacles, Trajectory, VectorScene, VehicleParameters, frames
 from planner.supervise import SupervisedPlan, Supervisor, SupervisorConfig
 from planner.supervision.kept_tail import KeptTail
+from planner.supervision.last_resort import stops
 from planner.supervision.restrictions import slippery
 from planner.supervision.supervisor_state import State
 from planner.supervision.watchdog import Watchdog
@@ -184,6 +186,26 @@ def test_where_a_smooth_stop_is_too_long_the_brake_is_held_until_ego_stands(y: f
         assert "full braking, held to the end" in out.reason
         moving = out.trajectory.v > 0.05
         assert float(out.trajectory.a[moving].max()) < -7.0, "never released"
+
+
+def test_the_stops_of_last_resort_keep_to_the_kept_way_where_they_say_so() -> None:
+    """The kept tail bends left, ego's wheels still point straight on."""
+    kept = fallback.brake_in_path(EgoState.at_origin(8.0, 0.0, 0.05), fallback.maximum_braking(
+        EgoState.at_origin(12.0, 0.0, 0.05)), braking=4.0)  # fmt: skip
+    way = shapely.LineString(torch.stack([kept.x, kept.y], -1).numpy())
+    ends = {
+        option.name: way.distance(shapely.Point(float(option.trajectory.x[-1]), float(option.trajectory.y[-1])))
+        for option in stops(EgoState.at_origin(8.0), VehicleParameters(), 5.0, kept, None, emergency=True)
+    }
+    assert list(ends) == [
+        "full braking along the kept tail", "kept tail", "braking along the kept tail", "full braking",
+        "full braking, steering held", "full braking, held to the end", "full braking, bearing left",
+        "full braking, bearing right",
+    ]  # fmt: skip
+    aside = {name for name, off in ends.items() if off > 0.3 and "bearing" not in name}
+    assert aside == {"full braking, steering held"}
+    alone = stops(EgoState.at_origin(8.0), VehicleParameters(), 5.0, None, None)
+    assert [option.name for option in alone] == ["full braking, steering held", "full braking, held to the end"]
 
 
 # -- falling back --------------------------------------------------------------------------

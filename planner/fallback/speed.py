@@ -75,8 +75,8 @@ def braked(v: float, a: float, braking: float, jerk: float, allowed: Allowed, he
             wanted = -min(allowed(later, s + (v + later) / 2 * STEP), braking)
             reached = min(max(wanted, a - jerk * STEP), a + jerk * STEP)
         later = v + (a + reached) / 2 * STEP
-        if later <= (reached * reached / (2 * jerk) if reached < 0 and not held else 0.0) + 1e-6:
-            break  # from here on the brake has to be released
+        if later <= (reached * reached / (2 * jerk) if reached < 0 else 0.0) + 1e-6:
+            break  # from here on the brake would have to be released
         phases.append(Phase(t, v, a, (reached - a) / STEP))
         t, s, v, a = t + STEP, s + (v + later) / 2 * STEP, later, reached
     end, rest = _profile(v, a, min(braking, limit), jerk, held)
