@@ -9,7 +9,6 @@ import numpy as np
 from eval.perception.precision import match_nearest_free
 from eval.perception.run import Seen
 from eval.perception.truth import Truth
-from planner.scene import AgentFutures, AgentTracks
 
 REACH = 2.0
 """m: a detection nearer than this to an annotated object of its class saw it."""
@@ -43,23 +42,22 @@ class Frame:
         return np.flatnonzero((self.found >= 0) & (self.existence >= existence))
 
 
-def matched_frames(seen: dict[str, list[Seen]], truth: dict[str, list[Truth]], tracked: bool = False) -> list[Frame]:
+def matched_frames(seen: dict[str, list[Seen]], truth: dict[str, list[Truth]]) -> list[Frame]:
     """Every key frame of every scene; the most certain detection of a class takes the nearest free object of it.
 
-    tracked: what the tracker told instead of the detections. Raises ValueError where answers and annotations are not
-    of the same key frames.
+    Raises ValueError where answers and annotations are not of the same key frames.
     """
     out = []
     for index, (scene, frames) in enumerate(seen.items()):
         if [one.token for one in frames] != [one.token for one in truth[scene]]:
             raise ValueError(f"{scene}: expected answers for its {len(truth[scene])} key frames, got {len(frames)}")
         for one, true in zip(frames, truth[scene]):
-            agents, futures = (one.tracks, one.futures) if tracked else (one.detections, one.detected_futures)
-            out.append(_frame(index, one, true, agents, futures))
+            out.append(_frame(index, one, true))
     return out
 
 
-def _frame(index: int, seen: Seen, truth: Truth, agents: AgentTracks, futures: AgentFutures) -> Frame:
+def _frame(index: int, seen: Seen, truth: Truth) -> Frame:
+    agents, futures = seen.detections, seen.detected_futures
     rows = np.flatnonzero(agents.valid.numpy())
     pose = seen.global_from_ego
     cos, sin = np.cos(pose[2]), np.sin(pose[2])
