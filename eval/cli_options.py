@@ -17,7 +17,7 @@ ConfigOption = Annotated[
 Dataroot = Annotated[str | None, typer.Option(help="Folder of the nuScenes tables and maps.", metavar="DIR")]
 Version = Annotated[str | None, typer.Option(help="nuScenes table set, such as v1.0-mini.")]
 Scenes = Annotated[list[str] | None, typer.Option("--scene", help="Only this nuScenes scene (repeatable).")]
-Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Processes side by side; 0: one per CPU.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Processes side by side; 0: one per CPU.")]
 Resume = Annotated[
     bool,
     typer.Option("--resume/--fresh", help="Keep finished results of the same run, or throw them away and start again."),

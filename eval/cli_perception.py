@@ -32,7 +32,7 @@ def record(
     size: Annotated[str, typer.Option(help="Height x width of the rendered images.")] = "96x160",
     sweeps: Annotated[int, typer.Option(help="LiDAR turns kept before each key frame, 0 to 9.")] = 0,
     weather: Annotated[str, typer.Option(help="clear, overcast, low_sun, rain, dusk, night, or any.")] = "any",
-    seed: Annotated[int, typer.Option(help="Of light, paint, plants and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of light, paint, plants and noise.")] = 0,
     workers: Workers = None,
     resume: Resume = True,
 ) -> None:
@@ -183,8 +183,8 @@ def train_tracking(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Checkpoint to write; default: the same.")] = None,
     version: Annotated[str, typer.Option(help="nuScenes table set.")] = "v1.0-sim",
     split: Annotated[str, typer.Option(help="Scenes to learn from: a split's name, or all.")] = "sim_train",
-    asked: Annotated[int, typer.Option(help="Scenes whose real detections are learned from too.")] = 30,
-    seed: Annotated[int, typer.Option(help="Of the simulated detections and of the training.")] = 0,
+    asked: Annotated[int, typer.Option(min=0, help="Scenes whose real detections are learned from too.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated detections and of the training.")] = 0,
     answers: Annotated[Path, typer.Option(help="Folder that keeps what the network said.")] = Path("runs/answers"),
 ) -> None:
     """Learn how tracks and detections fit together, and put that into a checkpoint.

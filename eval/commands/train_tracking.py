@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,6 +33,7 @@ def train_tracking_command(
     asked: of how many scenes the checkpoint's own detections are learned from; all scenes are simulated. answers:
     folder in which those are kept. Raises CheckpointError, DatasetError, OSError.
     """
+    _writable(out)  # an hour later would be late
     network, facts = load_network(checkpoint)
     scenes = split_scenes(dataroot, version, split)
     chosen = set(scenes[:: max(len(scenes) // asked, 1)][:asked]) if asked else set()
@@ -62,6 +64,14 @@ def train_tracking_command(
     save_network(out, network, {**facts, "affinity": {**affinity.to_facts(), "found_on": about}})
     console.print(f"Trained on {len(drives)} drives, loss {about['loss']:.4f}: {out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _writable(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected a file's name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=path.parent):
+        pass
 
 
 def simulated_drives(recording: Recording, seed: tuple[int, ...]) -> list[NamedDrive]:
