@@ -34,11 +34,14 @@ from eval.simulation.trace import Trace
 from eval.simulation.vehicle_sensors import VehicleSensors
 from eval.simulation.world import World
 from eval.typed_config import ConfigError
+from perception.affinity import Affinity
+from perception.calibration import Calibration
 from perception.checkpoint import CheckpointError, checkpoint_hash, save_network
 from perception.decode import DecodeConfig
 from perception.map_polylines import map_window
 from perception.network import PerceptionNetwork
 from perception.oracle import OracleConfig, agents_of
+from perception.perceive import Perception
 from perception.recording import ObjectStates, Recording
 from perception.sensor_frame import LidarSweep
 from perception.track import TrackConfig
@@ -101,6 +104,41 @@ def test_what_comes_from_where(recording: Recording, shown: Shown) -> None:
     told = own(world.ego_state(), nobody(world), "x")
     assert torch.equal(told.agents.box, scene.agents.box)
     assert float(told.map.xy[..., 0].abs().max()) <= 40.0 < float(scene.map.xy[..., 0].abs().max())
+
+
+def test_what_is_configured_is_what_drives(recording: Recording, tmp_path: Path) -> None:
+    """Calibration and affinity of the checkpoint; settings of decoding and tracking; whose map and forecasts."""
+    torch.manual_seed(0)
+    network = PerceptionNetwork(SMALL)
+    calibration = Calibration(mode=1.7, found_on="somewhere")
+    facts = {"calibration": calibration.facts(), "affinity": Affinity(5.0).to_facts()}
+    save_network(tmp_path / "n.safetensors", network, facts)
+    wanted = NetworkObserverConfig(
+        str(tmp_path / "n.safetensors"), map="network", futures="network", decode=DecodeConfig(existence=0.21),
+        tracking=TrackConfig(birth=0.33),
+    )  # fmt: skip
+    observe, _ = make_observer(recording, "network", ObserverConfig(network=wanted), SimulationConfig(), False)
+    assert isinstance(observe, NetworkObserver)
+    assert (observe._lines, observe._futures) == (None, None)
+    perception = observe.perception
+    assert (perception.calibration, perception.settings) == (calibration, wanted.decode)
+    assert (perception.tracker.config, perception.tracker.association) == (wanted.tracking, "qp")
+    assert perception.tracker.affinity is not None
+    assert perception.tracker.affinity.gate == 5.0
+    alone = Perception.from_checkpoint(tmp_path / "n.safetensors")
+    assert (alone.calibration, alone.tracker.association) == (calibration, "qp")
+
+
+def test_the_sensors_are_those_that_are_wanted() -> None:
+    torch.manual_seed(0)
+    network, simulation = PerceptionNetwork(SMALL), SimulationConfig(seed=5)
+    for lidar, cameras in ((True, True), (True, False), (False, True)):
+        wanted = NetworkObserverConfig(lidar=lidar, cameras=cameras, weather="rain")
+        sensors = sensor_config(wanted, simulation, network)
+        assert (sensors.with_lidar, sensors.with_cameras, sensors.seed) == (lidar, cameras, 5)
+        assert sensors.cameras.weather == "rain"
+        assert (sensors.cameras.height, sensors.cameras.width) == SMALL.preprocessing.image
+    assert not sensor_config(None, simulation).with_cameras
 
 
 def test_both_channels_share_one_lidar_and_its_faults(recording: Recording) -> None:

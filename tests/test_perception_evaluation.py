@@ -17,19 +17,23 @@ from record_settings import CONFIG, recorded
 
 from eval.commands.perception import perception_command
 from eval.perception import intervals
-from eval.perception.detection import CLASSES, THRESHOLDS, evaluate_detections
+from eval.perception.detection import CLASSES, SURE, THRESHOLDS, evaluate_detections
 from eval.perception.evaluate import DataSet, data_label, evaluate, headline
 from eval.perception.keyframe import recall_by_distance
 from eval.perception.matches import matched_frames
 from eval.perception.precision import devkit_precision
 from eval.perception.prediction import CONSTANT, LANES, MODES, NETWORK, TRUE, devkit_figures
-from eval.perception.run import Seen
+from eval.perception.run import Seen, see_scene
 from eval.perception.truth import Truth, scene_truth
 from eval.run.store import RunDirError, locked
+from perception.affinity import Affinity
 from perception.calibration import Calibration
 from perception.checkpoint import checkpoint_hash, read_tensors, save_network, write_tensors
 from perception.network import PerceptionNetwork
 from perception.nuscenes_tables import DatasetError, open_tables
+from perception.perceive import Perception
+from perception.sensor_frame import SensorFrame
+from planner.scene import Route, VectorScene
 
 SCENES = ["scene-2000", "scene-6000"]
 
@@ -187,6 +191,69 @@ def test_scenes_of_the_calibration_are_left_out(root: Path, truth: dict, oracle:
     # All are right and said with 0.9: the error is a tenth.
     assert judged["after"]["existence_error"]["value"] == pytest.approx(0.1)
     assert judged["answers"] == sum(len(one.detections.valid) for one in oracle["scene-2000"])
+
+
+def test_scenes_left_out_shift_the_numbers_of_the_others(root: Path, truth: dict, oracle: dict, tmp_path: Path) -> None:
+    """The first scene that is judged was calibrated on; the second is the only one left."""
+    data = DataSet(root, CONFIG.version, "all", SCENES[::-1], SCENES, False, "simulated", truth=truth)
+    data.load_roads()
+    facts = {"calibration": Calibration(found_on=f"{CONFIG.version} all, every second scene").facts()}
+    seen = {scene: oracle[scene] for scene in SCENES[::-1]}
+    judged = evaluate(data, seen, facts, tmp_path)["calibration"]
+    assert (judged["scenes"], judged["left_out"]) == (["scene-2000"], ["scene-6000"])
+    assert judged["after"]["existence_error"]["value"] == pytest.approx(0.1)
+
+
+def test_tracks_are_followed_with_the_checkpoints_affinity_and_only_if_asked_for(
+    root: Path, truth: dict, oracle: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Affinity | None] = []
+    monkeypatch.setattr("eval.perception.evaluate.tracking_facts", lambda *a: given.append(a[-1]))
+    scenes = ["scene-6000"]
+    facts = {"affinity": Affinity(5.0).to_facts()}
+    for whole, tracks in ((True, True), (True, False), (False, True)):
+        data = DataSet(root, CONFIG.version, "sim_val", scenes, scenes, whole, "simulated", tracks, truth=truth)
+        data.load_roads()
+        evaluate(data, {"scene-6000": oracle["scene-6000"]}, facts, tmp_path)
+    (affinity,) = given
+    assert affinity is not None
+    assert affinity.gate == 5.0
+
+
+def test_recall_by_distance_is_of_what_is_said_with_some_confidence(root: Path, oracle: dict, tmp_path: Path) -> None:
+    seen = {"scene-6000": noisy(oracle["scene-6000"], 3)}
+    judged = evaluate_detections(open_tables(root, CONFIG.version), seen, "all", False, tmp_path)
+    answers = judged.answers["car", 2.0]
+    right = int((answers.right & (answers.score >= SURE)).sum())
+    bands = judged.facts["by_distance"]["car"]
+    assert sum(b["annotated"] * b["recall"] for b in bands if b["annotated"]) == pytest.approx(right)
+    assert 0 < right < answers.right.sum()
+
+
+def test_one_key_frame_is_looked_at_from_where_it_is_and_leaves_no_trace(
+    root: Path, truth: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Far along the drive: the route passes ego. Settings and tracker are as they were, and empty."""
+    torch.manual_seed(0)
+    perception = Perception(PerceptionNetwork(SMALL))
+    before = perception.settings, perception.tracker
+    routes: list[np.ndarray] = []
+    observe = perception.observe
+
+    def listening(frame: SensorFrame, route: Route) -> VectorScene:
+        routes.append(route.xy.numpy())
+        return observe(frame, route)
+
+    monkeypatch.setattr(perception, "observe", listening)
+    late = truth["scene-6000"][-8]
+    (seen,) = see_scene(root, CONFIG.version, "scene-6000", perception, only=late.token)
+    assert np.hypot(*routes[0].T).min() < 4.0
+    assert 20.0 < np.hypot(*(late.pose - truth["scene-6000"][0].pose)[:2])
+    np.testing.assert_allclose(seen.global_from_ego, late.pose)
+    assert float(seen.detections.existence.min()) < perception.settings.existence
+    assert (perception.settings, perception.tracker) == before
+    assert perception.tracker._tracks is None
+    assert perception._past == []
 
 
 def test_the_headline_averages_over_seeds(perfect: tuple[dict, Path]) -> None:

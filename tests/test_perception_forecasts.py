@@ -14,7 +14,7 @@ from test_perception_figures import STEPS, truth_of
 from test_perception_seen import seen_of
 
 from eval.perception.matches import matched_frames
-from eval.perception.prediction import CONSTANT, LANES, NETWORK, TRUE, evaluate_forecasts
+from eval.perception.prediction import CONSTANT, LANES, NETWORK, TRUE, _mean, evaluate_forecasts
 from eval.perception.truth import STEP, Truth
 from perception.road_map import Lane, RoadMap
 from planner.scene import AgentClass
@@ -83,3 +83,9 @@ def test_simple_forecasts_are_judged_for_what_they_know() -> None:
     seen.detections.agent_class[1] = int(AgentClass.STATIC)
     still = replace(truth, kind=np.array([0, int(AgentClass.STATIC)]))
     assert horizons_of(still)["3"]["every"]["all"]["agents"] == 1  # what stands for ever is not forecast
+
+
+def test_a_mean_over_agents_counts_scenes_as_often_as_they_are_drawn() -> None:
+    mean = _mean(np.array([1.0, 3.0, 8.0]), np.array([0, 0, 2]), 3)
+    assert [mean(np.array(w, float)) for w in ([1, 1, 1], [1, 0, 0], [1, 5, 2])] == [4.0, 2.0, 5.0]
+    assert math.isnan(mean(np.array([0.0, 3.0, 0.0])))

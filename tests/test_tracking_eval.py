@@ -13,6 +13,8 @@ from nuscenes_files import SAMPLES, SCENE, SPEED, START_US, STEP_US, VERSION, _a
 
 from eval.perception import tracking
 from eval.perception.run import Seen
+from perception.affinity import Affinity
+from perception.decode import DecodeConfig
 from perception.nuscenes_tables import DatasetError
 from perception.track import KEY_FRAMES
 from planner.scene import AgentFutures, AgentTracks, MapPolylines
@@ -87,6 +89,32 @@ def test_perfect_tracks_are_perfect(dataset: Path, tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "tracks.json").read_text())["results"]
     assert len(stored) == SAMPLES
     assert {b["tracking_id"] for boxes in stored.values() for b in boxes} == {f"{SCENE}/0", f"{SCENE}/1"}
+
+
+def test_what_is_followed_is_certain_seen_and_associated_as_learned(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = drive(lost=(4,))
+    for one in seen:
+        one.detections.existence[1:] = DecodeConfig().existence - 0.01  # the second car is hardly believed in
+    told = tracking.followed(seen, replace(KEY_FRAMES, birth=0.0))
+    assert [len(agents.valid) for agents in told] == [int(FIRST <= k <= LAST and k != 4) for k in range(SAMPLES)]
+    given: list[Affinity | None] = []
+    monkeypatch.setattr(tracking, "followed", lambda d, config, affinity: given.append(affinity) or told)
+    learned = Affinity()
+    facts = tracking.tracking_facts([seen], dataset, VERSION, "own", tmp_path, learned)
+    assert facts is not None
+    assert facts["association"] == "qp"
+    assert given == [learned]
+    assert facts["classes"]["car"]["recall"] == pytest.approx(0.5)  # the devkit closes the gap
+
+
+def test_differences_are_the_second_less_the_first(dataset: Path, tmp_path: Path) -> None:
+    one, two = (
+        tracking.evaluate([drive(lost)], dataset, VERSION, "own", tmp_path, KEY_FRAMES, quick=True)
+        for lost in ((2, 3), ())
+    )
+    assert tracking.estimate([one, two], "recall").value == pytest.approx(0.4)
 
 
 def test_counts_by_scene_say_what_the_devkit_says(
