@@ -12,7 +12,8 @@ import torch
 from perception_samples import SMALL
 
 from eval.baselines import ConstantVelocity
-from eval.commands.drive import with_network_at_hand
+from eval.commands.drive import drive, with_network_at_hand
+from eval.commands.perception_loop import perception_loop
 from eval.config import RunConfig, load_config
 from eval.run.heap import frozen_heap
 from eval.run.samples import Sample
@@ -295,6 +296,8 @@ def test_names_of_drivers() -> None:
         ("planners=[someone@network]", "expected values from"),
         ("perception.source=radar", "expected one of oracle, network"),
         ("perception.network.map=memory", "expected one of hd_map, network"),
+        ("perception.network.weather=snow", "weather: expected any or one of clear"),
+        ("perception.network.tracking.association=auction", "auction"),
     ],
 )
 def test_wrong_names_are_refused(override: str, message: str) -> None:
@@ -325,6 +328,17 @@ def test_without_the_shipped_network_the_demo_says_so_and_drives_the_rest(
     assert "Without learned perception" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="nothing here"):
         with_network_at_hand(replace(demo, planners=("dualdrive@network",)))
+
+
+def test_a_checkpoint_that_cannot_be_used_is_refused_before_the_first_drive(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.safetensors").write_bytes(checkpoint.read_bytes()[:-1000])
+    settings = ["planners=[idm@network]", f"perception.network.checkpoint={tmp_path / 'half.safetensors'}"]
+    config = load_config(None, [*settings, "data.families=[cut_in]", "data.seeds=[0]"])
+    with pytest.raises(CheckpointError, match="half"):
+        drive(config, tmp_path / "out", work=lambda *_, **__: pytest.fail("drives"))
+    with pytest.raises(CheckpointError, match="half"):
+        perception_loop(config, tmp_path / "out", [], seconds=1.0, fresh=False)
+    assert not (tmp_path / "out").exists()
 
 
 def _absent(name: str) -> Path:

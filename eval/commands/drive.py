@@ -18,8 +18,8 @@ from eval.run.samples import list_samples
 from eval.run.store import CONFIG, ResultStore
 from eval.run.summary import summarize, write_summary
 from eval.run.task import Task, failed_line, list_tasks, run_task
+from eval.simulation.observers import network_hash
 from eval.typed_config import ConfigError
-from perception.checkpoint import checkpoint_hash
 
 
 def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = run_task) -> int:
@@ -37,7 +37,7 @@ def drive(config: RunConfig, run_dir: Path, *, fresh: bool = False, work: Any = 
         "code version": code_hash(),
     }
     if config.learned:
-        identity["perception network"] = checkpoint_hash(config.perception.network.path())
+        identity["perception network"] = network_hash(config.perception.network)
     with ResultStore.open(run_dir, identity, config_yaml=config.to_yaml(), fresh=fresh) as store:
         manifest = start_manifest(identity, seed=config.simulation.seed, samples=names, total=len(tasks))
         manifest["perception"] = config.perceptions()

@@ -11,12 +11,11 @@ from eval.commands.tables import study_table
 from eval.config import RunConfig
 from eval.report import write_report
 from eval.run.store import SUMMARY, write_atomic
-from eval.simulation.observers import describe
+from eval.simulation.observers import describe, network_hash
 from eval.studies.drives import Scene
 from eval.studies.page import Cell, Table, write_page
 from eval.studies.perception_loop import VARIANTS, drive_and_judge, rows_of, tasks_of
 from eval.studies.study import completed, open_study
-from perception.checkpoint import checkpoint_hash
 
 
 def perception_loop(
@@ -26,7 +25,7 @@ def perception_loop(
     network = describe(config.perception.network)
     settings = {
         "scenes": [scene.label for scene in scenes], "seconds": seconds, "traffic": config.traffic,
-        "network": checkpoint_hash(config.perception.network.path()),
+        "network": network_hash(config.perception.network),
     }  # fmt: skip
     facts: list[dict[str, Any]] = []
     with open_study("perception-loop", run_dir, config, drive_and_judge, settings, fresh=fresh) as study:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eval.simulation.sensing.conditions import KINDS
 from eval.typed_config import ConfigError
 from perception.checkpoint import CheckpointError, shipped
 from perception.decode import DecodeConfig
@@ -41,6 +42,8 @@ class NetworkObserverConfig:
             raise ValueError(f"map: expected one of {', '.join(MAPS)}, got {self.map!r}")
         if self.futures not in FUTURES:
             raise ValueError(f"futures: expected one of {', '.join(FUTURES)}, got {self.futures!r}")
+        if self.weather not in (*KINDS, "any"):
+            raise ValueError(f"weather: expected any or one of {', '.join(KINDS)}, got {self.weather!r}")
 
     def path(self) -> Path:
         """The checkpoint's file. Raises ConfigError where there is none."""
