@@ -4,9 +4,12 @@
 
 36,000 cycles are an hour at 10 Hz. Accelerated: a cycle begins as soon as the last one is over, not every 0.1 s; apart
 from that everything is as in a deployed drive: perception, planner in its own process, checked shared memory,
-supervisor, tracker, limiter. Generated scenarios follow one another in the same processes. Memory is the resident set
-of both processes after each scenario; the first fifth of the samples is warm-up. Growth: from the first to the last
-third of the rest, in per cent of the first.
+supervisor, tracker, limiter. Generated scenarios follow one another in the same processes, round after round, so that
+every round asks for the same. Memory is the resident set of both processes after each scenario. The first rounds are
+warm-up: an allocator keeps what the hardest scene so far has asked for, and the hardest one comes once a round.
+Growth: from the first to the last third of the rounds after them, in per cent of the first. Exit status 1 if it is
+1 % or more, a published plan lacks an accepted tail or the planner's process had to be started again; 2 if there were
+too few rounds to tell.
 """
 
 from __future__ import annotations
@@ -33,6 +36,10 @@ from eval.simulation.generate import FAMILIES, generate
 from eval.simulation.rollout import rollout
 from eval.simulation.simulation_config import SimulationConfig
 
+WARM_UP, LEAST = 2, 6
+"""Rounds that do not count, and that must remain."""
+GROWTH_MAX = 1.0
+"""Per cent."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -43,11 +50,14 @@ def resident(pid: int | None) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
 
 
-def growth(samples: list[float]) -> float:
-    """Per cent, from the first to the last third after warm-up."""
-    kept = np.array(samples[len(samples) // 5 :])
-    third = max(len(kept) // 3, 1)
-    return float(100.0 * (kept[-third:].mean() / kept[:third].mean() - 1.0))
+def growth(samples: list[float], scenarios: int) -> float:
+    """Per cent, from the first to the last third of the whole rounds of so many scenarios after the warm-up; NaN where
+    there are fewer than LEAST of those."""
+    rounds = np.array(samples[: len(samples) // scenarios * scenarios]).reshape(-1, scenarios)[WARM_UP:].mean(1)
+    if len(rounds) < LEAST:
+        return float("nan")
+    third = len(rounds) // 3
+    return float(100.0 * (rounds[-third:].mean() / rounds[:third].mean() - 1.0))
 
 
 def soak(cycles: int, scenarios: int, duration: float) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def soak(cycles: int, scenarios: int, duration: float) -> dict[str, Any]:
         recording = recordings[len(memory["planner"]) % len(recordings)]
         trace = rollout(recording, driver, "log_replay", SimulationConfig(duration=duration))
         done += len(trace.source)
-        unaccepted += int((~trace.tail_accepted).sum())
+        unaccepted += int((~trace.tail_accepted & (np.array(trace.source) == "candidate")).sum())
         for source in trace.source:
             sources[source] += 1
         checks += trace.check_ms.tolist()
@@ -75,7 +85,8 @@ def soak(cycles: int, scenarios: int, duration: float) -> dict[str, Any]:
         "cycles": done, "simulated_hours": done * 0.1 / 3600, "wall_hours": (time.monotonic() - began) / 3600,
         "sources": sources, "published_without_accepted_tail": unaccepted,
         "restarts": driver._process.restarts if driver._process else 0,
-        "memory_mib": memory, "growth_per_cent": {name: growth(samples) for name, samples in memory.items()},
+        "memory_mib": memory,
+        "growth_per_cent": {name: growth(samples, len(recordings)) for name, samples in memory.items()},
         "supervise_ms": {str(q): float(np.percentile(checks, q)) for q in (50, 99, 99.9)},
     }  # fmt: skip
     driver.close()
@@ -98,6 +109,9 @@ def main() -> None:
             f"{name}: {samples[0]:.0f} MiB first, {samples[-1]:.0f} MiB last, {result['growth_per_cent'][name]:+.2f} %"
         )
     print({k: v for k, v in result.items() if k not in ("memory_mib", "growth_per_cent")})
+    grown = np.array(list(result["growth_per_cent"].values()))
+    bad = result["published_without_accepted_tail"] + result["restarts"] > 0 or bool((grown >= GROWTH_MAX).any())
+    sys.exit(1 if bad else 2 if np.isnan(grown).any() else 0)
 
 
 if __name__ == "__main__":

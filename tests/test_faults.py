@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from eval.simulation.generate.protocols import protocol_scene
+from eval.simulation.generate.protocols.track import CAR, EGO, Road, parked, times, track_scene
 from eval.simulation.rollout import oracle_observer
 from eval.simulation.trace import Trace
 from eval.simulation.world import World
@@ -228,6 +230,30 @@ def test_the_envelope_is_judged_just_inside_and_just_outside(recording) -> None:
     assert not envelope_kept(trace_of(a=step * 1.001), recording)
     assert not envelope_kept(trace_of(curvature=np.where(np.arange(50) < 20, 0.0, 0.0251)), recording)
     assert not envelope_kept(trace_of(v=np.full(50, np.nan)), recording)
+
+
+@pytest.mark.parametrize(
+    ("wall", "hit", "passed"), [(9.0, 4.9, True), (9.0, 5.3, False), (9.5, 5.05, False), (18.0, 0.5, False)]
+)
+def test_on_a_slippery_road_a_hit_is_excused_by_what_full_braking_cannot_avoid(wall, hit, passed) -> None:
+    """8 m/s, 2.4 m/s^2 built up within 0.2 s: after x metres the square of the speed is 2 * 2.4 * x less."""
+    t = times(8.0)
+    parked_there = parked("wall", CAR, EGO.front + wall + CAR.length / 2, 0.0, t)
+    hazard = {"actor": "wall", "onset": 0.0, "in_lane": True, "models": True, "kind": "test"}
+    scene = track_scene("wall", 8.0, t, [parked_there], hazard, Road())
+    steps = np.arange(50) * 0.1
+    pose = scene.ego.pose[0] + np.stack([8.0 * steps, 0 * steps, 0 * steps], -1)
+    trace = trace_of(v=np.full(50, 8.0), pose=pose)
+    judged = Judged(Fault("friction", 0.0, 0.3), scene, trace, trace)
+    judged.contacts = [SimpleNamespace(track_id=0, ego_speed=hit)]
+    facts = judge_fault(judged)
+    assert facts["passed"] is passed
+    assert not facts["survived"]
+    assert f"hit at {hit:.1f} m/s" in facts["criterion"]
+    judged.contacts = [SimpleNamespace(track_id=7, ego_speed=0.1)]
+    assert not judge_fault(judged)["passed"], "somebody else than the hazard"
+    judged.contacts = []
+    assert judge_fault(judged)["passed"]
 
 
 def test_rows_and_sweeps() -> None:

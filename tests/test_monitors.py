@@ -19,10 +19,12 @@ from planner.monitors import (
     LocalisationMonitor,
     MonitorLevel,
     Monitors,
+    MonitorsConfig,
     RawChannelMonitor,
 )
 from planner.monitors.coverage import CoverageConfig
 from planner.monitors.forecast_scores import ForecastScores
+from planner.monitors.grip import GripConfig
 from planner.scene import AgentFutures, AgentTracks, RawObstacles, RawStatus, Trajectory, VectorScene
 from planner.supervision.supervisor_state import Level
 
@@ -213,6 +215,23 @@ def test_a_share_of_the_grip_rises_with_what_is_seen_and_is_forgotten_in_the_end
     assert monitor.share == pytest.approx(0.5)
     assert monitor.update(asked(0.0), 8.0, 0.0, 0.0, 0.1, 60_000_000).level is DEGRADED
     assert monitor.update(asked(0.0), 8.0, 0.0, 0.0, 0.1, 60_400_000).level is OK
+
+
+def test_a_grip_that_is_known_from_elsewhere_is_believed_from_the_first_cycle_on() -> None:
+    config = GripConfig(prior=0.4)
+    monitor, told = GripMonitor(config), Monitors(MonitorsConfig(grip=config))
+    assert monitor.share == told.grip == 0.4
+    assert monitor.update(asked(-1.0), 10.0, -1.0, 0.0, 0.1, 0).level is DEGRADED
+    monitor.update(asked(-4.0), 10.0, -4.0, 0.0, 0.1, 100_000)
+    assert monitor.share == pytest.approx(0.5), "more is seen"
+    for k in range(2, 6):
+        monitor.update(asked(-4.0), 10.0, -1.6, 0.0, 0.1, k * 100_000)
+    assert monitor.share == pytest.approx(0.2), "less is seen"
+    monitor.update(asked(0.0), 10.0, 0.0, 0.0, 0.1, 61_000_000)
+    assert monitor.share == 0.4, "what was seen is long ago"
+    for wrong in (0.0, -0.1, 1.01, float("nan")):
+        with pytest.raises(ValueError, match=r"GripConfig\.prior"):
+            GripConfig(prior=wrong)
 
 
 def test_a_lagging_brake_a_bump_and_walking_pace_are_no_ice() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,6 +107,27 @@ def test_a_wall_just_inside_and_just_outside_the_stopping_distance(short: float,
     best = best_braking(track_scene("wall", v, t, [wall], hazard, Road()), 0, 0.0)
     assert best.unavoidable is unavoidable
     assert (best.impact_speed > 0) is unavoidable
+
+
+@pytest.mark.parametrize(("short", "unavoidable"), [(0.3, True), (-0.3, False)])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_braking_from_a_drives_own_place_and_speed_with_what_the_road_gives(share, short, unavoidable) -> None:
+    """Ego came slower than the scene's driver and not as far; the wall is noticed at 1.0 s."""
+    v, t, road = 9.0, times(12.0), replace(EGO, braking_max=share * EGO.braking_max)
+    ramp = road.braking_max / road.jerk_max
+    after = v - road.jerk_max * ramp**2 / 2
+    stop = v * ramp - road.jerk_max * ramp**3 / 6 + after**2 / (2 * road.braking_max)
+    wall = parked("wall", CAR, EGO.front + v * 1.0 + stop - short + CAR.length / 2, 0.0, t)
+    hazard = {"actor": "wall", "onset": 1.0, "in_lane": True, "models": True, "kind": "test"}
+    recording = track_scene("wall", 15.0, t, [wall], hazard, Road())
+    steps = np.arange(60) * 0.1
+    pose = recording.ego.pose[0] + np.stack([v * steps, 0 * steps, 0 * steps], -1)
+    driven = SimpleNamespace(time=steps, pose=pose, v=np.full(60, v))
+    best = best_braking(recording, 0, 1.0, road=road, driven=driven)
+    assert best.unavoidable is unavoidable
+    step = 0.02 * road.braking_max
+    assert best.impact_speed == pytest.approx(np.sqrt(2 * road.braking_max * max(short, 0.0)), abs=step + 0.01)
+    assert best_braking(recording, 0, 1.0, road=road).unavoidable, "at 15 m/s it comes too soon"
 
 
 def test_the_regulations_inequality() -> None:

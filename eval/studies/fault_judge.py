@@ -14,10 +14,13 @@ from eval.metrics.collision import find_collisions
 from eval.metrics.drive import Drive
 from eval.simulation.trace import Trace
 from eval.studies.fault_base import Fault
+from eval.studies.fault_models import MODELS
+from eval.studies.physics import best_braking
 from perception.recording import Recording
 
 DESIGN_BIAS = 0.2  # m: position errors up to this are inside the tube the planner is designed for
 LATE_BUDGET = 0.1  # s: the supervisor's deadline
+_ALIKE = 0.1  # m/s: two impacts that differ by less are the same; a step of the simulation
 _HELD = ("MINIMAL_RISK", "EMERGENCY")
 
 
@@ -166,11 +169,25 @@ def _blackout(d: Judged) -> tuple[bool, str]:
     return ok, f"held {_s(found)} (0.3 s), {off:.2f} m off its way (0.3)"
 
 
+def _road(d: Judged) -> tuple[bool, str]:
+    """Nobody is hit whom full braking from the first sign on, with what this road gives, would have spared."""
+    hazard = d.recording.metadata.get("hazard", {})
+    if not d.contacts or d.contacts[0].track_id != hazard.get("track_id", -1):
+        return _no_collision(d)
+    road = MODELS[d.fault.kind](d.fault).vehicle(d.recording.vehicle)
+    best = best_braking(d.recording, hazard["track_id"], hazard["time"], road=road, driven=d.trace)
+    hit = d.contacts[0].ego_speed
+    ok = best.unavoidable and hit <= best.impact_speed + _ALIKE
+    return ok, f"hit at {hit:.1f} m/s, full braking from the first sign: " + (
+        f"{best.impact_speed:.1f} m/s" if best.unavoidable else "none hit"
+    )
+
+
 CRITERIA: dict[str, Criterion] = {
     "missed": _missed, "ghost": _ghost, "position_bias": _bias, "speed_bias": _bias, "yaw_bias": _bias,
     "frozen": _frozen, "late": _late, "corrupt": _refused, "bad_command": _refused, "map_shift": _map,
     "jump": _localisation, "wrong_success": _checked, "no_solution": _stopped, "dead": _stopped,
-    "total_blackout": _blackout,
+    "total_blackout": _blackout, "friction": _road, "downhill": _road, "brake_fade": _road,
 }  # fmt: skip
 
 

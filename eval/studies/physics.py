@@ -9,6 +9,7 @@ import numpy as np
 from eval.simulation.generate.boxes import rear_axle_to_center, separation
 from eval.simulation.generate.curves import Path
 from eval.simulation.occlusion import visible
+from eval.simulation.trace import Trace
 from perception.recording import ObjectStates, Recording
 from planner.scene import VehicleParameters
 
@@ -31,20 +32,36 @@ class BestBraking:
         return self.contact is not None
 
 
-def best_braking(recording: Recording, track_id: int, onset: float, reaction: float = 0.0) -> BestBraking:
+def best_braking(
+    recording: Recording,
+    track_id: int,
+    onset: float,
+    reaction: float = 0.0,
+    *,
+    road: VehicleParameters | None = None,
+    driven: Trace | None = None,
+) -> BestBraking:
     """Full braking along the route with the vehicle's jerk limit, `reaction` (s) after the hazard can be noticed.
 
     The hazard can be noticed from `onset` (s) on, where nobody hides it from the nominal ego. Steering is not counted,
-    so a contact here means "not avoidable by braking", not "not avoidable at all".
+    so a contact here means "not avoidable by braking", not "not avoidable at all". road: what the road really gives of
+    the vehicle; whoever brakes fully from the first sign on need not know it. driven: a drive of which everything up
+    to that sign counts, place and speed, instead of the speed at the start held until then.
     """
+    road = road or recording.vehicle
     i = int(np.flatnonzero(recording.agents.track_id == track_id)[0])
     noticed = _first_seen(recording, track_id, onset) + reaction
-    time = np.arange(0.0, float(recording.time[-1]) + 1e-9, STEP)
-    v0 = float(recording.ego.v[0])
-    travelled, speed = braked(v0, time - noticed, recording.vehicle)
+    since, pose, v0 = 0.0, recording.ego.pose[0], float(recording.ego.v[0])
+    if driven is not None:
+        k = max(int(np.searchsorted(driven.time, noticed + 1e-9)) - 1, 0)
+        since, pose, v0 = float(driven.time[k]), driven.pose[k], float(driven.v[k])
+    time = np.arange(since, float(recording.time[-1]) + 1e-9, STEP)
+    travelled, speed = braked(v0, time - noticed, road)
     route = Path(recording.route_xy)
-    start = float(route.project(recording.ego.pose[:1, :2])[0][0])
-    ego = rear_axle_to_center(route.pose(start + v0 * np.minimum(time, noticed) + travelled), _forward(recording))
+    start = float(route.project(pose[None, :2])[0][0])
+    ego = rear_axle_to_center(
+        route.pose(start + v0 * (np.minimum(time, noticed) - since) + travelled), _forward(recording)
+    )
     other = np.stack([np.interp(time, recording.time, recording.agents.pose[i, :, n]) for n in range(2)], -1)
     yaw = np.interp(time, recording.time, np.unwrap(recording.agents.pose[i, :, 2]))
     size = np.array([recording.vehicle.length, recording.vehicle.width])
