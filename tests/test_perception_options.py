@@ -19,6 +19,8 @@ import eval.commands.train as train_page
 import eval.commands.train_tracking as tracking_page
 from eval.cli import app
 from eval.perception.run import answers_path
+from eval.run.store import RunDirError, locked
+from eval.typed_config import ConfigError
 from perception.affinity import Affinity
 from perception.checkpoint import checkpoint_hash, read_tensors, save_network
 from perception.network import PerceptionNetwork
@@ -206,7 +208,9 @@ def test_what_is_watched_calibrated_and_trained_on_are_three_things(
     assert (out, config.seed, facts["seed"], facts["dataset"]["split"], board) == (tmp_path / "o", 4, 4, "a", False)
     other = calls[1][0][0]
     assert any(not torch.equal(p, q) for p, q in zip(network.parameters(), other.parameters()))
-    with pytest.raises(ValueError, match="got 2 in both splits"):
+    with locked(tmp_path / "o"), pytest.raises(RunDirError, match="another dualdrive command"):
+        train_page.train_command(tmp_path, "v", tmp_path / "o", split="a", held_out="b", size="tiny")
+    with pytest.raises(ConfigError, match="got 2 in both splits"):
         train_page.train_command(tmp_path, "v", tmp_path / "o", split="a", held_out="c", size="tiny")
 
 

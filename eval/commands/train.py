@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import distributed
 from eval.commands.console import EXIT_INTERRUPTED, console, error_console, fail
 from eval.commands.progress import RunView, short
 from eval.run.executor import Work, run_tasks
-from eval.run.store import write_atomic
+from eval.run.store import locked, write_atomic
 from eval.typed_config import ConfigError, to_mapping, with_override
 from perception.calibrate import calibrate
 from perception.checkpoint import CheckpointError, load_network, save_network
@@ -53,7 +53,7 @@ def train_command(
 ) -> int:
     """Train in `out`, going on where a run of the same settings was stopped. Returns the exit code.
 
-    Raises ConfigError (settings), DatasetError (data), OSError (disk).
+    Raises ConfigError (settings), DatasetError (data), RunDirError (another command trains there), OSError (disk).
     """
     if size not in SIZES:
         raise ConfigError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
@@ -64,9 +64,19 @@ def train_command(
     held_scenes = split_scenes(dataroot, version, held_out) if held_out else []
     if shared := set(train_scenes) & set(held_scenes):
         raise ConfigError(f"held_out: expected scenes that are not trained on, got {sorted(shared)[0]} in both splits")
-    folder = cache or out / "samples"
-    scenes = [*train_scenes, *held_scenes]
-    paths = _prepare(scenes, partial(_prepare_one, dataroot=dataroot, version=version, folder=folder, run=run), workers)
+    dataset = {"version": version, "split": split, "held_out": held_out}
+    prepare = partial(_prepare_one, dataroot=dataroot, version=version, folder=cache or out / "samples", run=run)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out) if _rank() == 0 else nullcontext():
+        paths = _prepare([*train_scenes, *held_scenes], prepare, workers)
+        return _train(run, out, paths, train_scenes, held_scenes, dataset, tensorboard)
+
+
+def _train(
+    run: TrainRun, out: Path, paths: dict[str, list[Path]], train_scenes: list[str], held_scenes: list[str],
+    dataset: dict[str, str], tensorboard: bool,
+) -> int:  # fmt: skip
+    """paths: prepared samples of all scenes. dataset: what they are of, for the checkpoint."""
     samples = [path for scene in train_scenes for path in paths[scene]]
     held = [path for scene in held_scenes[::2] for path in paths[scene]]
     for_calibration = [path for scene in held_scenes[1::2] for path in paths[scene]]
@@ -79,9 +89,8 @@ def train_command(
     device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
     network = channels_last(PerceptionNetwork(run.perception).to(device))
     validate = partial(held_out_loss, paths=held, run=run) if held else None
-    facts = {"dataset": {"version": version, "split": split, "held_out": held_out}, "seed": run.train.seed}
+    facts = {"dataset": dataset, "seed": run.train.seed}
     if _rank() == 0:
-        out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / "config.json", json.dumps(to_mapping(run), indent=1) + "\n")
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
     try:
@@ -104,7 +113,7 @@ def train_command(
     except TrainingError as error:
         raise fail(str(error), "lower train.learning_rate, or look at log.jsonl for the term that grew") from error
     if _rank() == 0 and for_calibration:
-        _calibrate(out / NETWORK, for_calibration, f"{version} {held_out}, every second scene")
+        _calibrate(out / NETWORK, for_calibration, f"{dataset['version']} {dataset['held_out']}, every second scene")
     _say(f"Trained: {out / NETWORK}  (log.jsonl beside it; the checkpoint carries settings, data hash and metrics)")
     return 0
 
