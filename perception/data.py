@@ -64,16 +64,27 @@ def data_hash(samples: Sequence[Path]) -> str:
 
 
 def prepared(
-    names: Sequence[str], folder: Path, config: PerceptionConfig, make: Callable[[str], Sample], origin: str
+    names: Sequence[str],
+    folder: Path,
+    config: PerceptionConfig,
+    make: Callable[[str], Sample],
+    origin: str,
+    since: float = 0.0,
 ) -> list[Path]:
-    """Paths of the samples called `names`, made where they are missing. origin: what they are made from."""
+    """Paths of the samples called `names`, made where they are missing. origin: what they are made from, which came
+    about at the time `since`: older samples are made again."""
     folder.mkdir(parents=True, exist_ok=True)
     key = sample_key(config, origin)
     paths = [folder / f"{name}.{key}.npz" for name in names]
     for name, path in zip(names, paths):
-        if not path.exists():
+        if not kept(path, since):
             save_sample(path, make(name))
     return paths
+
+
+def kept(path: Path, since: float) -> bool:
+    """Whether a file is there, and not older than what it was made from."""
+    return path.is_file() and path.stat().st_mtime >= since
 
 
 def sample_key(config: PerceptionConfig, origin: str) -> str:

@@ -22,6 +22,8 @@ TABLES = (
     "scene", "sample", "sample_data", "sample_annotation", "map",
 )  # fmt: skip
 
+RECORDED = "record/scenes"
+"""Below the root of what `dualdrive record` writes: a file per scene, there when the scene is complete."""
 INSTALL_FIX = 'install the reader with: pip install "dualdrive[nuscenes]"'
 LAYOUT_FIX = (
     "--dataroot must be the folder that holds {version}/ and maps/; `dualdrive data check` lists what is missing"
@@ -37,6 +39,13 @@ class DatasetError(Exception):
 
     def __str__(self) -> str:
         return f"{self.args[0]} ({self.fix})" if self.fix else str(self.args[0])
+
+
+def recorded_at(dataroot: str | Path, scene: str) -> float:
+    """When `dualdrive record` wrote a scene (s, as files' times are); 0 where it did not. What was made from an earlier
+    recording under the same name is older, and of no use."""
+    path = Path(dataroot) / RECORDED / f"{scene}.json"
+    return path.stat().st_mtime if path.is_file() else 0.0
 
 
 def table_path(dataroot: str | Path, version: str, table: str) -> Path:

@@ -8,9 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from perception.config import PerceptionConfig
-from perception.data import prepared, sample_key
+from perception.data import kept, prepared, sample_key
 from perception.nuscenes import list_scenes, load_recording, load_sensor_frame
-from perception.nuscenes_tables import DatasetError, open_tables, scene_record, scene_samples, table_path
+from perception.nuscenes_tables import (
+    DatasetError,
+    open_tables,
+    recorded_at,
+    scene_record,
+    scene_samples,
+    table_path,
+)
 from perception.route_surface import RouteSurface
 from perception.sample import Sample, make_sample
 from perception.training_scene import training_scene
@@ -56,15 +63,16 @@ def prepare_scene(
     config: PerceptionConfig,
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[Path]:
-    """Samples of a scene's key frames, made where `folder` does not hold them yet. progress: share done.
+    """Samples of a scene's key frames, made where `folder` does not hold them, or those of an earlier recording.
 
-    Key frames at the very end, which nothing follows, are left out. Raises DatasetError.
+    Key frames at the very end, which nothing follows, are left out. progress: share done. Raises DatasetError.
     """
     origin = f"{Path(dataroot).resolve()} {version}"
     done = folder / f"{scene}.{sample_key(config, origin)}.json"  # names of a scene that is finished
-    if done.is_file():
+    since = recorded_at(dataroot, scene)
+    if kept(done, since):
         paths = [folder / name for name in json.loads(done.read_text())]
-        if all(path.is_file() for path in paths):
+        if all(kept(path, since) for path in paths):
             return paths
     tables = open_tables(dataroot, version)
     samples = scene_samples(tables, scene_record(tables, scene))
@@ -85,7 +93,7 @@ def prepare_scene(
         progress(next(wanted) / len(names))
         return sample
 
-    paths = prepared(names, folder, config, make, origin)
+    paths = prepared(names, folder, config, make, origin, since)
     partial = done.with_name(f"{done.name}.{os.getpid()}.tmp")
     partial.write_text(json.dumps([path.name for path in paths]))
     partial.replace(done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import eval.commands.record as record_page
 import eval.commands.train as train_page
 import eval.commands.train_tracking as tracking_page
 from eval.cli import app
+from eval.perception import run
+from eval.perception.evaluate import DataSet
 from eval.perception.run import answers_path
 from eval.run.store import RunDirError, locked
 from eval.typed_config import ConfigError
@@ -153,6 +156,9 @@ def test_the_seed_reaches_detections_and_training_and_answers_are_kept(
     listened = listener(monkeypatch, tracking_page, "see_scene", [])
     invoke(*command, "--asked", 1)
     assert listened == []
+    monkeypatch.setattr(run, "recorded_at", lambda *_: math.inf)  # since then the scene was recorded again
+    invoke(*command, "--asked", 1)
+    assert len(listened) == 1
 
 
 def test_of_a_split_the_chosen_scenes_are_asked_about_with_every_checkpoint(
@@ -185,6 +191,21 @@ def test_of_a_split_the_chosen_scenes_are_asked_about_with_every_checkpoint(
     perception_page.perception_command(root, VERSION, tmp_path / "o", scenes=[SCENE], **some)
     known, _ = asked[-1]
     assert (known.scenes, known.split_scenes, known.whole, known.tracks) == ([SCENE], [SCENE, "scene-x"], False, True)
+
+
+def test_what_was_said_of_an_earlier_recording_is_asked_again(
+    data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(b"said")
+    tasks = [("c", "s1", str(tmp_path / "a")), ("c", "s2", str(tmp_path / "a")), ("c", "s1", str(tmp_path / "b"))]
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        perception_page, "run_tasks", lambda missing, *_, **__: asked.append(missing) or (_ for _ in ())
+    )
+    monkeypatch.setattr(run, "recorded_at", lambda root, scene: math.inf if scene == "s2" else 0.0)
+    known = DataSet(data[0], VERSION, "own", [], [], False, "")
+    assert perception_page._ask(known, tasks, 1) == 0
+    assert asked == [tasks[1:]]
 
 
 def test_what_is_watched_calibrated_and_trained_on_are_three_things(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from eval.cli import app
 from perception import training_data
 from perception.config import TINY
 from perception.nuscenes import load_recording
-from perception.nuscenes_tables import DatasetError
+from perception.nuscenes_tables import RECORDED, DatasetError
 from perception.sample import load_sample
 from perception.training_data import prepare_scene, split_scenes
 
@@ -92,6 +94,16 @@ def test_a_scene_that_is_prepared_is_not_read_again(
     assert prepare_scene(root, VERSION, SCENE, tmp_path / "samples", TINY) == first
     assert read == [SCENE]
     assert first[3].is_file()
+    # Recorded again, so that what was prepared is of another drive of the same name.
+    part = root / RECORDED / f"{SCENE}.json"
+    part.parent.mkdir(parents=True)
+    part.write_text("{}")
+    later = time.time() + 5
+    os.utime(part, (later, later))
+    stamps = [path.stat().st_mtime_ns for path in first]
+    assert prepare_scene(root, VERSION, SCENE, tmp_path / "samples", TINY) == first
+    assert read == [SCENE, SCENE]
+    assert all(path.stat().st_mtime_ns > stamp for path, stamp in zip(first, stamps))
 
 
 def test_splits_are_the_sets_own(root: Path) -> None:

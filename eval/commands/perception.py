@@ -18,7 +18,7 @@ from eval.perception.detection import devkit_knows
 from eval.perception.evaluate import DataSet, data_label, evaluate, headline
 from eval.perception.keyframe import draw_detections
 from eval.perception.page import write_perception_page
-from eval.perception.run import answers_path, read_seen, see_scene, write_seen
+from eval.perception.run import answered, answers_path, read_seen, see_scene, write_seen
 from eval.perception.truth import scene_truth
 from eval.run.executor import run_tasks
 from eval.run.manifest import code_hash, sample_list_hash, start_manifest, write_manifest
@@ -141,7 +141,7 @@ def _judging(shown: Status, name: str, what: str) -> None:
 
 def _ask(data: DataSet, tasks: list[Task], workers: int) -> int:
     """Answers of all scenes that have none yet; how many scenes failed."""
-    missing = [task for task in tasks if not Path(task[2]).is_file()]
+    missing = [task for task in tasks if not answered(Path(task[2]), data.dataroot, task[1])]
     work = partial(_see, dataroot=data.dataroot, version=data.version)
     failed = 0
     events = run_tasks(missing, work, workers=workers)

@@ -9,7 +9,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eval.commands.console import console
-from eval.perception.run import Seen, answers_path, read_seen, see_scene, write_seen
+from eval.perception.run import Seen, answered, answers_path, read_seen, see_scene, write_seen
 from perception.checkpoint import checkpoint_hash, load_network, save_network
 from perception.nuscenes import load_recording
 from perception.perceive import Perception
@@ -47,7 +47,7 @@ def train_tracking_command(
             drives += simulated_drives(recording, (seed, number))
             if scene in chosen:
                 path = answers_path(answers, dataroot, version, scene, digest)
-                if not path.is_file():
+                if not answered(path, dataroot, scene):
                     write_seen(path, see_scene(dataroot, version, scene, perception))
                 drives.append(detected_drive(read_seen(path), recording, perception.settings.existence))
             bar.update(task, completed=number + 1)

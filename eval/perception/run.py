@@ -21,8 +21,9 @@ import numpy as np
 from torch import Tensor
 
 from eval.run.manifest import code_hash
+from perception.data import kept
 from perception.nuscenes import load_recording, load_sensor_frame
-from perception.nuscenes_tables import open_tables, reading, scene_record, scene_samples
+from perception.nuscenes_tables import open_tables, reading, recorded_at, scene_record, scene_samples
 from perception.perceive import Perception, planar
 from perception.route_surface import RouteSurface
 from perception.track import chosen
@@ -139,6 +140,11 @@ def answers_path(folder: Path, dataroot: str | Path, version: str, scene: str, c
     """Where a scene's answers lie: another data set, checkpoint (its hash) or code of perception is another file."""
     what = json.dumps([SCHEMA, str(Path(dataroot).resolve()), version, checkpoint, code_hash(("perception",))])
     return folder / f"{scene}.{hashlib.sha256(what.encode()).hexdigest()[:12]}.npz"
+
+
+def answered(path: Path, dataroot: str | Path, scene: str) -> bool:
+    """Whether a scene's answers are there, and of the recording that the data set holds now."""
+    return kept(path, recorded_at(dataroot, scene))
 
 
 def write_seen(path: Path, seen: Sequence[Seen]) -> Path:

@@ -21,10 +21,8 @@ from eval.simulation.record.scene import ScenePlan, ego_path, record_scene
 from eval.simulation.record.schema import LIDAR, constant_tables, token
 from eval.simulation.record.towns import place_towns
 from eval.simulation.sensing.camera_rig import CAMERAS
-from perception.nuscenes_tables import TABLES
+from perception.nuscenes_tables import RECORDED, TABLES
 
-PARTS = "record/scenes"
-"""Folder below the root: what each recorded scene contributes to tables and maps."""
 SCENE_TIME_US = 100_000_000
 """Between the starts of two scenes."""
 START_US = 1_700_000_000_000_000
@@ -58,7 +56,7 @@ def _seeds(config: RecordConfig, split: str) -> tuple[int, ...]:
 
 def part_path(root: Path, scene: str) -> Path:
     """The file that exists exactly when a scene is recorded."""
-    return root / PARTS / f"{scene}.json"
+    return root / RECORDED / f"{scene}.json"
 
 
 def record_part(

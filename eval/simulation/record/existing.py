@@ -26,10 +26,8 @@ from eval.simulation.sensing.camera_rig import CAMERAS, FULL_SIZE, CameraRig
 from eval.simulation.sensors import SensorConfig, SensorSuite
 from perception.nuscenes import load_boxes, load_recording
 from perception.nuscenes_sensors import LIDAR, sensor_calibration, sensor_pose
-from perception.nuscenes_tables import get, open_tables, read_table, scene_record, scene_samples
+from perception.nuscenes_tables import RECORDED, get, open_tables, read_table, scene_record, scene_samples
 from perception.recording import ObjectStates, Recording
-
-PARTS = "record/scenes"
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def render_part(
         if config.recount and sweep is not None and len(shots) == len(CAMERAS):
             counts |= _counts(config, sample, recording, sweep, shots)
         progress((i + 1) / len(samples))
-    path = root / PARTS / f"{scene}.json"
+    path = root / RECORDED / f"{scene}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps({"counts": counts, "rendered": rendered}))
 
@@ -123,7 +121,7 @@ def finish_root(scenes: Sequence[str], config: RenderConfig, root: Path) -> int:
     """
     source, folder = Path(config.dataroot).resolve(), root / config.version
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [json.loads((root / PARTS / f"{scene}.json").read_text()) for scene in scenes]
+    parts = [json.loads((root / RECORDED / f"{scene}.json").read_text()) for scene in scenes]
     counts = {token: value for part in parts for token, value in part["counts"].items()}
     for path in sorted((source / config.version).glob("*.json")):
         if path.name != "sample_annotation.json" or not counts:
