@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from perception_samples import SMALL, ideal_outputs, random_agents, sample_of
+from perception_samples import SMALL, frame_of, ideal_outputs, random_agents, sample_of, scene_of
 
-from perception.calibrate import COVERAGE, Evidence, calibrate, calibration_error, fit
+from perception.calibrate import COVERAGE, Evidence, calibrate, calibration_error, fit, gather
 from perception.config import CLASSES
-from perception.network import PerceptionNetwork
-from perception.sample import save_sample
+from perception.network import NetworkInputs, NetworkOutputs, PerceptionNetwork
+from perception.sample import make_sample, save_sample
 from planner.scene import AgentClass
 
 
@@ -90,10 +91,23 @@ def test_a_network_is_calibrated_on_samples(tmp_path: Path, rng: np.random.Gener
         calibrate(network, [], "")
 
 
-def test_what_is_not_told_does_not_count_as_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every car is said twice at its place: `decode` tells one of them, so that all that is said is right."""
-    from perception import calibrate as module
+class Said:
+    """A network that says what it was told to say."""
 
+    config = SMALL
+
+    def __init__(self, out: NetworkOutputs) -> None:
+        self.out = out
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        return iter([torch.zeros(1)])
+
+    def __call__(self, inputs: NetworkInputs) -> NetworkOutputs:
+        return self.out
+
+
+def test_what_is_not_told_does_not_count_as_wrong(tmp_path: Path) -> None:
+    """Every car is said twice at its place: `decode` tells one of them, so that all that is said is right."""
     sample = sample_of([(8.0, 2.0, 0.0, 3.0, AgentClass.CAR), (-6.0, -3.0, 0.0, 0.0, AgentClass.CAR)])
     save_sample(tmp_path / "0.npz", sample)
     out = ideal_outputs(sample.targets)
@@ -101,16 +115,40 @@ def test_what_is_not_told_does_not_count_as_wrong(tmp_path: Path, monkeypatch: p
     for value in (agents.place, agents.class_logit, agents.box, agents.future, agents.mode_logit):
         value[0, 2:4] = value[0, 0:2]
     agents.class_logit[0, 2:4] -= 3.0
-
-    class Said:
-        config = SMALL
-
-        def parameters(self):
-            return iter([torch.zeros(1)])
-
-        def __call__(self, inputs):
-            return out
-
-    found = module.gather(Said(), [tmp_path / "0.npz"])  # type: ignore[arg-type]
+    found = gather(Said(out), [tmp_path / "0.npz"])  # type: ignore[arg-type]
     assert found.right.tolist() == [True, True]
     assert found.logit.tolist() == [9.0, 9.0]
+
+
+def test_errors_are_measured_along_and_across_what_was_said(tmp_path: Path) -> None:
+    """A car said 1 m too far ahead, a pedestrian 0.3 m to its left, a car taken for a truck, a cone in its place;
+    who was hidden is not asked about.
+    """
+    agents = [
+        (8.0, 2.0, 0.7, 3.0, AgentClass.CAR), (-6.0, -3.0, -1.2, 1.0, AgentClass.PEDESTRIAN),
+        (12.0, -8.0, 0.0, 3.0, AgentClass.CAR), (-12.0, 6.0, 0.0, 0.0, AgentClass.PEDESTRIAN),
+        (0.0, 9.0, 0.0, 3.0, AgentClass.CAR),
+    ]  # fmt: skip
+    scene = scene_of(agents, seen=[True, True, True, True, False])
+    sample = make_sample(frame_of(scene), scene, SMALL)
+    sample.targets.kind[3] = int(AgentClass.STATIC)
+    save_sample(tmp_path / "0.npz", sample)
+    out = ideal_outputs(sample.targets).agents
+    out.place[0, 0] += torch.tensor([np.cos(0.7), np.sin(0.7)]).float()
+    out.place[0, 1] += 0.3 * torch.tensor([np.sin(1.2), np.cos(1.2)]).float()
+    out.class_logit[0, 2] = out.class_logit[0, 2].roll(1)
+    out.box[0, :, 8:] = torch.tensor([0.5, 0.2]).log()
+    time = torch.arange(1, SMALL.steps + 1) * (SMALL.horizon / SMALL.steps)
+    out.future[0, :, :, :, 2:] = torch.tensor([1.0, 0.4]).log()  # times 0.2 + 0.5 t
+    out.future[0, 0, 1, :, 0] = -1.0 / time  # what the car does, but hardly believed in
+    whole = ideal_outputs(sample.targets)
+    found = gather(Said(NetworkOutputs(out, whole.lines, whole.ego)), [tmp_path / "0.npz"])  # type: ignore[arg-type]
+    assert found.right.tolist() == [True, True, False, True]
+    assert found.kind.tolist() == [0, int(AgentClass.PEDESTRIAN), 1, int(AgentClass.STATIC)]
+    assert found.of.tolist() == [0, int(AgentClass.PEDESTRIAN), int(AgentClass.STATIC)]
+    assert found.error == pytest.approx([(1 / 0.5) ** 2, (0.3 / 0.2) ** 2, 0.0], abs=1e-4)
+    spread = (0.2 + 0.5 * time).numpy()
+    assert found.moved[0] == pytest.approx((1.0 / spread) ** 2, rel=1e-3)
+    assert found.moved[1] == pytest.approx((0.3 / (0.4 * spread)) ** 2, rel=1e-3)
+    assert np.isnan(found.moved[2]).all()
+    assert (found.best[0], found.best[2]) == (1, -1)

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from sim_scenes import agent, recording, straight_track
 
 from eval.simulation.generate import generate
+from eval.simulation.record.annotations import Observed, annotated
 from eval.simulation.record.arclines import TOLERANCE, arcline_path
 from eval.simulation.record.moments import at_time
 from eval.simulation.record.png import write_grey_png
 from eval.simulation.record.schema import attribute_of, category_of, quaternion, visibility_of, yaw_quaternion
 from eval.simulation.record.towns import MARGIN, place_towns, with_crossings
-from perception.sensor_frame import rigid
+from perception.recording import ObjectStates
+from perception.sensor_frame import Boxes3D, rigid
 from planner.scene import AgentClass
 
 
@@ -108,3 +110,19 @@ def test_moments_between_the_grid() -> None:
     assert float(ego.x) == pytest.approx(8.0 * 1.03)
     assert objects.pose[0, 0] == pytest.approx(20 + 5.0 * 1.03)
     assert int(ego.time_us) == 1_030_000
+
+
+def test_annotated_is_whom_any_sensor_saw_from_the_first_to_the_last_time() -> None:
+    def frame(**seen: tuple[int, float]) -> Observed:
+        ids = np.array([int(name[1:]) for name in seen])
+        zero = np.zeros((len(ids), 2))
+        objects = ObjectStates(ids, np.zeros(len(ids), int), zero + 1, np.zeros((len(ids), 3)), zero)
+        boxes = Boxes3D(np.zeros((len(ids), 3)), np.ones((len(ids), 3)), np.zeros(len(ids)), objects.agent_class)
+        points, share = (np.array(column) for column in zip(*seen.values()))
+        return Observed(objects, boxes, points, share)
+
+    frames = [
+        frame(t1=(0, 0.0), t2=(0, 0.3), t3=(0, 0.0)), frame(t1=(4, 0.0), t2=(0, 0.0), t3=(0, 0.0)),
+        frame(t1=(0, 0.0), t2=(0, 0.01)), frame(t1=(1, 0.0), t2=(0, 0.0)),
+    ]  # fmt: skip
+    assert annotated(frames) == {1: (1, 3), 2: (0, 2)}
