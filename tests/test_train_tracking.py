@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,20 @@ import pytest
 import torch
 from nuscenes_files import SCENE, VERSION, write_nuscenes
 from perception_samples import SMALL
+from test_track import US, seen
 from test_tracking_qp import crossing
 from typer.testing import CliRunner
 
 from eval.cli import app
 from eval.commands.train_tracking import detected_drive, simulated_drives
 from eval.perception.run import Seen
+from perception.affinity import Affinity
 from perception.checkpoint import load_network, save_network
 from perception.network import PerceptionNetwork
 from perception.perceive import Perception
 from perception.track import KEY_FRAMES, TrackConfig
+from perception.train.detections import NamedDrive, NamedFrame, simulated
+from perception.train.tracking import AffinityTraining, asked, train_affinity
 
 
 def test_a_checkpoint_learns_to_associate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +54,11 @@ def test_a_networks_detections_are_named_as_the_tracker_is_given_them() -> None:
     assert simulated.config == KEY_FRAMES
     assert fast.config == TrackConfig()
     assert len(fast.frames) == len(drive.time)
-    seen = [
+    said = [
         Seen(SCENE, "", f.time_us, f.global_from_ego, f.agents, *[None] * 4)  # type: ignore[arg-type]
         for f in simulated.frames
     ]
-    named = detected_drive(seen, drive, 0.4)
+    named = detected_drive(said, drive, 0.4)
     assert named.config == KEY_FRAMES
     same = total = 0
     for told, frame in zip(named.frames, simulated.frames):
@@ -63,3 +68,30 @@ def test_a_networks_detections_are_named_as_the_tracker_is_given_them() -> None:
         same, total = same + int((told.name == name)[name >= 0].sum()), total + int((name >= 0).sum())
     assert total > 8
     assert same > 0.7 * total
+
+
+def test_the_seed_draws_the_network_and_the_order_of_the_questions() -> None:
+    drives = [NamedDrive(simulated(crossing(), 5, np.random.default_rng(k)), KEY_FRAMES) for k in range(3)]
+    first: list[float] = []
+    drawn = []
+    for seed in (0, 0, 1):
+        settings = AffinityTraining(rounds=1, epochs=1, batch=1, seed=seed)
+        losses: list[float] = []
+        train_affinity(drives, settings, lambda _, loss, losses=losses: losses.append(loss))
+        first.append(losses[0])  # of the first question: a fresh network adds nothing to the score
+        drawn.append(train_affinity(drives, replace(settings, epochs=0)).to_facts()["parameters"]["net.0.weight"])
+    assert first[0] == first[1] != first[2]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_track_is_whom_it_was_linked_to_last() -> None:
+    """Object 1, then 2 in its place, then both: the track is 2's by then."""
+
+    def frame(k: int, **places: float) -> NamedFrame:
+        agents, _, pose = seen([(x, 0.0) for x in places.values()])
+        return NamedFrame(agents, np.array([int(name[1:]) for name in places]), pose.numpy(), k * US // 2)
+
+    drive = NamedDrive([frame(0, o1=10.0), frame(1, o2=10.3), frame(2, o1=10.2, o2=10.4)], KEY_FRAMES)
+    with torch.no_grad():
+        questions = asked(drive, Affinity(KEY_FRAMES.gate))
+    assert [q.true.tolist() for q in questions] == [[False], [False, True]]
