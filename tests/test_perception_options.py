@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from nuscenes_files import SCENE, VERSION, write_nuscenes
 from perception_samples import SMALL
 from typer.testing import CliRunner
@@ -191,6 +192,23 @@ def test_of_a_split_the_chosen_scenes_are_asked_about_with_every_checkpoint(
     perception_page.perception_command(root, VERSION, tmp_path / "o", scenes=[SCENE], **some)
     known, _ = asked[-1]
     assert (known.scenes, known.split_scenes, known.whole, known.tracks) == ([SCENE], [SCENE, "scene-x"], False, True)
+
+
+def test_a_key_frame_is_drawn_by_one_network(data: tuple[Path, Path], tmp_path: Path) -> None:
+    for more in ({"scenes": [SCENE]}, {"checkpoints": [data[1], tmp_path / "copy.safetensors"]}):
+        (tmp_path / "copy.safetensors").write_bytes(data[1].read_bytes())
+        given = {"checkpoints": [data[1]], "split": "own", "keyframe": SCENE} | more
+        with pytest.raises(typer.Exit):
+            perception_page.perception_command(data[0], VERSION, tmp_path / "o", **given)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_split_without_traffic_teaches_nothing(data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking_page, "simulated_drives", lambda *_: [])
+    command = ["train-tracking", "--dataroot", data[0], "--version", VERSION, "--split", "all", "--asked", 0]
+    result = CliRunner().invoke(app, [*map(str, command), "--checkpoint", str(data[1])])
+    assert result.exit_code == 1
+    assert "nothing can be learned from split 'all'" in result.output
 
 
 def test_what_was_said_of_an_earlier_recording_is_asked_again(

@@ -61,6 +61,8 @@ def perception_command(
             Perception.from_checkpoint(path)  # a file that cannot be used is refused before anything is done
     except CheckpointError as error:
         raise fail(str(error), "pass --checkpoint, a network.safetensors that `dualdrive train` wrote") from error
+    if keyframe is not None and (scenes or len(paths) > 1):
+        raise fail("--keyframe draws one key frame with one network", "leave out --scene, pass one --checkpoint")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         if keyframe is not None:

@@ -8,7 +8,7 @@ from tempfile import TemporaryFile
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eval.commands.console import console
+from eval.commands.console import console, fail
 from eval.perception.run import Seen, answered, answers_path, read_seen, see_scene, write_seen
 from perception.checkpoint import checkpoint_hash, load_network, save_network
 from perception.nuscenes import load_recording
@@ -58,7 +58,10 @@ def train_tracking_command(
             losses.append(loss)
             bar.update(task, completed=100 * share, description=f"loss {np.mean(losses[-20:]):.4f}")
 
-        affinity = train_affinity(drives, AffinityTraining(seed=seed), progress)
+        try:
+            affinity = train_affinity(drives, AffinityTraining(seed=seed), progress)
+        except ValueError as error:
+            raise fail(f"nothing can be learned from split {split!r}: {error}", "choose one with traffic") from error
     about = {"version": version, "split": split, "scenes": len(scenes), "asked": len(chosen), "seed": seed}
     about["loss"] = round(float(np.mean(losses[-20:])), 5)
     save_network(out, network, {**facts, "affinity": {**affinity.to_facts(), "found_on": about}})
