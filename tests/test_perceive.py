@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,29 @@ def test_without_any_sensor_known_tracks_coast(network: PerceptionNetwork) -> No
     assert scene.agents.track_id.tolist() == known
     perception.reset()
     assert len(perception.observe(blind, straight_route()).agents.track_id) == 0
+
+
+def test_tracks_and_headings_are_told_where_ego_is(network: PerceptionNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise everybody who stands seems to drive as ego does."""
+    perception = Perception(network, settings=DecodeConfig(existence=0.0))
+    frame = frame_of(scene_of([CAR]))
+    c, s = np.cos(0.3), np.sin(0.3)
+    moved = np.array([[c, -s, 0.0, 40.0], [s, c, 0.0, 7.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    assert frame.lidar is not None
+    lidar = replace(frame.lidar, global_from_ego=moved @ frame.lidar.global_from_ego)
+    poses = []
+    for part in (perception.tracker, perception.headings):
+        update = part.update
+
+        def told(*args: Any, update: Any = update) -> Any:
+            poses.append((args[-2].tolist(), args[-1]))
+            return update(*args)
+
+        monkeypatch.setattr(part, "update", told)
+    scene = perception.observe(replace(frame, global_from_ego=moved, lidar=lidar), straight_route())
+    assert poses == [(pytest.approx([40.0, 7.0, 0.3]), frame.time_us)] * 2
+    assert scene.global_from_ego.tolist() == pytest.approx([40.0, 7.0, 0.3])
+    assert scene.proposal is not None
 
 
 def test_the_past_is_kept_as_long_as_it_is_asked_for(network: PerceptionNetwork) -> None:

@@ -257,3 +257,18 @@ def replace_place(outputs: NetworkOutputs) -> NetworkOutputs:
     place = outputs.agents.place.clone()
     place[0, 1] = torch.tensor([0.0, 20.0])
     return NetworkOutputs(replace(outputs.agents, place=place), outputs.lines, outputs.ego)
+
+
+def test_an_error_ahead_is_held_against_what_was_said_of_ahead() -> None:
+    """A car said 1 m too far along its heading, surer across: the Gaussian's own likelihood, now and later."""
+    targets = encode(scene_of(AGENTS[:1]), SMALL)
+    out = ideal_outputs(targets)
+    out.agents.place[0, 0] += torch.tensor([np.cos(0.4), np.sin(0.4)]).float()
+    out.agents.box[0, 0, 8:] = torch.tensor([0.5, 0.2]).log()
+    out.agents.future[0, 0, :, :, 2:] = torch.tensor([1.0, 0.4]).log()
+    inputs = join([sample_of(AGENTS[:1])], SMALL).inputs
+    terms = losses(out, [targets], line_targets([targets], SMALL, CPU), inputs, SMALL)
+    assert float(terms["sigma"]) == pytest.approx(np.log(0.5 * 0.2) + 0.5 * (1 / 0.5) ** 2, abs=1e-3)
+    along = 0.2 + 0.5 * np.arange(1, SMALL.steps + 1) * (SMALL.horizon / SMALL.steps)
+    expected = np.log(along * 0.4 * along) + 0.5 / along**2
+    assert float(terms["forecast"]) == pytest.approx(expected.mean(), abs=1e-3)
