@@ -24,6 +24,8 @@ STATES = ("s", "v", "a", "d", "psi", "kappa")
 INPUTS = ("jerk", "kappa_rate")
 NX, NU = len(STATES), len(INPUTS)
 NZ = NX + NU
+POSITIONS = slice(0, 4, 3)
+"""s and d."""
 
 SPEED_LIMIT = 20.0  # m/s
 ACCELERATION_LIMITS = (-4.0, 2.5)  # m/s^2
@@ -245,9 +247,7 @@ class StageForm:
         weight = torch.tensor(WEIGHTS, dtype=torch.float64)
         self.instance, self.parent = instance, tuple(range(-1, n - 1))
         self.H = torch.diag(weight).repeat(1, n, 1, 1).expand(b, n, NZ, NZ)
-        self.place = torch.zeros(2, NZ, dtype=torch.float64)
-        self.place[0, 0] = self.place[1, 3] = 1.0
-        self.pull = -weight * self.place
+        self.pull = -weight[POSITIONS]
         zero = torch.zeros(1, n, half_planes, dtype=torch.float64)
         self.lower, self.compliance = (zero - torch.inf).expand(b, n, half_planes), zero.expand(b, n, half_planes)
 
@@ -255,9 +255,15 @@ class StageForm:
         """Differentiable with respect to the parameters."""
         i = self.instance
         return StageProgram(
-            self.parent, i.x0, i.A, i.B, i.c, self.H, parameters.reference @ self.pull, i.z_lower, i.z_upper,
-            parameters.normal @ self.place, self.lower, parameters.offset, self.compliance,
+            self.parent, i.x0, i.A, i.B, i.c, self.H, _placed(parameters.reference * self.pull), i.z_lower, i.z_upper,
+            _placed(parameters.normal), self.lower, parameters.offset, self.compliance,
         )  # fmt: skip
+
+
+def _placed(pair: Tensor) -> Tensor:
+    """``[..., 8]``: numbers ``[..., 2]`` at s and d, else zero. A product with a matrix would wake torch's threads."""
+    z = pair.new_zeros(*pair.shape[:-1], NZ)
+    return torch.slice_scatter(z, pair, -1, POSITIONS.start, POSITIONS.stop, POSITIONS.step)
 
 
 def stage_program(instance: Instance, parameters: Parameters) -> StageProgram:
@@ -267,7 +273,7 @@ def stage_program(instance: Instance, parameters: Parameters) -> StageProgram:
 
 def positions(z: Tensor) -> Tensor:
     """(s, d) ``[B, T, 2]`` of z ``[B, T, 8]``: what the benchmark's loss looks at."""
-    return z[..., 0:4:3]
+    return z[..., POSITIONS]
 
 
 def cotangent(batch: int, horizon: int, seed: int = 7) -> Tensor:
