@@ -209,29 +209,38 @@ class Adjoint : public StageNewton<W, NX, NU> {
   void store(int count) {
     const int nx = this->nx(), nz = this->nz();
     const dd_gradient& out = *job_.gradient;
+    double *dz[W], *costate[W], *below[W], *above[W];
     for (int w = 0; w < count; ++w) {
-      const int64_t b = member_[w] - job_.gradient_first, from = b * n_;
-      double* limits[2] = {out.dlower + from * limits_, out.dupper + from * limits_};
-      for (double* side : limits) memset(side, 0, sizeof(double) * n_ * limits_);
-      double check = at(residual_, w);
-      for (int t = 0; t < n_; ++t) {
-        const Stage& st = stage_[t];
-        const Held& held = held_[t];
-        for (int i = 0; i < nz; ++i) check += 0 * (out.dz[(from + t) * nz + i] = at(dz_[t][i], w));
-        for (int i = 0; i < nx; ++i) check += 0 * (out.dcostate[(from + t) * nx + i] = at(st.costate[i], w));
-        for (int k = 0; k < held.n; ++k) {
-          const double direction = at(held.sign[k], w), dy = at(held.dy[k], w);
-          if (direction != 0) limits[direction > 0][int64_t(t) * limits_ + id(st, held.limit[k])] = -dy;
-          check += 0 * dy;
-        }
+      const int64_t from = (member_[w] - job_.gradient_first) * n_;
+      dz[w] = out.dz + from * nz, costate[w] = out.dcostate + from * nx;
+      below[w] = out.dlower + from * limits_, above[w] = out.dupper + from * limits_;
+    }
+    T check = residual_, *lower = this->flat_, *upper = lower + limits_;  // of one stage
+    for (int t = 0; t < n_; ++t) {
+      const Stage& st = stage_[t];
+      const Held& held = held_[t];
+      for (int i = 0; i < nz; ++i) check += 0 * dz_[t][i];
+      for (int i = 0; i < nx; ++i) check += 0 * st.costate[i];
+      spread(dz, int64_t(t) * nz, dz_[t], nz, count);
+      spread(costate, int64_t(t) * nx, st.costate, nx, count);
+      for (int i = 0; i < limits_; ++i) lower[i] = upper[i] = T{};
+      for (int k = 0; k < held.n; ++k) {
+        const int i = id(st, held.limit[k]);
+        upper[i] = held.sign[k] > 0 ? -held.dy[k] : upper[i], lower[i] = held.sign[k] < 0 ? -held.dy[k] : lower[i];
+        check += 0 * held.dy[k];
       }
-      const bool finite = check - check == 0;
-      out.residual[b] = finite ? check : INFINITY;
+      spread(below, int64_t(t) * limits_, lower, limits_, count);
+      spread(above, int64_t(t) * limits_, upper, limits_, count);
+    }
+    for (int w = 0; w < count; ++w) {
+      const int64_t b = member_[w] - job_.gradient_first;
+      const double residual = at(check, w);
+      const bool finite = residual - residual == 0;
+      out.residual[b] = finite ? residual : INFINITY;
       out.kink[b] = smaller(at(kink_, w), 1.0);
       if (finite) continue;
-      memset(out.dz + from * nz, 0, sizeof(double) * n_ * nz);
-      memset(out.dcostate + from * nx, 0, sizeof(double) * n_ * nx);
-      for (double* side : limits) memset(side, 0, sizeof(double) * n_ * limits_);
+      memset(dz[w], 0, sizeof(double) * n_ * nz), memset(costate[w], 0, sizeof(double) * n_ * nx);
+      memset(below[w], 0, sizeof(double) * n_ * limits_), memset(above[w], 0, sizeof(double) * n_ * limits_);
     }
   }
 };

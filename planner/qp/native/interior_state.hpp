@@ -177,10 +177,9 @@ class InteriorState : public SidePasses<W, NX, NU> {
     }
   }
 
-  // The true residuals of every lane, with the costates: roll-out, slacks, stationarity by the adjoint recursion.
-  void measure(bool step) {
+  // The true residuals of every lane that is rolled out, with the costates: slacks, stationarity by the adjoint recursion.
+  void measure() {
     const int nz = this->nz();
-    roll_out(step);
     T primal{}, dual{}, scale{};
     S primal_s{}, product_s{}, worst_s{};
     const double tol = residual_tolerance(), goal = job_.options->smoothing;

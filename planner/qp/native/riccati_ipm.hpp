@@ -171,7 +171,7 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
   }
   void iterate() {
     const double tol = residual_tolerance(), goal = job_.options->smoothing;
-    measure(false);
+    measure();
     bool pending = false;
     for (int w = 0; w < W; ++w) lane_[w].resting = lane_[w].outcome >= 0 || good(w);
     for (int it = 0; it <= job_.options->iterations; ++it) {
@@ -179,7 +179,7 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
       for (int w = 0; w < W; ++w) all_rest &= lane_[w].resting || lane_[w].outcome >= 0;
       if (all_rest) {
         // Those that rest are believed to have arrived; what counts is the measurement.
-        measure(pending);
+        this->roll_out(pending), measure();
         pending = false;
         alpha_ = T{};
         bool all_done = true;
@@ -204,7 +204,7 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
       }
       const bool late = clock_now() >= job_.stop_at;
       if (late || it == job_.options->iterations) {
-        if (!all_rest) measure(pending);
+        if (!all_rest) this->roll_out(pending), measure();
         for (int w = 0; w < W; ++w)
           if (lane_[w].outcome < 0)
             lane_[w].outcome = good(w) ? DD_CONVERGED : late ? DD_OUT_OF_TIME : DD_ITERATION_LIMIT;
@@ -263,28 +263,33 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
   void store(int count) {
     const int nx = this->nx(), nz = this->nz();
     const dd_solution& out = *job_.solution;
+    double *z[W], *costate[W], *below[W], *above[W];
     for (int w = 0; w < count; ++w) {
-      const int64_t b = member_[w];
+      const int64_t b = member_[w], from = b * n_;
       out.outcome[b] = lane_[w].outcome, out.iterations[b] = lane_[w].iterations;
-      memset(out.dual_lower + b * n_ * limits_, 0, sizeof(double) * n_ * limits_);
-      memset(out.dual_upper + b * n_ * limits_, 0, sizeof(double) * n_ * limits_);
+      z[w] = out.z + from * nz, costate[w] = out.costate + from * nx;
+      below[w] = out.dual_lower + from * limits_, above[w] = out.dual_upper + from * limits_;
     }
+    T *values = this->flat_, *lower = values, *upper = lower + limits_;  // of one stage
     for (int t = 0; t < n_; ++t) {
-      Stage& st = stage_[t];
-      for (int w = 0; w < count; ++w) {
-        const int64_t base = member_[w] * n_ + t;
-        for (int i = 0; i < nz; ++i) out.z[base * nz + i] = finite(at(st.val[i], w));
-        for (int i = 0; i < nx; ++i) out.costate[base * nx + i] = finite(at(st.costate[i], w));
-        double *lower = out.dual_lower + base * limits_, *upper = out.dual_upper + base * limits_;
-        each_entry(st.sides, [&](int limit, Side& sd, int j, const T&, auto sign) {
-          if (at(entry(sd.bound, j), w) >= kAbsent) return;
-          (sign > 0 ? upper : lower)[id(st, limit)] = finite(at(entry(sd.l, j), w));
-        });
-        for (int k = 0; k < st.equal.n; ++k) {
-          const double y = finite(at(st.equal.y[k], w));
-          if (at(st.equal.on[k], w) != 0) (y > 0 ? upper : lower)[id(st, st.equal.limit[k])] = magnitude(y);
-        }
+      const Stage& st = stage_[t];
+      for (int i = 0; i < nz; ++i) values[i] = finite(st.val[i]);
+      spread(z, int64_t(t) * nz, values, nz, count);
+      for (int i = 0; i < nx; ++i) values[i] = finite(st.costate[i]);
+      spread(costate, int64_t(t) * nx, values, nx, count);
+      for (int i = 0; i < limits_; ++i) lower[i] = upper[i] = T{};
+      each_entry(st.sides, [&](int limit, Side& sd, int j, const T&, auto sign) {
+        if (limit < nz + st.rows)
+          (sign > 0 ? upper : lower)[id(st, limit)] = entry(sd.bound, j) < kAbsent ? finite(entry(sd.l, j)) : T{};
+      });
+      for (int k = 0; k < st.equal.n; ++k) {
+        const int i = id(st, st.equal.limit[k]);
+        const T y = finite(st.equal.y[k]);
+        const auto held = st.equal.on[k] > 0;
+        upper[i] = held ? larger(y, T{}) : upper[i], lower[i] = held ? larger(-y, T{}) : lower[i];
       }
+      spread(below, int64_t(t) * limits_, lower, limits_, count);
+      spread(above, int64_t(t) * limits_, upper, limits_, count);
     }
   }
 };

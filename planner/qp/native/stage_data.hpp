@@ -74,6 +74,7 @@ class StageData {
     int parent;
     bool leaf, adds;  // adds: a later sibling has written the parent's cost-to-go already
     bool diagonal;    // of H
+    bool cross;       // H or a row may have entries beside the diagonal in the inputs' columns
     int rows;
     Row* row;
     T *F, *c, *H, *g;  // F = [A B], nx x nz; H full, or its diagonal

@@ -106,35 +106,32 @@ class LoadedStages : public StageData<W, NX, NU> {
     const dd_problem& p = *job_.problem;
     const int nx = this->nx(), nu = this->nu(), nz = this->nz(), row = this->row_z();
     const Source A = this->source(p.A), B = this->source(p.B), c = this->source(p.c);
-    T* used = scratch_q_;
-    for (int i = 0; i < nx * nz; ++i) used[i] = T{};
     for (int t = 0; t < n_; ++t) {
       T* F = stage_[t].F = take<T>(nx * row);
       if constexpr (kRows) memset(F, 0, sizeof(T) * nx * row);
       A.part(flat_, t, nx * nx);
       for (int i = 0; i < nx; ++i)
-        for (int j = 0; j < nx; ++j) {
-          F[i * row + j] = flat_[i * nx + j];
-          used[i * nz + j] = larger(used[i * nz + j], magnitude(flat_[i * nx + j]));
-        }
+        for (int j = 0; j < nx; ++j) F[i * row + j] = flat_[i * nx + j];
     }
     for (int t = 0; t < n_; ++t) {
       T* F = stage_[t].F + nx;
       B.part(flat_, t, nx * nu);
       for (int i = 0; i < nx; ++i)
-        for (int j = 0; j < nu; ++j) {
-          F[i * row + j] = flat_[i * nu + j];
-          used[i * nz + nx + j] = larger(used[i * nz + nx + j], magnitude(flat_[i * nu + j]));
-        }
+        for (int j = 0; j < nu; ++j) F[i * row + j] = flat_[i * nu + j];
     }
     for (int t = 0; t < n_; ++t) c.part(stage_[t].c = take<T>(nx), t, nx);
     pattern_.rows = take<int32_t>(nz), pattern_.row = take<int32_t>(nz * nx);
     pattern_.columns = take<int32_t>(nx), pattern_.column = take<int32_t>(nz * nx), pattern_.states = take<int32_t>(nx);
     memset(pattern_.rows, 0, sizeof(int32_t) * nz), memset(pattern_.columns, 0, sizeof(int32_t) * nx);
     memset(pattern_.states, 0, sizeof(int32_t) * nx);
+    const auto used = [&](int entry) {
+      for (int t = 0; t < n_; ++t)
+        if (any(!(stage_[t].F[entry] == T{}))) return true;
+      return false;
+    };
     for (int i = 0; i < nx; ++i)
       for (int j = 0; j < nz; ++j)
-        if (any(!(used[i * nz + j] == T{}))) {
+        if (used(i * row + j)) {
           pattern_.row[j * nx + pattern_.rows[j]++] = i;
           pattern_.column[i * nz + pattern_.columns[i]++] = j;
           if (j < nx) ++pattern_.states[i];
@@ -147,15 +144,15 @@ class LoadedStages : public StageData<W, NX, NU> {
     const bool shared = job_.problem->H.stride == 0;
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      if (shared)
-        for (int i = 0; i < nz * nz; ++i) flat_[i] = broadcast(H.lane[0][int64_t(t) * nz * nz + i]);
-      else
-        H.part(flat_, t, nz * nz);
-      T off{};
+      const double* common = H.lane[0] + int64_t(t) * nz * nz;
+      if (!shared) H.part(flat_, t, nz * nz);
+      st.diagonal = true;
       for (int i = 0; i < nz; ++i)
-        for (int j = 0; j < i; ++j) off += magnitude(flat_[i * nz + j]);
-      st.diagonal = !any(!(off == T{}));
+        for (int j = 0; j < i; ++j)
+          st.diagonal &= shared ? common[i * nz + j] == 0 : !any(!(flat_[i * nz + j] == T{}));
       st.H = take<T>(st.diagonal ? nz : nz * this->row_z());
+      if (shared)
+        for (int i = 0; i < nz * nz; i += st.diagonal ? nz + 1 : 1) flat_[i] = broadcast(common[i]);
       if (st.diagonal)
         for (int i = 0; i < nz; ++i) st.H[i] = flat_[i * nz + i];
       else
@@ -243,6 +240,7 @@ class LoadedStages : public StageData<W, NX, NU> {
     const Source C = this->source(job_.problem->C);
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
+      st.cross = !st.diagonal;
       if (st.rows == 0) continue;
       C.part(flat_, t, m_ * nz);
       for (int r = 0; r < st.rows; ++r) {
@@ -254,6 +252,7 @@ class LoadedStages : public StageData<W, NX, NU> {
           if (any(!(values[j] == T{}))) {
             if constexpr (!kRows) row.value[row.entries] = values[j];
             row.column[row.entries++] = j;
+            st.cross |= j >= this->nx();
           }
         take<T>(kRows ? kPadded : row.entries);
         if constexpr (kRows)

@@ -77,8 +77,10 @@ class StageNewton : public LoadedStages<W, NX, NU> {
       eliminate_rows(st, q);
     } else {
       if (!st.leaf) q = st.P;
-      hessian(st, weight, q);
-      eliminate(st, q);
+      if (st.cross)
+        hessian(st, weight, q), eliminate<true>(st, q);
+      else
+        hessian_apart(st, weight, q), eliminate<false>(st, q);
     }
   }
 
@@ -94,6 +96,19 @@ class StageNewton : public LoadedStages<W, NX, NU> {
           q[i * nz + j] = known ? q[i * nz + j] + st.H[i * nz + j] : st.H[i * nz + j];
       }
     for (int i = 0; i < nz; ++i) q[i * nz + i] += st.diagonal ? st.H[i] + weight[i] : weight[i];
+    add_rows(st, weight, q);
+  }
+  // The same without cross terms: only the states' block and the inputs' diagonal are written.
+  void hessian_apart(const Stage& st, const T* __restrict weight, T* __restrict q) const {
+    const int nx = this->nx(), nz = this->nz();
+    if (st.leaf)
+      for (int i = 0; i < nx; ++i)
+        for (int j = 0; j < nx; ++j) q[i * nz + j] = T{};
+    for (int i = 0; i < nz; ++i) q[i * nz + i] = st.H[i] + weight[i] + (i < nx ? q[i * nz + i] : T{});
+    add_rows(st, weight, q);
+  }
+  DD_INLINE void add_rows(const Stage& st, const T* __restrict weight, T* __restrict q) const {
+    const int nz = this->nz();
     for (int r = 0; r < st.rows; ++r) {
       const Row& row = st.row[r];
       for (int i = 0; i < row.entries; ++i) {
@@ -105,6 +120,7 @@ class StageNewton : public LoadedStages<W, NX, NU> {
   }
 
   // q: the stage's Hessian.
+  template <bool Cross>
   void eliminate(Stage& st, const T* __restrict q) {
     const int nx = this->nx(), nu = this->nu(), nz = this->nz();
     const T* __restrict F = st.F;
@@ -117,7 +133,7 @@ class StageNewton : public LoadedStages<W, NX, NU> {
     const bool root = st.parent < 0;
     // y = (state block) F + cross terms in the input columns
     for (int j = root ? nx : 0; j < nz; ++j) {
-      for (int i = 0; i < nx; ++i) x[i] = j < nx ? T{} : q[i * nz + j];
+      for (int i = 0; i < nx; ++i) x[i] = Cross && j >= nx ? q[i * nz + j] : T{};
       for (int e = 0; e < pattern_.rows[j]; ++e) {
         const int k = pattern_.row[j * nx + e];
         const T f = F[k * nz + j];
@@ -127,8 +143,9 @@ class StageNewton : public LoadedStages<W, NX, NU> {
     }
     for (int a = 0; a < nu; ++a)
       for (int b = 0; b <= a; ++b) {
-        const T v = column_dot(F, nx + b, y + nx + a, nz, q[(nx + a) * nz + nx + b]);
-        d[a * nu + b] = column_dot(F, nx + a, q + nx + b, nz, v);
+        const T own = Cross || a == b ? q[(nx + a) * nz + nx + b] : T{};
+        const T v = column_dot(F, nx + b, y + nx + a, nz, own);
+        d[a * nu + b] = Cross ? column_dot(F, nx + a, q + nx + b, nz, v) : v;
       }
     factor_inputs(d);
     if (root) return;
