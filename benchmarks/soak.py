@@ -33,7 +33,7 @@ import torch
 from eval.config import DriverConfig
 from eval.pipeline import DualDrive
 from eval.simulation.generate import FAMILIES, generate
-from eval.simulation.rollout import rollout
+from eval.simulation.rollout import oracle_observer, rollout
 from eval.simulation.simulation_config import SimulationConfig
 
 WARM_UP, LEAST = 2, 6
@@ -61,26 +61,31 @@ def growth(samples: list[float], scenarios: int) -> float:
 
 
 def soak(cycles: int, scenarios: int, duration: float) -> dict[str, Any]:
-    """Drive until so many cycles are done."""
+    """Drive until so many cycles are done, or until interrupted: what was measured until then is told all the same."""
     torch.set_num_threads(1)
     recordings = [generate(family, seed) for seed in range(10) for family in FAMILIES][:scenarios]
+    observers = [oracle_observer(recording) for recording in recordings]  # a second of map work each: once is enough
     driver = DualDrive(config=DriverConfig(deployed=True, picture=False))
     done, unaccepted, sources = 0, 0, dict.fromkeys(("candidate", "tail", "braking"), 0)
     memory: dict[str, list[float]] = {"supervisor": [], "planner": []}
     checks: list[float] = []
     began = time.monotonic()
-    while done < cycles:
-        recording = recordings[len(memory["planner"]) % len(recordings)]
-        trace = rollout(recording, driver, "log_replay", SimulationConfig(duration=duration))
-        done += len(trace.source)
-        unaccepted += int((~trace.tail_accepted & (np.array(trace.source) == "candidate")).sum())
-        for source in trace.source:
-            sources[source] += 1
-        checks += trace.check_ms.tolist()
-        del trace
-        gc.collect()
-        memory["supervisor"].append(resident(os.getpid()))
-        memory["planner"].append(resident(driver._process.pid if driver._process else None))
+    try:
+        while done < cycles:
+            which = len(memory["planner"]) % len(recordings)
+            config = SimulationConfig(duration=duration)
+            trace = rollout(recordings[which], driver, "log_replay", config, observe=observers[which])
+            done += len(trace.source)
+            unaccepted += int((~trace.tail_accepted & (np.array(trace.source) == "candidate")).sum())
+            for source in trace.source:
+                sources[source] += 1
+            checks += trace.check_ms.tolist()
+            del trace
+            gc.collect()
+            memory["supervisor"].append(resident(os.getpid()))
+            memory["planner"].append(resident(driver._process.pid if driver._process else None))
+    except KeyboardInterrupt:
+        print(f"stopped after {done} of {cycles} cycles", file=sys.stderr)
     result = {
         "cycles": done, "simulated_hours": done * 0.1 / 3600, "wall_hours": (time.monotonic() - began) / 3600,
         "sources": sources, "published_without_accepted_tail": unaccepted,

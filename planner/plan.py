@@ -130,7 +130,9 @@ class ConvexPlanner:
             result.total_time = spent + second.total_time
         chosen = result.chosen
         self.memory.decision = chosen.decision if chosen else ""
-        result.replay = lambda track: replay_sensitivity(scene, memory, config, self.vehicle, result, track)
+        # The result comes as an argument: one that held itself would stay until a garbage collection.
+        vehicle = self.vehicle
+        result.replay = lambda own, track: replay_sensitivity(scene, memory, config, vehicle, own, track)
         return result
 
     def _remember_standing(self, scene: VectorScene) -> None:

@@ -152,7 +152,7 @@ class PlanResult:
     total_time: float
     explanation: str = ""
     notes: list[str] = field(default_factory=list)
-    replay: Callable[[int], Sensitivity] | None = None
+    replay: Callable[[PlanResult, int], Sensitivity] | None = None
 
     @property
     def chosen(self) -> Candidate | None:
@@ -168,4 +168,4 @@ class PlanResult:
         """
         if self.chosen is None or self.replay is None:
             raise ValueError("sensitivity: expected a result of ConvexPlanner with a chosen candidate")
-        return self.replay(track_id)
+        return self.replay(self, track_id)
