@@ -4,7 +4,8 @@
 
 Scenes (`benchmarks/crowded.py`): a two-way street with 20 agents of 6 forecasts each; of random ones, those that give
 12 candidates and have a plan. A cycle is everything from the scene to the answer: decisions, convex programs, their
-certificates, the choice, its trajectory and fail-safe tail as numbers, and the explanation.
+certificates, the choice, its trajectory and fail-safe tail as numbers, and the explanation. The planner's compiled
+parts use two threads (`solver.threads`), torch itself one.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All measurements, as JSON types."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(1)  # its pieces are too small to share: waking a thread takes longer than they do
     begun = time.perf_counter()
     scenes = full_scenes(options.scenes)
     result: dict[str, Any] = {"environment": environment(), "rows": []}

@@ -177,12 +177,15 @@ class _ProjectAgents(torch.autograd.Function):
         *tensors, feet = ctx.saved_tensors
         given = ctx.given
         box, velocity, covariance_now, existence, mean, yaw, covariance, probability, cubics = tensors
-        out = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in tensors]
+        needed = ctx.needs_input_grad[1:]
+        # What nobody asks for is added to whatever is there: clearing that would be most of the work for covariances.
+        make = {True: torch.zeros_like, False: torch.empty_like}
+        out = [make[need](x, memory_format=torch.contiguous_format) for x, need in zip(tensors, needed)]
         _project_agents_back(
             box, velocity, covariance_now, existence, mean, yaw, covariance, probability, given.time, given.node_time,
             cubics, given.path.count, given.near, feet, *given.spread, *grads[:9], *out, *given.sizes,
         )  # fmt: skip
-        return None, *out
+        return None, *(x if need else None for x, need in zip(out, needed))
 
 
 def risk_quantile(weight: Tensor, hit_probability: float) -> Tensor:
