@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from checker_scenes import F64, agent, drive, make_scene, with_tail
 
 from planner.checker import Assumptions, CheckerConfig, SceneSets, Violation, check_prepared, prepare
 from planner.checker.motion import Motion
-from planner.checker.rules.unseen import walker_cap
+from planner.checker.rules.unseen import tail_sight, walker_cap
 from planner.checker.sight import SECTORS, Sight
 from planner.scene import AgentClass, PolylineType, RawObstacles, RawStatus, Trajectory, VectorScene, VehicleParameters
 
@@ -438,3 +439,16 @@ def test_who_stands_in_a_hidden_lane_already_goes_on() -> None:
     raw = measured({}, elsewhere=7.0)
     for at, inside in ((V.front - 0.1 - SHARED + 3.5, True), (V.front + 0.1 + SHARED, False)):
         assert (not judged(crossing_scene(None, at=at), plan, with_tail(plan, 5.0), raw)) is inside
+
+
+@pytest.mark.parametrize(("v", "ok"), [((6.0, 2.0, 0.0), False), ((6.0, 0.0, 0.0), True)])
+def test_a_tail_that_still_moves_at_its_first_step_behind_the_sight_is_refused(v, ok) -> None:
+    """Also where it stands at the next step; and one that only stands there is none, however it came to."""
+    x = np.array([0.0, 4.0, 4.5])
+    pose = np.stack([x, np.zeros(3), np.zeros(3)], 1)
+    tail = SimpleNamespace(time=np.array([0.0, 1.0, 1.5]), pose=pose, v=np.array(v))
+    limit = V.front + 3.0
+    seen = SimpleNamespace(sight=SimpleNamespace(sees=lambda front, margin: front[:, 0] <= limit))
+    violations = tail_sight(seen, tail, V, C).violations
+    assert not violations if ok else [w.time for w in violations] == [1.0]
+    assert ok or violations[0].margin == pytest.approx(-0.5)
