@@ -17,7 +17,7 @@ from eval.simulation.sensing.camera import Stage, photograph
 from eval.simulation.sensing.camera_rig import CameraRig, nominal_rig
 from eval.simulation.sensing.conditions import KINDS, Conditions, draw_conditions
 from eval.simulation.sensing.depth_buffer import first_hits
-from eval.simulation.sensing.lane_paint import lane_paint
+from eval.simulation.sensing.lane_paint import Painted, lane_paint
 from eval.simulation.sensing.raster import rastered
 from eval.simulation.sensing.rendered_cameras import CameraConfig, RenderedCameras, ego_pose
 from eval.simulation.sensing.street import draw_street
@@ -211,8 +211,8 @@ def test_the_raster_of_any_area_agrees_with_shapely(rng: np.random.Generator) ->
     assert not rastered(shapely.Polygon(), low, cells, 0.5).any()
 
 
-def stage_of(rec: Recording, solids: Solids, light: Conditions, seed: int) -> Stage:
-    street = draw_street(rec, Solids.from_rows([]), light, np.random.default_rng(seed))
+def stage_of(rec: Recording, solids: Solids, light: Conditions, seed: int, paint: Painted = ()) -> Stage:
+    street = draw_street(rec, Solids.from_rows([]), paint, light, np.random.default_rng(seed))
     return Stage(solids, np.zeros(len(solids), bool), street, light, np.zeros((256, 256), np.float32), 0)
 
 
@@ -225,12 +225,11 @@ def test_lane_paint_is_seen_where_it_lies(seed: int) -> None:
     rec = recording(straight_track(np.arange(80) * 0.8), road=road)
     window = shapely.box(-70, -70, 130, 70)
     drivable = road.drivable.intersection(window)
-    paint = shapely.union_all(
-        [area for area, _ in lane_paint(np.random.default_rng(seed).spawn(1)[0], road, drivable, window)]
-    )
+    painted = lane_paint(np.random.default_rng(seed), road, drivable, window)
+    paint = shapely.union_all([area for area, _ in painted])
     rig = nominal_rig(450, 800)
     image, hits = photograph(
-        stage_of(rec, Solids.from_rows([]), NOON, seed), rig.ego_from_camera[0], rig.intrinsics[0], (450, 800),
+        stage_of(rec, Solids.from_rows([]), NOON, seed, painted), rig.ego_from_camera[0], rig.intrinsics[0], (450, 800),
         np.random.default_rng(0),
     )  # fmt: skip
     k, camera = rig.intrinsics[0], rig.ego_from_camera[0][:3, 3]
@@ -275,7 +274,7 @@ def test_what_stands_still_shades_the_ground_for_good() -> None:
     """Sun in the east, 45 degrees high; a wall 6 m high along x = 20: shade from there to x = 14, the ground darker."""
     light = replace(NOON, to_sun=(np.sqrt(0.5), 0.0, np.sqrt(0.5)), sky=(0.2,) * 3)
     wall = Solids.from_rows([(20.0, 10.0, 0.0, 0.1, 8.0, 0.0, 6.0, 0.3, 0.0)])
-    shaded, bare = (draw_street(drive(), still, light, np.random.default_rng(0)) for still in (wall, wall[[False]]))
+    shaded, bare = (draw_street(drive(), still, (), light, np.random.default_rng(0)) for still in (wall, wall[[False]]))
     xy = np.array([[14.6, 10.0], [19.0, 10.0], [17.0, 16.5], [13.4, 10.0], [20.8, 10.0], [17.0, 19.0]])
     assert shaded.shade(xy).tolist() == [True, True, True, False, False, False]
     assert not bare.shade(xy).any()

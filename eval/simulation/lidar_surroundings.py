@@ -16,11 +16,16 @@ from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
 from eval.simulation.lidar_solids import Material, Solids
+from eval.simulation.sensing.lane_paint import Painted, lane_paint
 from eval.simulation.sensing.raster import rastered
 from perception.recording import Recording
 
 CELL = 0.25
 """Width (m) of the cells in which the drivable area is rastered."""
+PAINT_CELL = 0.125
+"""Width (m) of the cells in which paint is rastered: a lane line is about one cell wide."""
+ASPHALT, PAVEMENT = 0.10, 0.16
+"""Reflectivity for near infrared of what is not painted."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,27 @@ class SurroundingsConfig:
 
 
 class Ground:
-    """Height (m) of the ground at global points: road, pavement one kerb higher, long waves of both."""
+    """Height (m) and reflectivity of the ground at global points: road, pavement one kerb higher, long waves of both;
+    paint on the road."""
 
-    def __init__(self, drivable: BaseGeometry, low: np.ndarray, high: np.ndarray, config: SurroundingsConfig) -> None:
-        """low, high ``[2]``: corners of the region in which the edge of the drivable area is known; road beyond it."""
-        self.config, self._low = config, low
+    def __init__(
+        self,
+        drivable: BaseGeometry,
+        low: np.ndarray,
+        high: np.ndarray,
+        config: SurroundingsConfig,
+        paint: Painted = (),
+        bare: tuple[float, float] = (ASPHALT, PAVEMENT),
+    ) -> None:
+        """low, high ``[2]``: corners of the region in which the edge of the drivable area is known; road beyond it.
+        bare: reflectivity of road and pavement."""
+        self.config, self.bare, self._low = config, bare, low
         self._raster = rastered(drivable, low, np.ceil((high - low) / CELL).astype(int), CELL)
+        cells = np.ceil((high - low) / PAINT_CELL).astype(int)
+        self._paint = np.zeros(cells if len(paint) else (0, 0), dtype=np.float16)
+        for area, colour in paint:
+            # Of the three colours, red is the one nearest to the laser's infrared: yellow paint is bright there too.
+            self._paint[rastered(area, low, cells, PAINT_CELL)] = colour[0]
 
     def waves(self, xy: np.ndarray) -> np.ndarray:
         """Of the ground at points ``[..., 2]``."""
@@ -57,18 +77,32 @@ class Ground:
 
     def on_road(self, xy: np.ndarray) -> np.ndarray:
         """Which points ``[..., 2]`` lie on the drivable area."""
-        cell = ((xy - self._low) / CELL).astype(np.int32)
-        inside = ((cell >= 0) & (cell < self._raster.shape)).all(-1)
-        cell = np.where(inside[..., None], cell, 0)
+        inside, cell = self._cell(xy, CELL, self._raster.shape)
         return np.where(inside, self._raster[cell[..., 0], cell[..., 1]], True)
+
+    def reflectivity(self, xy: np.ndarray) -> np.ndarray:
+        """Of the ground at points ``[..., 2]``, 0 to 1."""
+        bare = np.where(self.on_road(xy), *self.bare)
+        if not self._paint.size:
+            return bare
+        inside, cell = self._cell(xy, PAINT_CELL, self._paint.shape)
+        paint = np.where(inside, self._paint[cell[..., 0], cell[..., 1]], 0.0)
+        return np.where(paint > 0, paint, bare)
+
+    def _cell(self, xy: np.ndarray, width: float, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Whether points lie in a raster, and in which of its cells (the first one for those outside)."""
+        cell = np.floor((xy - self._low) / width).astype(np.int32)
+        inside = ((cell >= 0) & (cell < shape)).all(-1)
+        return inside, np.where(inside[..., None], cell, 0)
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The still world of one recording."""
+    """The still world of one recording. paint: what lies on its road, for every sensor the same."""
 
     ground: Ground
     solids: Solids
+    paint: Painted = ()
 
     @classmethod
     def of(cls, recording: Recording, config: SurroundingsConfig | None = None) -> Surroundings:
@@ -77,16 +111,27 @@ class Surroundings:
         rng = np.random.default_rng([config.seed, zlib.crc32(recording.name.encode())])
         way = recording.ego.pose[:, :2]
         low, high = way.min(0) - config.reach, way.max(0) + config.reach
-        drivable = shapely.intersection(recording.road.drivable, shapely.box(*low, *high)).buffer(0)
+        region = shapely.box(*low, *high)
+        drivable = shapely.intersection(recording.road.drivable, region).buffer(0)
+        paint, bare = _surface(recording, drivable, region, config.seed)
         kept_free = _kept_free(recording, config.clear)
-        solids = [_kerbs(drivable, shapely.box(*low, *high), config.kerb)]
+        solids = [_kerbs(drivable, region, config.kerb)]
         near = shapely.LineString(way).buffer(config.reach) if len(np.unique(way, axis=0)) > 1 else None
         near = shapely.Point(way[0]).buffer(config.reach) if near is None else near
         rows = [*_walls(rng, drivable, near, config), *_plants(rng, drivable, near, config)]
         if rows:
             standing = Solids.from_rows(rows)
             solids.append(standing[_free(standing, kept_free, drivable)])
-        return cls(Ground(drivable, low, high, config), Solids.concatenate(solids))
+        return cls(Ground(drivable, low, high, config, paint, bare), Solids.concatenate(solids), paint)
+
+
+def _surface(
+    recording: Recording, drivable: BaseGeometry, region: BaseGeometry, seed: int
+) -> tuple[Painted, tuple[float, float]]:
+    """What is painted, and the reflectivity of bare road and of what lies beside it (paving to grass)."""
+    rng = np.random.default_rng([seed, zlib.crc32(recording.name.encode()), 3])
+    bare = float(rng.uniform(0.06, 0.13)), float(rng.uniform(0.12, 0.40))
+    return lane_paint(rng, recording.road, drivable, region), bare
 
 
 def _kerbs(drivable: BaseGeometry, region: BaseGeometry, height: float) -> Solids:

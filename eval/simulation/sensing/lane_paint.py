@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import shapely
 from scipy.spatial import cKDTree
@@ -14,7 +16,7 @@ LINE = 0.15
 BESIDE = 4.5
 """m: how far from a divider the lanes that it divides are looked for."""
 
-Painted = list[tuple[BaseGeometry, np.ndarray]]
+Painted = Sequence[tuple[BaseGeometry, np.ndarray]]
 
 
 def lane_paint(rng: np.random.Generator, road: RoadMap, drivable: BaseGeometry, window: BaseGeometry) -> Painted:
@@ -25,7 +27,7 @@ def lane_paint(rng: np.random.Generator, road: RoadMap, drivable: BaseGeometry, 
     """
     white = np.full(3, rng.uniform(0.45, 0.75))
     yellow = np.array([0.60, 0.38, 0.06]) * rng.uniform(0.8, 1.2)
-    painted: Painted = []
+    painted: list[tuple[BaseGeometry, np.ndarray]] = []
     edge = rng.choice(3, p=[0.5, 0.25, 0.25])
     if edge < 2:
         inner = drivable.buffer(-0.35).simplify(0.05).boundary

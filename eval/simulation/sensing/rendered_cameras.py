@@ -26,7 +26,7 @@ SIGHT = 150.0
 @dataclass(frozen=True)
 class CameraConfig:
     """height, width (pixels) of every image. samples: rays per pixel along each axis; 2 smooths edges at four times the
-    work. weather: a kind of `conditions.KINDS`, or "any". seed: of light, paint and noise, with the recording's name.
+    work. weather: a kind of `conditions.KINDS`, or "any". seed: of light and noise, with the recording's name.
     surroundings: what stands beside the road.
     """
 
@@ -76,9 +76,10 @@ class RenderedCameras:
         self._name = zlib.crc32(recording.name.encode())
         rng = np.random.default_rng([config.seed, self._name, 1])
         self.light: Conditions = draw_conditions(rng, config.weather)
-        still = (surroundings or Surroundings.of(recording, config.surroundings)).solids
+        surroundings = surroundings or Surroundings.of(recording, config.surroundings)
+        still = surroundings.solids
         self._still = still[still.material != Material.KERB]  # kerbs are part of the painted ground
-        self._street = draw_street(recording, self._still, self.light, rng)
+        self._street = draw_street(recording, self._still, surroundings.paint, self.light, rng)
         self._clouds = cloud_noise(rng)
         agents = recording.agents
         self._height = dict(zip(agents.track_id.tolist(), agents.height.tolist()))

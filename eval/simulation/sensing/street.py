@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from eval.simulation.lidar_solids import Material, Solids
 from eval.simulation.sensing.conditions import FAINT, Conditions
-from eval.simulation.sensing.lane_paint import lane_paint
+from eval.simulation.sensing.lane_paint import Painted
 from eval.simulation.sensing.raster import rastered
 from perception.recording import Recording
 
@@ -61,7 +61,9 @@ class Street:
         return inside & self.shaded[cell[:, 0], cell[:, 1]]
 
 
-def draw_street(recording: Recording, still: Solids, light: Conditions, rng: np.random.Generator) -> Street:
+def draw_street(
+    recording: Recording, still: Solids, paint: Painted, light: Conditions, rng: np.random.Generator
+) -> Street:
     """The ground around the recording's way. still: what casts shadows that stay."""
     way = recording.ego.pose[:, :2]
     low, high = way.min(0) - REACH, way.max(0) + REACH
@@ -74,7 +76,7 @@ def draw_street(recording: Recording, still: Solids, light: Conditions, rng: np.
         return rastered(area, low, cells, CELL)
 
     palette, code = _surface(rng, drivable, mask)
-    for area, colour in lane_paint(rng.spawn(1)[0], recording.road, drivable, window):
+    for area, colour in paint:
         code[mask(area)] = len(palette)
         palette.append(colour)
     grain = _grain(rng)
