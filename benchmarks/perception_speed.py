@@ -2,7 +2,7 @@
 
     python -m benchmarks.perception_speed --size tiny --threads 2
 
-One frame of a full sweep (34 688 rays), one past sweep and six cameras; weights as initialised (times do not depend on
+One frame of a full sweep (34 688 rays), two past sweeps and six cameras; weights as initialised (times do not depend on
 them).
 """
 
@@ -53,7 +53,9 @@ def made_up_frame(config: PerceptionConfig, rng: np.random.Generator) -> SensorF
         len(names)), np.stack(mounts), np.stack([np.eye(4)] * len(names)), np.full(len(names), 10**6),
     )  # fmt: skip
     ego = EgoState.at_origin(8.0, time_us=10**6)
-    return SensorFrame(10**6, np.eye(4), ego, sweep(10**6), cameras, name="made up", past=(sweep(500_000),)).validate()
+    return SensorFrame(
+        10**6, np.eye(4), ego, sweep(10**6), cameras, name="made up", past=(sweep(500_000), sweep(0))
+    ).validate()
 
 
 def straight_route() -> Route:

@@ -33,7 +33,7 @@ class Preprocessing:
     extent: float = 51.2
     pillar: float = 0.4
     slices: tuple[float, ...] = (-2.0, 0.2, 0.5, 0.9, 1.3, 1.8, 2.6, 5.0)
-    lidar_lags: tuple[float, ...] = (0.0, 0.5)
+    lidar_lags: tuple[float, ...] = (0.0, 0.5, 1.0)
     lag_tolerance: float = 0.3
     points: int = 32768
     own_body: tuple[float, float] = (2.2, 1.1)

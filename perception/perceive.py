@@ -66,7 +66,7 @@ class Perception:
         """
         frame = frame.validate()
         config, device = self.config.preprocessing, next(self.network.parameters()).device
-        # Encode: points to pillars, images to the network's size, the last half second moved into the present frame.
+        # Encode: points to pillars, images to the network's size, the last second moved into the present frame.
         sensors = sensor_arrays(frame, config, self._past)
         inputs = network_inputs([sensors], [ego_numbers(frame.ego)], [route_numbers(route)], config).to(device)
         self._remember(frame)

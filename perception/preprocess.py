@@ -12,7 +12,7 @@ from perception.config import Preprocessing
 from perception.encoders import pillars
 from perception.heads import ROUTE_POINTS
 from perception.network import NetworkInputs
-from perception.sensor_frame import CameraImages, LidarSweep, SensorFrame, transform
+from perception.sensor_frame import CameraImages, LidarSweep, SensorFrame
 from planner.scene import EgoState, Route
 
 ROUTE_STEP = 5.0
@@ -122,14 +122,16 @@ def _of_age(sweeps: list[LidarSweep], now_us: int, lag: float, config: Preproces
 
 
 def _points(sweep: LidarSweep, ego_from_global: np.ndarray, config: Preprocessing) -> np.ndarray:
-    to_ego = ego_from_global @ sweep.global_from_ego
-    own = transform(sweep.ego_from_lidar, sweep.points)
-    half = np.array(config.own_body)
-    outside = (np.abs(own[:, :2] - [_AXLE_TO_MIDDLE, 0.0]) > half).any(1)
-    inside = np.abs(own[:, :2]).max(1) < config.extent * 1.5  # rotated by augmentation, corners come into view
-    kept = outside & inside
-    xyz = transform(to_ego, own[kept])
-    return np.concatenate([xyz, sweep.intensity[kept, None] / 255.0], 1).astype(np.float32)
+    """``[n, 4]`` float32 in the present ego frame, without the own body's returns and what lies far outside."""
+    # Both frames in one product of single precision: poses are put together in double before, distances are short.
+    own_from_lidar = sweep.ego_from_lidar
+    now_from_lidar = ego_from_global @ sweep.global_from_ego @ own_from_lidar
+    both = np.concatenate([own_from_lidar[:2], now_from_lidar[:3]]).astype(np.float32)
+    x, y, *xyz = both[:, :3] @ sweep.points.T + both[:, 3:]
+    half, reach = config.own_body, config.extent * 1.5  # turned by augmentation, corners come into view
+    outside = (np.abs(x - _AXLE_TO_MIDDLE) > half[0]) | (np.abs(y) > half[1])
+    kept = outside & (np.abs(x) < reach) & (np.abs(y) < reach)
+    return np.stack([*xyz, sweep.intensity / np.float32(255)], 1)[kept].astype(np.float32, copy=False)
 
 
 def _projection(cameras: CameraImages, index: int, global_from_ego: np.ndarray, config: Preprocessing) -> np.ndarray:

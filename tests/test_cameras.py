@@ -363,6 +363,28 @@ def test_camera_and_lidar_see_a_car_at_the_same_place() -> None:
     assert np.median(np.abs(seen - depth)) < 0.15
 
 
+def test_camera_and_lidar_see_the_same_paint() -> None:
+    """Ground points that shine for the LiDAR fall on pixels that are brighter than those of the others."""
+    road = straight_road()
+    road.crossings = [np.array([[9.0, -1.75], [13.0, -1.75], [13.0, 5.25], [9.0, 5.25], [9.0, -1.75]])]
+    rec = recording(straight_track(np.arange(80) * 0.8), road=road)
+    cameras = CameraConfig(height=450, width=800, weather="overcast")
+    world = World(rec, "log_replay")
+    suite = SensorSuite(rec, SensorConfig(cameras=cameras))
+    frame = suite.frame(world.ego_state(), world.objects())
+    points, shine = frame.lidar.points_in_global(), frame.lidar.intensity
+    drivable = road.drivable.buffer(-0.5)
+    kept = shapely.contains_xy(drivable, points[:, 0], points[:, 1]) & (np.abs(points[:, 2]) < 0.1)
+    kept &= (points[:, 0] > 6) & (points[:, 0] < 14)
+    pixels, _ = frame.cameras.project(0, points[kept])
+    column, row = pixels.astype(int).T
+    inside = (column >= 0) & (column < 800) & (row >= 0) & (row < 450)
+    grey = frame.cameras.image[0].astype(float).mean(-1)[row[inside], column[inside]]
+    bright = shine[kept][inside] > 28
+    assert min(bright.sum(), (~bright).sum()) > 40
+    assert np.median(grey[bright]) > 1.5 * np.median(grey[~bright])
+
+
 def test_a_whole_frame_is_fast_enough_for_the_closed_loop() -> None:
     crowd = (agent(straight_track(np.full(80, 8.0 + 6 * i), 6.5 * (-1) ** i)) for i in range(40))
     rec = drive(*crowd)

@@ -198,6 +198,33 @@ def test_the_raster_of_the_drivable_area_agrees_with_shapely(rng: np.random.Gene
     assert np.array_equal(ground.on_road(points)[clear], inside[clear])
 
 
+def test_paint_on_the_road_shines_where_it_lies() -> None:
+    """Two stripes and a crossing, one of them yellow: bright points are those on them, by plan view."""
+    lines = shapely.union_all([shapely.box(-40, 2.9, 40, 3.1), shapely.box(8, -6, 12, 2)])
+    yellow = shapely.box(-40, -3.1, 40, -2.9)
+    paint = [(lines, np.array([0.6, 0.6, 0.6])), (yellow.difference(lines), np.array([0.6, 0.38, 0.06]))]
+    low, high = np.array([-150.0, -150.0]), np.array([150.0, 150.0])
+    ground = Ground(ROAD, low, high, FLAT, paint, bare=(0.1, 0.3))
+    for wanted, other in ((lines, yellow), (yellow, lines)):
+        places = np.random.default_rng(0).uniform(-20, 20, (4000, 2))
+        at = shapely.points(places)
+        well_in = shapely.contains(wanted.buffer(-0.07), at)
+        off = (shapely.distance(shapely.union_all([wanted, other]), at) > 0.2) & (np.abs(places) < 140).all(1)
+        assert well_in.sum() > 5
+        assert (np.abs(ground.reflectivity(places)[well_in] - 0.6) < 1e-3).all()
+        assert (ground.reflectivity(places)[off] == 0.1).all()
+    assert ground.reflectivity(np.array([[500.0, 500.0]])) == 0.1
+    sweep = cast(Solids.from_rows([]), ground=ground)
+    xyz = in_ego(sweep)
+    near = (np.hypot(*xyz[:, :2].T) < 25) & (np.abs(xyz[:, 2]) < 0.05)
+    at, shine = shapely.points(xyz[near, :2]), sweep.intensity[near]
+    on = shapely.contains(shapely.union_all([lines, yellow]).buffer(-0.07), at)
+    off = shapely.distance(shapely.union_all([lines, yellow]), at) > 0.2
+    assert on.sum() > 100
+    assert np.median(shine[on]) > 4 * np.median(shine[off])
+    assert np.quantile(shine[on], 0.1) > np.quantile(shine[off], 0.9)
+
+
 def test_a_sweep_depends_on_the_moment_alone() -> None:
     x = np.arange(80) * 0.8
     rec = recording(straight_track(x), agent(straight_track(x + 20)))
@@ -258,6 +285,14 @@ def test_the_real_sweep_has_the_same_pattern(nuscenes_root) -> None:
     edges = [2.5, 5, 10, 20, 30, 50, 80]
     a, b = (np.histogram(d, edges)[0] / f.sum() for d, f in zip(distance, far))
     assert np.abs(a - b).max() < 0.06
+    # Intensity: within a factor of 2.5 of the real one at every distance, ground of all kinds.
+    for least, most in ((3, 5), (5, 8), (8, 12), (12, 20)):
+        a, b = (
+            np.median(s.intensity[f & (np.abs(p[:, 2]) < 0.3) & (reach >= least) & (reach < most)])
+            for p, f, s in zip(points, far, (real, ours))
+            for reach in [np.hypot(*p[:, :2].T)]
+        )
+        assert 0.4 < b / a < 2.5, f"median intensity of the ground from {least} to {most} m"
 
 
 def test_a_run_renders_the_lidar_where_its_configuration_says_so() -> None:

