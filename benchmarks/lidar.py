@@ -71,9 +71,14 @@ def describe(name: str, sweep: LidarSweep) -> None:
     )
     print("  returns by ring " + ", ".join(f"{r}: {(far & (sweep.ring == r)).sum()}" for r in rings))
     ground = far & (np.abs(points[:, 2]) < 0.4)
-    bands = ((3, 5), (5, 8), (8, 12))
-    heights = (np.median(points[ground & (radius > a) & (radius < b), 2]) for a, b in bands)
+    bands = ((3, 5), (5, 8), (8, 12), (12, 20), (20, 30))
+    within = [ground & (radius > a) & (radius < b) for a, b in bands]
+    heights = (np.median(points[near, 2]) for near in within[:3])
     print("  ground height " + ", ".join(f"{a}-{b} m {h:+.3f} m" for (a, b), h in zip(bands, heights)))
+    levels = (np.percentile(sweep.intensity[near], [10, 50, 90]) for near in within)
+    print("  ground intensity (10, 50, 90 %) " + ", ".join(
+        f"{a}-{b} m {low:.0f} {middle:.0f} {high:.0f}" for (a, b), (low, middle, high) in zip(bands, levels)
+    ))  # fmt: skip
 
 
 def timed(work) -> np.ndarray:
