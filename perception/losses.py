@@ -35,8 +35,8 @@ class LossWeights:
     sigma: float = 0.05
     forecast: float = 0.2
     mode: float = 0.2
-    line_heat: float = 1.0
-    line_near: float = 1.0
+    line_heat: float = 2.0
+    line_near: float = 4.0
     line_kind: float = 1.0
     line_shape: float = 1.0
     ego: float = 0.1

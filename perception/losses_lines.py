@@ -11,7 +11,8 @@ from perception.losses_parts import focal, heat_loss, heat_map, match
 from planner.scene import PolylineType
 
 NEAR = 0.6
-"""m: a line passes through a cell whose middle is nearer than this."""
+"""m: a line passes through a cell whose middle is nearer than this; of a ring also through those it encloses, for what
+is painted there is better seen than where it ends."""
 OFFSET = 2.0
 """m: up to which cells are asked for the offset to the nearest line."""
 FAR = 8.0
@@ -95,6 +96,18 @@ def _mean_distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().sum(-1).clamp(min=1e-12).sqrt().mean(-1)
 
 
+def enclosed(cell: Tensor, points: Tensor) -> Tensor:
+    """``[L, N]`` bool: which places ``[N, 2]`` lie in which closed lines ``[L, P, 2]``, by the even-odd rule; in open
+    ones none."""
+    a, b = points[:, None, :-1], points[:, None, 1:]
+    x, y = cell[None, :, None, 0], cell[None, :, None, 1]
+    spans = (a[..., 1] > y) != (b[..., 1] > y)
+    run = torch.where(spans, b[..., 1] - a[..., 1], 1.0)
+    crossing = a[..., 0] + (y - a[..., 1]) / run * (b[..., 0] - a[..., 0])
+    closed = (points[:, 0] - points[:, -1]).norm(dim=-1) < 1e-3
+    return ((spans & (x < crossing)).sum(-1) % 2 == 1) & closed[:, None]
+
+
 def _near_loss(near: Tensor, points: Tensor, kind: Tensor, half: list[float]) -> Tensor:
     """near ``[3 K, h, w]``: logits that a line passes, then offsets (m) to the nearest one."""
     kinds, (rows, columns) = len(LINE_KINDS), near.shape[1:]
@@ -112,6 +125,8 @@ def _near_loss(near: Tensor, points: Tensor, kind: Tensor, half: list[float]) ->
         dense = (chosen[:, :-1] + between * (chosen[:, 1:] - chosen[:, :-1])).reshape(-1, 2)
         distance, nearest = torch.cdist(cell, dense).min(1)
         passes = (distance < NEAR).float()
+        if k == _RING:
+            passes = torch.maximum(passes, enclosed(cell, chosen).any(0).float())
         loss = loss + focal(logit[k], passes).sum() / passes.sum().clamp(min=1)
         close = distance < OFFSET
         away = (dense[nearest] - cell).T

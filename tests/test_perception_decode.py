@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from perception_samples import SMALL, ideal_outputs, sample_of, scene_of
 
@@ -14,7 +15,7 @@ from perception.config import CLASSES, LINE_KINDS
 from perception.data import join
 from perception.decode import DecodeConfig, Decoded, decode
 from perception.losses import line_targets, losses, middle
-from perception.losses_lines import point_orders
+from perception.losses_lines import enclosed, point_orders
 from perception.losses_parts import focal, heat_loss, heat_map, match
 from perception.network import NetworkOutputs, PerceptionNetwork
 from perception.raw_outputs import boxes, ego_motion
@@ -201,6 +202,19 @@ def test_matching_is_the_cheapest_of_the_possible() -> None:
     rows, columns = match(cost, possible)
     assert sorted(zip(rows.tolist(), columns.tolist())) == [(0, 0), (1, 1)]
     assert len(match(cost, torch.zeros(3, 2, dtype=torch.bool))[0]) == 0
+
+
+def test_what_a_ring_encloses_agrees_with_shapely(rng: np.random.Generator) -> None:
+    angle = np.sort(rng.uniform(0, 2 * np.pi, (3, 11)), axis=1)
+    rings = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(1, 9, (3, 11, 1)) + rng.uniform(-5, 5, (3, 1, 2))
+    rings = np.concatenate([rings, rings[:, :1]], 1)
+    rings[2, -1] += 1.0  # no ring
+    cells = rng.uniform(-12, 12, (2000, 2))
+    found = enclosed(torch.from_numpy(cells), torch.from_numpy(rings)).numpy()
+    for ring, said in zip(rings[:2], found):
+        assert np.array_equal(said, shapely.contains_xy(shapely.Polygon(ring), *cells.T))
+    assert found[:2].any(1).all()
+    assert not found[2].any()
 
 
 def test_orders_of_points_mean_the_same_line() -> None:
