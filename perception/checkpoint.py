@@ -21,7 +21,7 @@ from perception.config import PerceptionConfig, Preprocessing
 from perception.network import PerceptionNetwork, channels_last
 
 WEIGHTS = Path(__file__).parent / "weights"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the header. A reader refuses any other."""
 _ENTRY = "dualdrive"
 
