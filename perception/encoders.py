@@ -56,8 +56,9 @@ def pillars(points: Float[Tensor, "B F N 4"], config: Preprocessing) -> Float[Te
     image = torch.cat(
         [torch.log1p(per_slice.reshape(-1, slices)[:-1]), mean[:, :3], top, mean[:, 3:], number.log1p()], 1
     )
-    image = image.reshape(batch, sweeps, cells, cells, -1).permute(0, 1, 4, 2, 3)
-    return image.reshape(batch, -1, cells, cells)
+    # Channels last in memory, in one copy: convolutions on processors are several times faster on it.
+    image = image.reshape(batch, sweeps, cells, cells, -1).permute(0, 2, 3, 1, 4)
+    return image.reshape(batch, cells, cells, -1).permute(0, 3, 1, 2)
 
 
 class Conv(nn.Sequential):
