@@ -19,11 +19,13 @@ import torch
 from conftest import REPOSITORY
 from perception_samples import SMALL, ideal_outputs, random_agents, sample_of
 
+from perception import heads, heads_lines
 from perception.augment import Augmentation
 from perception.calibration import Calibration
 from perception.config import CLASSES, PerceptionConfig
 from perception.data import join
 from perception.decode import DecodeConfig, decode
+from perception.heads_parts import peaks
 from perception.losses import LossWeights
 from perception.network import NetworkOutputs, PerceptionNetwork
 from perception.perceive import read_checkpoint
@@ -287,17 +289,30 @@ def test_a_mirrored_sample_is_masked() -> None:
     assert not terms["imitation"].any()
 
 
-def test_lower_precision_trains_nearly_alike(paths: list[Path], tmp_path: Path) -> None:
-    exact, low = (
-        small_run(paths, tmp_path / name, TrainConfig(steps=2, batch=2, log_every=1, precision=name))  # type: ignore[arg-type]
-        for name in ("float32", "bfloat16")
-    )
-    # What is said of every cell; queries begin at peaks, and of nearly equal ones rounding takes another.
-    for name in ("heat", "line_heat", "line_near"):
-        assert low[0][name] == pytest.approx(exact[0][name], rel=0.02)
-    assert low[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.1)
-    assert low[0]["loss"] != exact[0]["loss"]
-    assert low[0]["gradient"] == pytest.approx(exact[0]["gradient"], rel=0.5)
+def test_lower_precision_trains_nearly_alike(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same places to begin at: of nearly equal peaks of an untrained map, rounding takes another one."""
+    chosen: list[tuple[torch.Tensor, ...]] = []
+
+    def run(precision: str, begin: Callable[..., tuple[torch.Tensor, ...]]) -> dict[str, float]:
+        for module in (heads, heads_lines):
+            monkeypatch.setattr(module, "peaks", begin)
+        config = TrainConfig(steps=1, batch=2, log_every=1, precision=precision)  # type: ignore[arg-type]
+        return small_run(paths, tmp_path / precision, config)[0]
+
+    def noted(*args: object) -> tuple[torch.Tensor, ...]:
+        chosen.append(peaks(*args))  # type: ignore[arg-type]
+        return chosen[-1]
+
+    exact = run("float32", noted)
+    assert len(chosen) == 2  # agents and lines
+    low = run("bfloat16", lambda *_: chosen.pop(0))
+    assert low["loss"] != exact["loss"]
+    assert low["loss"] == pytest.approx(exact["loss"], rel=0.005)
+    assert low["gradient"] == pytest.approx(exact["gradient"], rel=0.03)
+    for name in exact.keys() - {"samples_per_s", "loss", "gradient"}:
+        assert low[name] == pytest.approx(exact[name], rel=0.1 if "gradient" in name else 0.01), name
 
 
 def test_tensorboard_gets_every_number(paths: list[Path], tmp_path: Path) -> None:
