@@ -279,6 +279,14 @@ def test_who_has_left_the_shared_place_is_no_danger() -> None:
     assert not crossing(9.0), "its way leads away from ego's"
 
 
+def test_a_way_that_meets_no_route_is_no_danger_wherever_the_route_begins() -> None:
+    for x, y, danger_ in ((6.0, -6.0, True), (6.0, 9.0, False), (-6.0, -6.0, False)):
+        scene = wide(9.0, (agent(x, y, np.pi / 2, 9.0),))
+        for begin in (-25.0, -3.0, 0.0, 4.0):
+            there = scene.replace(route=scene.route.replace(valid=scene.route.xy[:, 0] >= begin))
+            assert bool(seen((), 9.0, scene=there).dangerous[0]) is danger_, (x, y, begin)
+
+
 # -- the answer ------------------------------------------------------------------------------------
 
 

@@ -200,3 +200,14 @@ def test_who_is_in_the_way_is_met_wherever_the_origin_lies(axis: int, shift: flo
         (met,), (same,) = rule(here, Motion.of(plan)).violations, rule(there, motion).violations
         assert (same.track_id, same.time) == (met.track_id, met.time)
         assert same.margin == pytest.approx(met.margin, abs=1e-6)
+
+
+@pytest.mark.parametrize(("v", "met"), [(8.4, True), (7.9, False)])
+def test_forecasts_say_nothing_beyond_their_horizon(v: float, met: bool) -> None:
+    """A longer motion is judged by them for as long as they last: a wall that is reached just before, just after."""
+    wall = agent(V.front + 24.5 + 0.25, 0.0, 0.0, 0.0, AgentClass.STATIC, track_id=1)
+    scene = make_scene(v, (wall,), half_width=90.0, right_edge=90.0)
+    plan = Motion.of(drive(v, 5.0))
+    assert plan.time[-1] > C.nominal_horizon
+    found = nominal_objects(prepare(scene, V, C), plan)
+    assert [x.track_id for x in found.violations] == ([1] if met else [])

@@ -93,8 +93,12 @@ def test_a_motion_is_one_trajectory_of_two_entries_or_more() -> None:
     for broken in (plan.apply(lambda t: t[:1]), plan.apply(lambda t: t.expand(2, -1)), plan.apply(lambda t: t[0])):
         with pytest.raises(ValueError, match="T >= 2"):
             Motion.of(broken)
-    with pytest.raises(ValueError, match="T >= 2"):
-        Motion.of(Trajectory(plan.time, plan.x[:-1], plan.y, plan.yaw, plan.v, plan.a, plan.curvature))
+    names = ("time", "x", "y", "yaw", "v", "a", "curvature")
+    fields = {name: getattr(plan, name) for name in names}
+    for name, field in fields.items():
+        for other in (field[:-1], torch.cat([field, field[-1:]])):
+            with pytest.raises(ValueError, match="T >= 2"):
+                Motion.of(Trajectory(**fields | {name: other}))
 
 
 def test_when_a_motion_comes_to_rest() -> None:

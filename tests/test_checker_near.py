@@ -106,6 +106,31 @@ def test_forecasts_are_swept_wherever_a_plan_is_near_them(rng: np.random.Generat
     assert found > 300
 
 
+def test_forecasts_of_what_is_small_and_fast_are_swept_wherever_a_plan_is_near_them(rng: np.random.Generator) -> None:
+    """Faster than it is long: where it gets to counts for how far it reaches, not its size. Along both axes, through
+    the origin, with headings of any size."""
+    found = 0
+    for _ in range(12):
+        motion, modes = random_motion(rng, 30), 400
+        time, across = 0.1 * np.arange(31), rng.integers(0, 2, modes)
+        speed, start = rng.uniform(8.0, 40.0, modes), rng.uniform(-30.0, 30.0, (2, modes))
+        pose = np.empty((modes, 31, 3))
+        for axis in (0, 1):
+            moves = np.where(across == axis, speed, 0.0)[:, None]
+            pose[..., axis] = start[axis][:, None] + moves * (time - 1.5)
+        pose[..., 2] = rng.uniform(-np.pi, np.pi, modes)[:, None]
+        size = np.full((modes, 2), 0.3)
+        said = Forecasts(pose, np.ones((modes, 30), bool), size, np.arange(modes), np.ones(modes))
+        sweeps, rows = motion.sweeps(V), motion.moving(C.rest_speed)
+        k, boxes, mode = said.near(sweeps, rows, np.ones(modes, bool), LOOK)
+        at = np.moveaxis(pose, 0, 1)
+        full = swept_boxes(at[:-1], at[1:], np.broadcast_to(size, (30, modes, 2)))
+        expected = everything(sweeps, rows, full, np.arange(modes), np.ones(modes, bool))
+        assert looked_at(k, boxes, mode) == expected
+        found += len(expected)
+    assert found > 500
+
+
 def test_corners_find_their_segment_as_if_all_were_looked_at(rng: np.random.Generator) -> None:
     for _ in range(40):
         heading = np.cumsum(rng.uniform(-0.3, 0.3, 120))

@@ -147,6 +147,18 @@ def test_a_raw_obstacle_is_explained_by_a_box_that_holds_all_its_corners(rng: np
     assert len(sets(wide(), raw([(9.0, 0.0)])).objects) == 1, "nothing explains it where there is nobody"
 
 
+@pytest.mark.parametrize("size", [(4.5, 1.9), (12.0, 2.6), (0.7, 0.7), (0.4, 2.4)])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_raw_obstacle_in_a_corner_of_a_widened_box_just_inside_and_outside(size, inside) -> None:
+    half = np.array(size) / 2 + C.raw_explained - (1e-4 if inside else -1e-4)
+    c, s = np.cos(0.3), np.sin(0.3)
+    scene = wide(8.0, (agent(25.0, 2.0, 0.3, size=size, track_id=4),))  # turned as the raw obstacles are
+    for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        along, across = signs * (half - [0.4, 0.2])
+        centre = (25.0 + c * along - s * across, 2.0 + s * along + c * across)
+        assert (len(sets(scene, raw([centre], v=0.0)).objects) == 1) is inside, signs
+
+
 def test_a_raw_obstacle_that_moves_where_somebody_is_said_to_stand_is_not_explained() -> None:
     """A first channel that has somebody stand who walks must not hide what the second one sees; inside and outside."""
     count = lambda said, seen: len(  # noqa: E731
@@ -340,8 +352,7 @@ def test_ego_goes_straight_on_over_the_distance_ahead(bend_at: float, turn: floa
     ego = EGO.copy()
     if bend_at < 10.0:
         ego[:2] = xy[10]
-    for angle in (0.0, 2.9):
-        c, s = np.cos(angle), np.sin(angle)
+    for c, s in ((1.0, 0.0), (np.cos(2.9), np.sin(2.9)), (0.0, 1.0)):
         turned = np.array([[c, s], [-s, c]])
         there = np.array([*(ego[:2] @ turned), *ego[2:]])
         assert goes_straight(there, xy @ turned + 0.0, TABLE) is straight
