@@ -24,6 +24,7 @@ from planner.checker.occupancy import Occupancy
 from planner.checker.route_frame import RouteFrame
 from planner.checker.rules import rest, road
 from planner.checker.sight import SECTORS, _sectors
+from planner.scene import PolylineType
 
 
 class Spy:
@@ -137,3 +138,14 @@ def test_ways_that_lead_nowhere_near_a_resting_place_are_not_followed(monkeypatc
         spy = Spy(monkeypatch, rest, "_distance")
         rest.resting_place(prepare(scene, V, C), replace(tail, pose=tail.pose + np.array([*place, 0.0])), V, C)
         assert len(spy.calls) <= 3, "once for the one who comes near, once for ego's place now, once for lanes"
+
+
+@pytest.mark.parametrize(("x", "y", "near"), [
+    (8.0, 0.0, True), (40.0, 0.0, False), (-25.0, 0.0, False), (8.0, 30.0, False), (8.0, -30.0, False)
+])  # fmt: skip
+def test_crosswalks_far_from_a_resting_place_are_not_measured(monkeypatch, x: float, y: float, near: bool) -> None:
+    corners = torch.tensor([[x - 2, y - 4], [x + 2, y - 4], [x + 2, y + 4], [x - 2, y + 4]], dtype=F64)
+    scene = make_scene(8.0, lines=((corners, PolylineType.CROSSING),), half_width=90.0, right_edge=90.0)
+    spy = Spy(monkeypatch, rest, "_on")
+    rest.resting_place(prepare(scene, V, C), Motion.of(drive(8.0, 5.0, a=-8.0)), V, C)
+    assert bool(spy.calls) is near
