@@ -256,6 +256,34 @@ def test_on_a_slippery_road_a_hit_is_excused_by_what_full_braking_cannot_avoid(w
     assert judge_fault(judged)["passed"]
 
 
+@pytest.mark.parametrize(("kind", "size"), [("jump", 5.0), ("map_shift", 2.0), ("map_shift", 0.3), ("frozen", 1.0)])
+def test_leaving_the_road_is_not_survived_just_inside_and_outside(kind: str, size: float) -> None:
+    """0.3 m of tolerance, as in the metric; what the twin does without the fault does not count."""
+    t = times(8.0)
+    hazard = {"actor": "wall", "onset": 0.0, "in_lane": True, "models": True, "kind": "test"}
+    scene = track_scene("road", 8.0, t, [parked("wall", CAR, 90.0, 0.0, t)], hazard, Road())
+    area, start = scene.road.prepared_drivable.bounds, scene.ego.pose[0]
+    aside = area[3] - start[1] - scene.vehicle.width / 2  # until the side is on the edge
+
+    def drive(y: float) -> Trace:
+        steps = np.arange(50) * 0.1
+        beyond = np.where(steps < 3.0, 0.0, y)
+        held = [{"state": "NORMAL"}] * 10 + [{"state": "MINIMAL_RISK"}] * 40
+        found = trace_of(pose=start + np.stack([8.0 * steps, beyond, 0 * steps], -1))
+        found.steps = held
+        return found
+
+    twin = trace_of(pose=drive(0.0).pose)
+    for over, on in ((0.29, True), (0.31, False)):
+        judged = Judged(Fault(kind, 1.0, size), scene, drive(aside + over), twin)
+        facts = judge_fault(judged)
+        assert facts["off_road"] == pytest.approx(0.0 if on else over)
+        assert facts["survived"] is on
+        assert facts["passed"] is (on or kind == "frozen")
+    both = Judged(Fault(kind, 1.0, size), scene, drive(aside + 1.0), drive(aside + 1.0))
+    assert judge_fault(both)["off_road"] == 0.0
+
+
 def test_rows_and_sweeps() -> None:
     assert parse_rows("1-3,10") == (1, 2, 3, 10)
     with pytest.raises(ValueError, match="1 to 19"):

@@ -89,9 +89,9 @@ def search_rows(swept: Sequence[dict[str, Any]], searched: Sequence[dict[str, An
 
 
 ABOUT = (
-    "Every drive with a fault is compared with the same drive without. survived: nobody hit by ego's fault, the "
-    "vehicle's envelope kept. row passed: the catalogue's own criterion. margin: smallest gap (m), minus ego's speed "
-    "(m/s) at a contact. detection: from the onset to the first step that reacts. Intervals: 95 %."
+    "Every drive with a fault is compared with the same drive without. survived: nobody hit by ego's fault, on "
+    "the road, the vehicle's envelope kept. row passed: the catalogue's own criterion. margin: smallest gap (m), "
+    "minus ego's speed (m/s) at a contact. detection: from the onset to the first step that reacts. Intervals: 95 %."
 )
 
 

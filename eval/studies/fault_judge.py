@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from eval.metrics.collision import find_collisions
+from eval.metrics.drivable_area import TOLERANCE, corner_excess
 from eval.metrics.drive import Drive
 from eval.simulation.trace import Trace
 from eval.studies.fault_base import Fault
@@ -40,6 +41,13 @@ class Judged:
     @cached_property
     def contacts(self) -> list[Any]:
         return [c for c in find_collisions(Drive(self.trace, self.recording)) if c.at_fault]
+
+    @cached_property
+    def off_road(self) -> float:
+        """How far (m) ego gets off the drivable area from the onset on, where the twin stays on it; 0 within the
+        metric's tolerance."""
+        here, there = (corner_excess(Drive(t, self.recording))[self.k :].max() for t in (self.trace, self.twin))
+        return float(here) if here >= TOLERANCE > there else 0.0
 
     @cached_property
     def flagged(self) -> np.ndarray:
@@ -137,13 +145,17 @@ def _within(time: float | None, limit: float, what: str) -> tuple[bool, str]:
 
 
 def _map(d: Judged) -> tuple[bool, str]:
-    if d.fault.kind == "map_shift" and abs(d.fault.size) > 0.5:
-        return _within(d.detected(), 1.0, "flag")
-    return _no_collision(d)
+    """A shift of more than 0.5 m is found within 1 s, and ego stays on the road with a smaller one, too."""
+    wanted = _within(d.detected(), 1.0, "flag") if abs(d.fault.size) > 0.5 else _no_collision(d)
+    return _on_the_road(d, wanted)
 
 
 def _localisation(d: Judged) -> tuple[bool, str]:
-    return _within(d.held(), 1.0, "held")
+    return _on_the_road(d, _within(d.held(), 1.0, "held"))
+
+
+def _on_the_road(d: Judged, rest: tuple[bool, str]) -> tuple[bool, str]:
+    return (False, f"{rest[1]}, {d.off_road:.1f} m off the road") if d.off_road else rest
 
 
 def _stopped(d: Judged) -> tuple[bool, str]:
@@ -194,8 +206,9 @@ CRITERIA: dict[str, Criterion] = {
 def judge_fault(judged: Judged) -> dict[str, Any]:
     """The facts of one drive; plain values.
 
-    survived: nobody hit by ego's fault, the vehicle's envelope kept, every number finite. passed: the row's own
-    criterion. margin (m): the smallest gap from the onset on, minus the impact's speed (m/s) where there was contact.
+    survived: nobody hit by ego's fault, on the road, the vehicle's envelope kept, every number finite. passed: the
+    row's own criterion. off_road (m): how far off the road where the twin stays on it. margin (m): the smallest gap
+    from the onset on, minus the impact's speed (m/s) where there was contact.
     """
     trace, twin = judged.trace, judged.twin
     hit = judged.contacts[0] if judged.contacts else None
@@ -210,7 +223,8 @@ def judge_fault(judged: Judged) -> dict[str, Any]:
         "without_tail": int((~trace.tail_accepted)[judged.k :].sum()),
         "unlogged": int(sum(s != "candidate" and not r for s, r in zip(trace.source, trace.reason))),
         "envelope": envelope_kept(trace, judged.recording),
-        "survived": hit is None and envelope_kept(trace, judged.recording),
+        "off_road": judged.off_road,
+        "survived": hit is None and not judged.off_road and envelope_kept(trace, judged.recording),
         "passed": passed,
         "criterion": why,
         "braking": judged.braking(trace),
