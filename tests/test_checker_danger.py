@@ -120,6 +120,13 @@ def test_a_way_that_has_led_across_already_meets_nothing() -> None:
     for x, meets in ((-V.rear + 0.05, True), (-V.rear - 0.05, False)):
         r = sets(wide(8.0, (agent(x, -9.0, np.pi / 2, 6.0),))).relations
         assert np.isfinite(r.place[0]) == meets, "behind ego's rear"
+    # Where the route itself is crossed, not where a piece of it behind a bend would be if it went on.
+    scene = wide(8.0, (agent(5.0, -30.0, np.pi / 2, 6.0),))
+    after = torch.clamp(scene.route.xy[:, :1] - 30.0, min=0.0)
+    half_left = scene.route.replace(xy=scene.route.xy + after * torch.tensor([0.0, 1.0], dtype=F64))
+    r = sets(scene.replace(route=half_left)).relations
+    assert r.place[0] == pytest.approx(30.0)
+    assert r.way[0] == pytest.approx(30.0)
     # The first place where the way meets a route that comes back.
     r = sets(bent(wide(8.0, (agent(5.0, -5.0, np.pi / 4, 6.0),)))).relations
     assert r.place[0] == pytest.approx(35.0)

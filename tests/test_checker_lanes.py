@@ -11,6 +11,7 @@ import shapely
 from checker_probe import lane_ways, nearest_lanes, projected
 
 from planner.checker import Assumptions
+from planner.checker.footprint import boxes_from_poses
 from planner.checker.lanes import LaneGraph
 from planner.checker.route_frame import RouteFrame
 
@@ -33,6 +34,26 @@ def beside(line: np.ndarray, i: int, share: float, left: float) -> np.ndarray:
 
 
 # -- the route ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("radius", [0.6, 1.5, 3.0])
+@pytest.mark.parametrize("away", [0.0, 1.0, 6.0])
+def test_a_corner_belongs_to_the_leg_of_the_route_it_is_nearer_to(radius: float, away: float) -> None:
+    """A route that comes back beside itself, a square between the legs with one corner just before, just beyond the
+    middle between them; its centre is as much nearer to the first leg as can be."""
+    center = np.array([[away, 0.0], [away, 4.0]])
+    boxes = boxes_from_poses(np.column_stack([center, [np.pi / 4] * 2]), radius * np.sqrt(2), radius * np.sqrt(2))
+    for beyond in (-0.02, 0.02):
+        width = 2 * (away + radius) - beyond
+        frame = RouteFrame.of(np.array([[0.0, -50.0], [0.0, 50.0], [width, 50.0], [width, -50.0]]), EGO)
+        middle, corners = frame.project_boxes(boxes.center, boxes.corners)
+        np.testing.assert_allclose(middle.offset, [-away] * 2, atol=1e-9)
+        farthest = boxes.corners[..., 0].argmax(1)
+        for box, corner in enumerate(farthest):
+            second = beyond > 0
+            assert corners.heading[box, corner] == pytest.approx(-np.pi / 2 if second else np.pi / 2)
+            apart = width - away - radius if second else away + radius
+            assert corners.offset[box, corner] == pytest.approx(-apart)
 
 
 def test_projection_on_the_route_agrees_with_shapely(rng: np.random.Generator) -> None:
