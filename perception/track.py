@@ -45,7 +45,7 @@ class TrackConfig:
 
     association: Literal["auto", "hungarian", "qp"] = "auto"
     acceleration: float = 2.0
-    velocity_sigma: float = 1.5
+    velocity_sigma: float = 3.0
     gate: float = 4.0
     reach: float = 4.0
     nearest: int = 8
@@ -55,7 +55,7 @@ class TrackConfig:
     gap: float = 1.0
 
 
-KEY_FRAMES = TrackConfig(gate=6.0, reach=6.0, coast=1.2, gap=3.0)
+KEY_FRAMES = TrackConfig(velocity_sigma=1.5, gate=6.0, reach=6.0, coast=1.2, gap=3.0)
 """For frames half a second apart, as a data set annotates them."""
 
 
@@ -87,6 +87,13 @@ class Tracker:
     def coasting(self) -> Tensor:
         """``[N]`` bool: which of the tracks told last had no detection then."""
         return torch.zeros(0, dtype=torch.bool) if self._tracks is None else self._tracks.missed > 0
+
+    def uncertainty(self, time: Tensor, global_from_ego: Tensor) -> Tensor:
+        """Covariance ``[N, T, 2, 2]`` (m^2, ego frame) of where the tracks told last would be at constant velocity at
+        times ``[T]`` (s) from now: what is not known of place and velocity today, nothing of what somebody may do."""
+        if self._tracks is None:
+            return torch.zeros(0, len(time), 2, 2, dtype=torch.float64)
+        return _grown(self._tracks, time.double(), frames.inverse(global_from_ego.double())[2])
 
     def update(
         self, agents: AgentTracks, futures: AgentFutures, global_from_ego: Tensor, time_us: int
@@ -187,13 +194,9 @@ def _told(
         agent_class=tracks.agent_class, existence=tracks.existence * torch.exp(-tracks.missed / config.coast),
         track_id=tracks.id, valid=torch.ones(len(tracks), dtype=torch.bool),
     )  # fmt: skip
-    time = futures.time[:, None]
     coasting = (row < 0)[:, None, None]
-    straight = xy[:, None, None] + velocity[:, None, None] * time
-    eye = torch.eye(2, dtype=torch.float64).expand(len(time), 2, 2)
-    later = torch.cat([eye, eye * time[..., None]], -1)  # place from state
-    grown = later @ tracks.covariance[:, None, None] @ later.mT
-    grown = frames.transform_covariance(ego_from_global[2], grown)
+    straight = xy[:, None, None] + velocity[:, None, None] * futures.time[:, None]
+    grown = _grown(tracks, futures.time, ego_from_global[2])[:, None]
     moved = (xy - agents.box[:, :2])[:, None, None]
     ahead = AgentFutures(
         mean=torch.where(coasting[..., None], straight, futures.mean + moved),
@@ -203,6 +206,14 @@ def _told(
         time=futures.time, valid=torch.ones_like(futures.valid),
     )  # fmt: skip
     return told, ahead
+
+
+def _grown(tracks: Tracks, time: Tensor, yaw: Tensor) -> Tensor:
+    """Covariance ``[N, T, 2, 2]`` (m^2) of the places at times ``[T]`` (s) ahead at constant velocity, axes turned by
+    yaw (rad): of today's place, velocity, and of both together."""
+    eye = torch.eye(2, dtype=torch.float64).expand(len(time), 2, 2)
+    later = torch.cat([eye, eye * time[:, None, None]], -1)  # place from state
+    return frames.transform_covariance(yaw, later @ tracks.covariance[:, None] @ later.mT)
 
 
 def _with_zeros(agents: AgentTracks, futures: AgentFutures) -> tuple[AgentTracks, AgentFutures]:

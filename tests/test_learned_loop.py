@@ -210,14 +210,36 @@ def test_the_network_has_looked_before_the_drive_begins(recording: Recording) ->
 
 
 def test_forecasts_for_what_was_told(recording: Recording) -> None:
-    """The same rules as the oracle's, at the told places; uncertain places have uncertain futures."""
+    """The same rules as the oracle's, at the told places, as if these were certain."""
     world, config = World(recording, "log_replay"), OracleConfig()
     told, futures = agents_of(world.seen(), recording.road, world.ego.pose, config)
     again = rule_futures(told, world.ego.pose, recording.road, config)
     assert torch.allclose(again.mean, futures.mean, atol=1e-6)
     assert torch.equal(again.valid, futures.valid)
-    extra = again.covariance - futures.covariance
-    assert torch.allclose(extra, told.position_covariance[:, None, None].expand_as(extra), atol=1e-9)
+    assert torch.allclose(again.covariance, futures.covariance, atol=1e-9)
+
+
+def test_what_the_tracker_does_not_know_widens_the_forecasts(recording: Recording, shown: Shown) -> None:
+    """By what the place is uncertain today, and by much more where a newcomer's speed is hardly known."""
+    observe, sensors = shown
+    assert isinstance(observe, NetworkObserver)
+    world = World(recording, "log_replay")
+    sensors.expose(world.ego_state(), world.objects())
+    observe.perception.reset()
+    scene = observe(world.ego_state(), nobody(world), "x")
+    rules = rule_futures(scene.agents, world.ego.pose, recording.road, OracleConfig())
+    extra = scene.futures.covariance - rules.covariance
+    unknown = observe.perception.tracker.uncertainty(rules.time, scene.global_from_ego)
+    assert len(extra) == len(unknown) > 0
+    assert torch.allclose(extra, unknown[:, None].expand_as(extra), atol=1e-9)
+    sigma = TrackConfig().velocity_sigma  # of who has been seen once
+    grown = extra[:, 0] - scene.agents.position_covariance[:, None]
+    tracks = observe.perception.tracker._tracks
+    assert tracks is not None
+    new = (tracks.sightings == 1) & (tracks.missed == 0)
+    assert new.any()
+    expected = (sigma * rules.time).square()[:, None, None] * torch.eye(2)
+    assert torch.allclose(grown[new], expected.expand_as(grown[new]), rtol=1e-6)
 
 
 def test_sensors_say_what_is_asked_too_early_or_impossible(recording: Recording) -> None:

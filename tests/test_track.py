@@ -56,6 +56,36 @@ def test_ids_stay_and_speeds_are_found_from_places_alone(rng: np.random.Generato
     assert bool((error < 0.19).all())  # surer than one detection
 
 
+def test_a_newcomer_that_is_said_to_stand_is_known_to_drive_soon_and_not_believed_before() -> None:
+    """A network that has seen somebody for the first time tells next to no velocity; the places say otherwise."""
+    tracker = Tracker(TrackConfig(), None)
+    time, speed = torch.tensor([1.0], dtype=F64), 8.0
+    errors, sigmas = [], []
+    for k in range(12):
+        said = (0.0, 0.0) if k < 5 else (speed, 0.0)  # half a second later a past sweep shows it too
+        told, _ = tracker.update(*seen([(10.0 + speed * 0.1 * k, 3.0)], velocity=said), k * US // 10)
+        errors.append(abs(float(told.velocity[0, 0]) - speed))
+        sigmas.append(float(tracker.uncertainty(time, torch.zeros(3, dtype=F64))[0, 0, 0, 0].sqrt()))
+    assert told.track_id.tolist() == [0]
+    assert all(error < 3.0 * sigma for error, sigma in zip(errors, sigmas))
+    assert errors[4] < 4.0
+    assert errors[-1] < 1.0
+    assert sigmas[0] >= 3.0 > 1.0 > sigmas[-1]
+
+
+def test_uncertainty_grows_with_the_square_of_time_and_turns_with_ego() -> None:
+    config = TrackConfig(velocity_sigma=2.0)
+    tracker, time = Tracker(config), torch.tensor([0.5, 3.0], dtype=F64)
+    here = torch.tensor([4.0, 5.0, 0.7], dtype=F64)
+    assert tracker.uncertainty(time, here).shape == (0, 2, 2, 2)
+    told, _ = tracker.update(*seen([(9.0, 1.0)], tuple(here.tolist())), 0)
+    grown = tracker.uncertainty(time, here)
+    expected = told.position_covariance[:, None] + (2.0 * time).square()[:, None, None] * torch.eye(2)
+    assert torch.allclose(grown, expected, atol=1e-12)
+    turned = tracker.uncertainty(time, torch.tensor([4.0, 5.0, 0.2], dtype=F64))
+    assert torch.allclose(turned, frames.transform_covariance(torch.tensor(0.5, dtype=F64), grown), atol=1e-12)
+
+
 def test_paths_that_cross_do_not_swap_ids() -> None:
     tracker = Tracker(TrackConfig(velocity_sigma=0.5))
     for k in range(21):

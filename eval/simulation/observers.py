@@ -61,7 +61,10 @@ class NetworkObserver:
         if self._lines is not None:
             scene = scene.replace(map=self._lines(pose))
         if self._futures is not None:
-            scene = scene.replace(futures=self._futures(scene.agents, pose))
+            # What somebody may do, and what the tracker does not know of where he is and how fast.
+            ahead = self._futures(scene.agents, pose)
+            unknown = self.perception.tracker.uncertainty(ahead.time, scene.global_from_ego)[:, None]
+            scene = scene.replace(futures=ahead.replace(covariance=ahead.covariance + unknown))
         return scene.replace(name=name)
 
 
@@ -89,8 +92,7 @@ def make_observer(
 
 
 def rule_futures(told: AgentTracks, pose: np.ndarray, road: RoadMap, config: OracleConfig) -> AgentFutures:
-    """The oracle's forecasts for agents as they were told, in the frame of the pose ``[3]``; how uncertain their places
-    are today, their futures are at least."""
+    """The oracle's forecasts for agents as told, in the frame of the pose ``[3]``, as if these were certain."""
     kept = told.valid.numpy()
     cos, sin = np.cos(pose[2]), np.sin(pose[2])
     turn = np.array([[cos, sin], [-sin, cos]])
@@ -103,8 +105,7 @@ def rule_futures(told: AgentTracks, pose: np.ndarray, road: RoadMap, config: Ora
         velocity @ turn,
     )
     _, futures = agents_of(objects, road, pose, config)
-    covariance = futures.covariance + told.position_covariance.double()[:, None, None]
-    return futures.replace(covariance=covariance, valid=futures.valid & torch.from_numpy(kept)[:, None, None])
+    return futures.replace(valid=futures.valid & torch.from_numpy(kept)[:, None, None])
 
 
 def sensor_config(
