@@ -87,13 +87,15 @@ class DualDrive:
     def drive(self, scene: VectorScene) -> DriveOutput:
         """One cycle. Always returns something to drive."""
         started = perf_counter()
+        health = self._health(scene)
+        scene = self._monitors.trusted(scene)
         shown = self._supervisor.planning_scene(scene)
         plan, failure = self.injection.plan(*self._plan(shown))
         elapsed = self.injection.elapsed(perf_counter() - started if self.config.enforce_deadline else 0.0)
 
         checking = perf_counter()
         driven = self._supervisor.supervise(
-            scene, plan, elapsed=elapsed, failure=failure, raw=self._raw, health=self._health(scene),
+            scene, plan, elapsed=elapsed, failure=failure, raw=self._raw, health=health,
             widening=self._monitors.widening, grip=self._monitors.grip, probation=self._planner.probation,
         )  # fmt: skip
         self._monitors.driven(scene, driven.trajectory)

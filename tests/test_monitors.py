@@ -25,7 +25,7 @@ from planner.monitors import (
 from planner.monitors.coverage import CoverageConfig
 from planner.monitors.forecast_scores import ForecastScores
 from planner.monitors.grip import GripConfig
-from planner.scene import AgentFutures, AgentTracks, RawObstacles, RawStatus, Trajectory, VectorScene
+from planner.scene import AgentFutures, AgentTracks, RawObstacles, RawStatus, Trajectory, VectorScene, frames
 from planner.supervision.supervisor_state import Level
 
 OK, DEGRADED, MINIMAL_RISK = MonitorLevel.OK, MonitorLevel.DEGRADED, MonitorLevel.MINIMAL_RISK
@@ -306,11 +306,45 @@ def test_a_jump_of_the_heading(turn: float, level: MonitorLevel) -> None:
     assert localised(4, lambda k: (0.0, 0.0, turn * (k >= 3)))[3] is level
 
 
-def test_a_jump_is_held_for_a_second_and_then_forgotten() -> None:
-    levels = localised(20, lambda k: (0.0, 0.6 * (k >= 3), 0.0))
+def test_a_jump_that_is_taken_back_is_held_for_a_second_and_then_forgotten() -> None:
+    levels = localised(30, lambda k: (0.0, 0.6 * (3 <= k < 8), 0.0))
     assert levels[2] is OK
-    assert levels[3:13] == [DEGRADED] * 10
-    assert levels[15:] == [OK] * 5
+    assert levels[3:18] == [DEGRADED] * 15
+    assert levels[20:] == [OK] * 10
+
+
+@pytest.mark.parametrize("size", [0.5, 5.0])
+def test_a_jump_that_is_not_taken_back_ends_at_minimal_risk_until_it_is(size: float) -> None:
+    """0.8 s later at the latest, whatever its size; standing still changes nothing."""
+    levels = localised(60, lambda k: (0.0, size * (3 <= k < 40), 0.0), v=4.0)
+    assert levels[3:11] == ([DEGRADED] if size < 1.0 else [MINIMAL_RISK]) * 8
+    assert levels[11:40] == [MINIMAL_RISK] * 29
+    assert levels[51:] == [OK] * 9
+
+
+@pytest.mark.parametrize(
+    ("along", "across", "back"), [(1.25, 0.0, True), (1.4, 0.0, False), (0.0, 0.45, True), (0.0, 0.6, False)]
+)
+def test_back_is_who_is_as_near_as_the_odometry_can_tell(along: float, across: float, back: bool) -> None:
+    """After 20 m: 0.3 m and 5 % of the way along, 1 % across."""
+    monitor = LocalisationMonitor()
+    for k in range(24):
+        error = (0.0, 0.0) if k < 3 else (along, across) if k == 23 else (0.0, 5.0)
+        monitor.update(np.array([1.0 * k + error[0], error[1], 0.0]), 10.0, 0.0, k * 100_000)
+    assert (monitor.reckoned is None) is back
+
+
+def test_after_a_jump_ego_is_where_the_odometry_leads_on_a_bend() -> None:
+    monitor, v, rate = LocalisationMonitor(), 8.0, 0.3
+    for k in range(40):
+        t = 0.1 * k
+        true = np.array([v / rate * math.sin(rate * t), v / rate * (1 - math.cos(rate * t)), rate * t])
+        left = 5.0 * np.array([-math.sin(true[2]), math.cos(true[2]), 0.02])
+        monitor.update(true + left * (k >= 10), v, rate, k * 100_000)
+        if k < 10:
+            assert monitor.reckoned is None
+        else:
+            assert monitor.reckoned == pytest.approx(true, abs=0.01)
 
 
 @pytest.mark.parametrize(("rate", "within"), [(0.5, 30), (1.0, 9)])
@@ -455,3 +489,26 @@ def test_a_scene_that_does_not_validate_is_no_message_and_leaves_no_trace() -> N
         levels.append({v.name: v.level for v in monitors.update(scene, None, now_us=k * 100_000, with_raw=False)})
     assert [level["scene"] for level in levels] == [OK, OK, DEGRADED, OK]
     assert levels[3]["localisation"] is OK
+
+
+def test_after_a_jump_map_and_route_are_seen_from_where_ego_is() -> None:
+    """A scene as the wrong pose shows it becomes the true one again; what ego measures itself stays."""
+    monitors, jump = Monitors(), torch.tensor([0.4, 5.0, 0.1], dtype=torch.float64)
+    for k in range(6):
+        true = moving_scene(0.1 * k, 20.0, ego_x=0.8 * k)
+        shown = true
+        if k >= 3:  # localised by `jump` aside, so that the map lies the other way
+            moved = true.transformed(frames.inverse(jump))
+            believed = frames.compose(true.global_from_ego, jump)
+            shown = true.replace(map=moved.map, route=moved.route, global_from_ego=believed)
+        levels = {v.name: v.level for v in monitors.update(shown, None, now_us=k * 100_000, with_raw=False)}
+        seen = monitors.trusted(shown)
+        assert torch.allclose(seen.global_from_ego, true.global_from_ego, atol=1e-6)
+        assert torch.allclose(seen.map.xy, true.map.xy, atol=1e-6)
+        assert torch.allclose(seen.route.xy, true.route.xy, atol=1e-6)
+        assert torch.equal(seen.agents.box, true.agents.box)
+        assert torch.equal(seen.futures.mean, true.futures.mean)
+        assert (seen is shown) is (k < 3)
+        assert levels["localisation"] is (OK if k < 3 else MINIMAL_RISK)
+        seen.validate()
+    assert monitors.trusted("nothing") == "nothing"  # type: ignore[arg-type,comparison-overlap]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from planner.monitors.content import ContentConfig, ContentMonitor, RawChannelMonitor, objects_content, scene_content
 from planner.monitors.coverage import CoverageConfig, CoverageMonitor
@@ -14,7 +15,7 @@ from planner.monitors.forecast_scores import ForecastScoreConfig, ForecastScores
 from planner.monitors.grip import GripConfig, GripMonitor
 from planner.monitors.localisation import LocalisationConfig, LocalisationMonitor
 from planner.monitors.verdict import MonitorLevel, MonitorVerdict
-from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters
+from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters, frames
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,18 @@ class Monitors:
             reason = f"monitors failed: {type(error).__name__}: {error}"
             return (MonitorVerdict("monitors", MonitorLevel.MINIMAL_RISK, reason),)
 
+    def trusted(self, scene: VectorScene) -> VectorScene:
+        """The scene to be planned, checked and driven in; call after `update`. Never raises.
+
+        After a jump of the localisation that is not taken back: ego where dead reckoning leads, map and route around
+        it. What is measured from ego (agents, ego's motion) stays; forecasts were made on the wrong map and stay, too.
+        """
+        try:
+            here = self._localisation.reckoned
+            return scene if here is None else _seen_at(scene, here)
+        except Exception:
+            return scene
+
     def driven(self, scene: VectorScene, trajectory: Trajectory) -> None:
         """What is driven from this scene on; forgotten where the scene cannot be read. Never raises."""
         try:
@@ -118,6 +131,21 @@ class Monitors:
 
 def _pose(scene: VectorScene) -> np.ndarray:
     return scene.global_from_ego.detach().cpu().numpy().astype(float)
+
+
+def _seen_at(scene: VectorScene, pose: np.ndarray) -> VectorScene:
+    """The same ego with map and route as seen from a global pose ``[3]``."""
+    global_from_ego = torch.from_numpy(pose).to(scene.global_from_ego)
+    moved = frames.compose(frames.inverse(global_from_ego), scene.global_from_ego)
+    other, route = scene.route.alternative, scene.route
+    return scene.replace(
+        map=scene.map.replace(xy=frames.transform_points(moved, scene.map.xy)),
+        route=route.replace(
+            xy=frames.transform_points(moved, route.xy),
+            alternative=None if other is None else frames.transform_points(moved, other),
+        ),
+        global_from_ego=global_from_ego,
+    )
 
 
 def _seen_from(frame: np.ndarray, pose: np.ndarray) -> np.ndarray:
