@@ -354,6 +354,24 @@ def test_a_drift_is_found_although_no_step_shows_it(rate: float, within: int) ->
     assert first <= within
 
 
+@pytest.mark.parametrize("rate", [0.5, -1.0])
+def test_a_drift_is_reckoned_from_where_it_began_to_show(rate: float) -> None:
+    """What had gone unnoticed by then stays: the slack of the sum and its first limit."""
+    monitor, v = LocalisationMonitor(), 4.0
+    levels, away = [], []
+    for k in range(60):
+        level = monitor.update(np.array([v * 0.1 * k, rate * 0.1 * max(k - 10, 0), 0.0]), v, 0.0, k * 100_000).level
+        levels.append(level)
+        away.append(math.nan if monitor.reckoned is None else abs(float(monitor.reckoned[1])))
+    begin = levels.index(DEGRADED)
+    slack = 0.06 + 0.02 * v
+    unnoticed = slack * (begin - 10) * 0.1
+    assert np.isnan(away[:begin]).all()
+    assert away[begin:] == pytest.approx([unnoticed] * (60 - begin), abs=1e-9)
+    assert set(levels[begin : begin + 8]) == {DEGRADED}
+    assert set(levels[begin + 8 :]) == {MINIMAL_RISK}
+
+
 def test_ordinary_noise_and_a_wrong_wheel_radius_are_no_drift() -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.02, (600, 3)) * [1, 1, 0.05]

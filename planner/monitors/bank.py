@@ -80,8 +80,9 @@ class Monitors:
     def trusted(self, scene: VectorScene) -> VectorScene:
         """The scene to be planned, checked and driven in; call after `update`. Never raises.
 
-        After a jump of the localisation that is not taken back: ego where dead reckoning leads, map and route around
-        it. What is measured from ego (agents, ego's motion) stays; forecasts were made on the wrong map and stay, too.
+        After a jump or drift of the localisation that is not taken back: ego where dead reckoning leads, map and route
+        around it. What is measured from ego (agents, ego's motion) stays; forecasts were made on the wrong map and
+        stay, too.
         """
         try:
             here = self._localisation.reckoned

@@ -16,7 +16,8 @@ class LocalisationConfig:
     above the second. speed_error: share of the way that the odometry may be wrong, step_error (m, rad): noise per step.
     drift (m): sum of unexplained ways beyond drift_rate (m/s) that is a drift, DEGRADED and MINIMAL_RISK.
     hold (s): a verdict stays as long after its cause, because the map does not fit until the pose is trusted again.
-    unresolved (s): a jump that is not taken back within this time is MINIMAL_RISK, whatever its size, until it is.
+    unresolved (s): a jump or drift that is not taken back within this time is MINIMAL_RISK, whatever its size, until
+    it is.
     """
 
     jump: tuple[float, float] = (0.3, 1.0)
@@ -33,7 +34,8 @@ class LocalisationMonitor:
     """Compares each step of the global pose with the step by speed and yaw rate; a two-sided cumulative sum (Page 1954)
     along and across the vehicle finds drifts that no single step shows.
 
-    From a jump on, ego is where the odometry leads from the last pose before it, until the localisation is back there.
+    From a jump on, ego is where the odometry leads from the last pose before it, until the localisation is back there;
+    from a drift on, from the pose less what has summed up.
     """
 
     name = "localisation"
@@ -47,7 +49,7 @@ class LocalisationMonitor:
 
     @property
     def reckoned(self) -> np.ndarray | None:
-        """global_from_ego ``[3]`` (m, m, rad) by dead reckoning while a jump is not taken back, else None."""
+        """global_from_ego ``[3]`` (m, m, rad) by dead reckoning while a jump or drift is not taken back, else None."""
         return None if self._reckoned is None else self._reckoned.pose
 
     def update(self, pose: np.ndarray, v: float, yaw_rate: float, time_us: int) -> MonitorVerdict:
@@ -67,6 +69,9 @@ class LocalisationMonitor:
             step = np.array([along, across])
             self._sum = np.maximum(self._sum + np.stack([step - slack, -step - slack]), 0.0)
         drift = float(self._sum.max())
+        if drift > self.config.drift[0] and self._reckoned is None:
+            back = _turned(self._sum[1] - self._sum[0], pose[2])
+            self._reckoned = _Reckoned(np.array([*(pose[:2] + back), pose[2]]), int(time_us), 0.0)
         found = max(
             (self._graded(off, self.config.jump, "pose jumped by {:.2f} m against the odometry", "m"),
              self._graded(twist, self.config.turn, "heading jumped by {:.3f} rad against the odometry", "rad"),
@@ -96,7 +101,7 @@ class LocalisationMonitor:
             self._reckoned = None
 
     def _unresolved(self, pose: np.ndarray, time_us: int) -> MonitorVerdict:
-        """MINIMAL_RISK for a jump that has lasted too long, DEGRADED before."""
+        """MINIMAL_RISK for what has lasted too long, DEGRADED before."""
         if (found := self._reckoned) is None:
             return MonitorVerdict(self.name, MonitorLevel.OK)
         since, limit = (time_us - found.since_us) * 1e-6, self.config.unresolved
@@ -134,7 +139,7 @@ _Measured = tuple[np.ndarray, float, float, int]
 
 @dataclass(frozen=True)
 class _Reckoned:
-    """pose ``[3]`` (m, m, rad) by dead reckoning; since_us: the jump; way (m): driven since then."""
+    """pose ``[3]`` (m, m, rad) by dead reckoning; since_us: the jump or drift; way (m): driven since then."""
 
     pose: np.ndarray
     since_us: int
