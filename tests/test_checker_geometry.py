@@ -13,7 +13,7 @@ from checker_probe import body, nominal_objects, predicted, tail_objects
 from checker_scenes import F64, agent, drive, make_scene
 
 from planner.checker import CheckerConfig, prepare
-from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, hulls, settle, sweep_box_distance
+from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, hulls, settle, standing, sweep_box_distance
 from planner.checker.motion import Motion
 from planner.scene import AgentClass, PolylineType, VehicleParameters, frames
 
@@ -99,6 +99,19 @@ def test_sides_without_length_separate_nothing(length: float, width: float) -> N
             hull = shapely.multipoints(np.concatenate([place.corners[0], place.corners[0] + shift])).convex_hull
             if apart > 0:
                 np.testing.assert_allclose(found, hull.distance(shapely.Polygon(boxes.corners[0])))
+
+
+@pytest.mark.parametrize("side", range(4))
+@pytest.mark.parametrize("yaw", [0.0, 0.3])
+def test_each_side_of_a_rectangle_at_rest_separates(side: int, yaw: float) -> None:
+    """A corner of a turned square just before, just within each side, whose normals are exact where yaw is 0."""
+    normal = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])[side]
+    turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+    sweeps = standing(rectangles([[0.0, 0.0, yaw]]).corners)
+    for gap in (0.01, -0.01):
+        centre = (np.abs(normal) @ [2.0, 1.0] + gap + 0.5) * normal @ turn
+        square = rectangles([[*centre, yaw + np.pi / 4]], np.sqrt(0.5), np.sqrt(0.5))
+        assert sweep_box_distance(sweeps, np.array([0]), square)[0] == pytest.approx(gap, abs=1e-9)
 
 
 def test_boxes_joined_are_one_after_the_other() -> None:
