@@ -117,6 +117,8 @@ def test_each_side_of_a_rectangle_at_rest_separates(side: int, yaw: float) -> No
 def test_boxes_joined_are_one_after_the_other() -> None:
     one, two = rectangles([[0, 0, 0], [1, 2, 0.5]]), rectangles([[5, 5, 1.0]], 3.0, 1.0)
     assert (one.center.shape, one.axis.shape, one.half.shape, one.disc.shape) == ((2, 2), (2, 2), (2, 2), (2,))
+    many = rectangles(np.zeros((3, 2, 3)))
+    assert (many.center.shape, many.half.shape, many.disc.shape) == ((3, 2, 2), (3, 2, 2), (3, 2))
     both = one.joined(two)
     for name in both.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(both, name)[:2], getattr(one, name))
