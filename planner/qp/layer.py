@@ -13,6 +13,7 @@ eager calls go through the same two functions without the operators' dispatch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -88,8 +89,10 @@ def solve_differentiable(
         with torch.no_grad():
             solution, _ = solve_described(problem, options, start)
             return _as_data(solution.z, problem), SolveReport(problem, solution, options)
-    box: dict[str, Any] = {"parent": problem.parent, "options": options, "start": start}
-    z = _Solve.apply(box, *data)
+    # Data without gradients stay out of the graph: every input of a node costs time.
+    wanted = [i for i, t in enumerate(data) if t.requires_grad]
+    box: dict[str, Any] = {"problem": problem, "wanted": wanted, "options": options, "start": start}
+    z = _Solve.apply(box, *(data[i] for i in wanted))
     return z, box["report"]
 
 
@@ -113,32 +116,36 @@ def undecided(problem: StageProgram, solution: StageSolution) -> Tensor:
 
 
 class _Solve(torch.autograd.Function):
+    """box: problem, options, start, and which of the data, by their place in `StageProgram.tensors`, are the inputs."""
+
     @staticmethod
-    def forward(ctx: Any, box: dict[str, Any], *tensors: Tensor) -> Tensor:
-        problem = StageProgram(box["parent"], *tensors)
+    def forward(ctx: Any, box: dict[str, Any], *_: Tensor) -> Tensor:
+        problem: StageProgram = box["problem"]
         solution, ctx.described = solve_described(problem, box["options"], box["start"])
         box["report"] = SolveReport(problem, solution, box["options"])
-        ctx.box = box
-        ctx.save_for_backward(*tensors, solution.z, solution.costate, solution.dual_lower, solution.dual_upper)
+        ctx.parent, ctx.wanted, ctx.options, ctx.report = problem.parent, box["wanted"], box["options"], box["report"]
+        point = (solution.z, solution.costate, solution.dual_lower, solution.dual_upper)
+        ctx.save_for_backward(*problem.tensors(), *point)
         ctx.status = solution.status
         return _as_data(solution.z, problem)
 
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
-        options: SolveOptions = ctx.box["options"]
         *data, z, costate, dual_lower, dual_upper = ctx.saved_tensors
-        point, needed = (z, costate, dual_lower, dual_upper), ctx.needs_input_grad[1:]
-        with torch.no_grad():
-            if ctx.described is not None:
-                gradients, trusted = _differentiate(ctx.described, data, point, ctx.status, grad_z, options, needed)
-            else:
-                problem = StageProgram(ctx.box["parent"], *data)
-                found, trusted = _adjoint(problem, point, ctx.status, grad_z, options)
+        point, needed = (z, costate, dual_lower, dual_upper), [False] * len(data)
+        for i, need in zip(ctx.wanted, ctx.needs_input_grad[1:]):
+            needed[i] = need
+        if ctx.described is not None:
+            gradients, trusted = _differentiate(ctx.described, data, point, ctx.status, grad_z, ctx.options, needed)
+        else:
+            with torch.no_grad():
+                problem = StageProgram(ctx.parent, *data)
+                found, trusted = _adjoint(problem, point, ctx.status, grad_z, ctx.options)
                 gradients = _gradients(problem, point, found, trusted, needed)
-            ctx.box["report"]._trusted = trusted
+        ctx.report._trusted = trusted
         if torch.is_grad_enabled():
             gradients = [None if g is None else _Once.apply(t, g) for t, g in zip(data, gradients)]
-        return None, *gradients
+        return None, *(gradients[i] for i in ctx.wanted)
 
 
 class _Once(torch.autograd.Function):
@@ -155,19 +162,19 @@ class _Once(torch.autograd.Function):
 
 def _differentiate(
     described: Described, data: list[Tensor], point: tuple[Tensor, Tensor, Tensor, Tensor], status: Tensor,
-    grad_z: Tensor, options: SolveOptions, needed: tuple[bool, ...],
+    grad_z: Tensor, options: SolveOptions, needed: Sequence[bool],
 ) -> tuple[list[Tensor | None], Tensor]:  # fmt: skip
     """`_adjoint` and `_gradients` in one compiled call."""
     kernel = native_kernel()
     if kernel is None:
         raise RuntimeError("the compiled kernel was there in the forward pass and is gone in the backward pass")
-    grad = grad_z if grad_z.dtype == torch.float64 else grad_z.double()
+    grad = grad_z.detach().to(torch.float64)
     shapes = [t.shape if need else None for t, need in zip(data, needed)]
     trust = (RESIDUAL_TRUSTED, KINK_TRUSTED)
     made, trusted = kernel.differentiate(
         described, shapes, point, status, grad, trust, options.for_kernel(options.deadline)
     )
-    return [None if g is None else g.to(t.dtype) for g, t in zip(made, data)], trusted
+    return [g if g is None or t.dtype is torch.float64 else g.to(t.dtype) for g, t in zip(made, data)], trusted
 
 
 def _adjoint(
@@ -197,7 +204,7 @@ def _kept(found: KernelAdjoint, trusted: Tensor) -> tuple[Tensor, ...]:
 
 
 def _gradients(
-    problem: StageProgram, point: tuple[Tensor, ...], found: KernelAdjoint, trusted: Tensor, needed: tuple[bool, ...]
+    problem: StageProgram, point: tuple[Tensor, ...], found: KernelAdjoint, trusted: Tensor, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """One gradient per datum in the order of `StageProgram.tensors`, None where none is needed."""
     if trusted.device.type == "cpu" and compiled.library() is not None:
@@ -207,7 +214,7 @@ def _gradients(
 
 
 def _gradients_in_torch(
-    problem: StageProgram, point: tuple[Tensor, ...], sensitivity: tuple[Tensor, ...], needed: tuple[bool, ...]
+    problem: StageProgram, point: tuple[Tensor, ...], sensitivity: tuple[Tensor, ...], needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """The same anywhere, and where it has to be traced. sensitivity: dz, dcostate, dlower, dupper."""
     z, costate, dual_lower, dual_upper = point

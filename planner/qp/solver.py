@@ -49,7 +49,6 @@ class SolveOptions:
 
 
 DEFAULTS = SolveOptions()
-_NOTHING = torch.zeros(1, 1, 1, dtype=torch.float64)
 
 
 def solve(problem: StageProgram, options: SolveOptions = DEFAULTS, start: StageSolution | None = None) -> StageSolution:
@@ -80,10 +79,9 @@ def solve_described(
     else:
         data = raw_data(problem)
     claim, worth, status, refused = attempt(data, described, kernel, options, start)
-    none = _NOTHING.to(status.device)
     answer = StageSolution(
         claim.z, claim.dual_lower, claim.dual_upper, claim.costate, status, claim.iterations, worth.primal, worth.dual,
-        worth.gap, none.expand(claim.dual_upper.shape), none.view(1).expand(len(status)),
+        worth.gap, *_nothing(claim.dual_upper.shape, status.device),
     )  # fmt: skip
     if refused:
         reference = options.backend in REFERENCES
@@ -94,6 +92,13 @@ def solve_described(
         )
     answer.solve_time = time.perf_counter() - begun
     return answer, described
+
+
+@lru_cache(maxsize=64)
+def _nothing(shape: torch.Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Zeros of the shape and of its first axis, which share one number and so cannot be written to."""
+    zero = torch.zeros((), dtype=torch.float64, device=device)
+    return zero.expand(shape), zero.expand(shape[:1])
 
 
 def attempt(

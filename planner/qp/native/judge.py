@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def judge(problem: StageProgram, claim: KernelSolution) -> Tensor | None:
 
 
 def pull_back(
-    problem: StageProgram, solution: tuple[Tensor, ...], adjoint: KernelAdjoint, keep: Tensor, needed: tuple[bool, ...]
+    problem: StageProgram, solution: tuple[Tensor, ...], adjoint: KernelAdjoint, keep: Tensor, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """Gradients of the data in the order of `StageProgram.tensors`, None where not needed.
 
