@@ -256,7 +256,9 @@ def test_on_a_slippery_road_a_hit_is_excused_by_what_full_braking_cannot_avoid(w
     assert judge_fault(judged)["passed"]
 
 
-@pytest.mark.parametrize(("kind", "size"), [("jump", 5.0), ("map_shift", 2.0), ("map_shift", 0.3), ("frozen", 1.0)])
+@pytest.mark.parametrize(
+    ("kind", "size"), [("jump", 5.0), ("drift", 0.5), ("map_shift", 2.0), ("map_shift", 0.3), ("frozen", 1.0)]
+)
 def test_leaving_the_road_is_not_survived_just_inside_and_outside(kind: str, size: float) -> None:
     """0.3 m of tolerance, as in the metric; what the twin does without the fault does not count."""
     t = times(8.0)

@@ -154,6 +154,10 @@ def _localisation(d: Judged) -> tuple[bool, str]:
     return _on_the_road(d, _within(d.held(), 1.0, "held"))
 
 
+def _drift(d: Judged) -> tuple[bool, str]:
+    return _on_the_road(d, _no_collision(d))
+
+
 def _on_the_road(d: Judged, rest: tuple[bool, str]) -> tuple[bool, str]:
     return (False, f"{rest[1]}, {d.off_road:.1f} m off the road") if d.off_road else rest
 
@@ -198,7 +202,7 @@ def _road(d: Judged) -> tuple[bool, str]:
 CRITERIA: dict[str, Criterion] = {
     "missed": _missed, "ghost": _ghost, "position_bias": _bias, "speed_bias": _bias, "yaw_bias": _bias,
     "frozen": _frozen, "late": _late, "corrupt": _refused, "bad_command": _refused, "map_shift": _map,
-    "jump": _localisation, "wrong_success": _checked, "no_solution": _stopped, "dead": _stopped,
+    "jump": _localisation, "drift": _drift, "wrong_success": _checked, "no_solution": _stopped, "dead": _stopped,
     "total_blackout": _blackout, "friction": _road, "downhill": _road, "brake_fade": _road,
 }  # fmt: skip
 
