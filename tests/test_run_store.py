@@ -158,7 +158,8 @@ def test_fresh_starts_again_and_removes_only_what_a_run_wrote(run, tmp_path) -> 
 def _start(tmp_path: Path, count: int) -> subprocess.Popen[str]:
     """A run of slow doubles in a process of its own."""
     program = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores from its shell on
 sys.path.insert(0, {str(TESTS)!r})
 if __name__ == "__main__":
     from pathlib import Path
