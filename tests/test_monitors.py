@@ -322,6 +322,28 @@ def test_a_jump_that_is_not_taken_back_ends_at_minimal_risk_until_it_is(size: fl
     assert levels[51:] == [OK] * 9
 
 
+def test_a_drift_that_is_taken_back_at_once_is_over() -> None:
+    """What had summed up meanwhile is not held against the good pose."""
+    monitor, v = LocalisationMonitor(), 4.0
+    for k in range(80):
+        error = 0.05 * min(k, 50) if k < 60 else 0.0
+        level = monitor.update(np.array([v * 0.1 * k, error, 0.0]), v, 0.0, k * 100_000)
+        if k == 59:
+            assert (level.level, monitor.reckoned is None) == (MINIMAL_RISK, False)
+        if k >= 60:
+            assert monitor.reckoned is None
+    assert level.level is OK
+
+
+@pytest.mark.parametrize(("gap_us", "reckoned"), [(500_000, True), (510_000, False)])
+def test_over_a_long_gap_nothing_is_reckoned(gap_us: int, reckoned: bool) -> None:
+    monitor = LocalisationMonitor()
+    monitor.update(np.zeros(3), 5.0, 0.0, 0)
+    verdict = monitor.update(np.array([5.0 * gap_us * 1e-6, 4.0, 0.0]), 5.0, 0.0, gap_us)
+    assert (monitor.reckoned is not None) is reckoned
+    assert verdict.level is MINIMAL_RISK
+
+
 @pytest.mark.parametrize(
     ("along", "across", "back"), [(1.25, 0.0, True), (1.4, 0.0, False), (0.0, 0.45, True), (0.0, 0.6, False)]
 )

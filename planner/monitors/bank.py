@@ -78,17 +78,19 @@ class Monitors:
             return (MonitorVerdict("monitors", MonitorLevel.MINIMAL_RISK, reason),)
 
     def trusted(self, scene: VectorScene) -> VectorScene:
-        """The scene to be planned, checked and driven in; call after `update`. Never raises.
+        """The scene to be planned, checked and driven in; call after `update`. One that does not validate is handed on.
 
         After a jump or drift of the localisation that is not taken back: ego where dead reckoning leads, map and route
         around it. What is measured from ego (agents, ego's motion) stays; forecasts were made on the wrong map and
         stay, too.
         """
-        try:
-            here = self._localisation.reckoned
-            return scene if here is None else _seen_at(scene, here)
-        except Exception:
+        if (here := self._localisation.reckoned) is None:
             return scene
+        try:
+            scene.validate()
+        except (ValueError, TypeError, AttributeError):  # the supervisor's door says what is wrong with it
+            return scene
+        return _seen_at(scene, here)
 
     def driven(self, scene: VectorScene, trajectory: Trajectory) -> None:
         """What is driven from this scene on; forgotten where the scene cannot be read. Never raises."""

@@ -9,6 +9,9 @@ import numpy as np
 
 from planner.monitors.verdict import MonitorLevel, MonitorVerdict
 
+GAP = 0.5
+"""s: after a longer one, what the odometry did meanwhile is not known well enough to reckon on from before."""
+
 
 @dataclass(frozen=True)
 class LocalisationConfig:
@@ -86,9 +89,9 @@ class LocalisationMonitor:
     def _reckon(self, last: _Measured, now: _Measured, jumped: bool) -> None:
         """One step further from where ego was, if it jumped now or has not come back since."""
         was, (pose, _, _, time_us) = self._reckoned, now
-        if was is None and not (jumped and np.isfinite(last[0]).all()):
-            return
         dt = (time_us - last[3]) * 1e-6
+        if was is None and not (jumped and dt <= GAP and np.isfinite(last[0]).all()):
+            return
         before, since, way = (last[0], time_us, 0.0) if was is None else (was.pose, was.since_us, was.way)
         way += abs(last[1] + now[1]) / 2 * dt
         here = _driven_on(before, last, now, dt)
@@ -99,6 +102,7 @@ class LocalisationMonitor:
         near = config.jump[0] + way * np.array([config.speed_error, config.step_error[1]])
         if abs(along) <= near[0] and abs(across) <= near[1] and turn <= config.turn[0]:
             self._reckoned = None
+            self._sum[:] = 0.0  # of a drift that is over
 
     def _unresolved(self, pose: np.ndarray, time_us: int) -> MonitorVerdict:
         """MINIMAL_RISK for what has lasted too long, DEGRADED before."""

@@ -97,7 +97,8 @@ def solve_described(
 @lru_cache(maxsize=64)
 def _nothing(shape: torch.Size, device: torch.device) -> tuple[Tensor, Tensor]:
     """Zeros of the shape and of its first axis, which share one number and so cannot be written to."""
-    zero = torch.zeros((), dtype=torch.float64, device=device)
+    with torch.inference_mode(False):  # kept, so of use to whoever calls next
+        zero = torch.zeros((), dtype=torch.float64, device=device)
     return zero.expand(shape), zero.expand(shape[:1])
 
 
