@@ -370,3 +370,13 @@ def test_fixed_iterations_never_look_at_the_data() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = problem.with_tensors([mode.from_tensor(t) for t in problem.tensors()])
         assert fixed.solve(fake, None, KernelOptions(iterations=2)).z.shape == problem.g.shape
+
+
+def test_what_is_kept_between_calls_serves_training_too(rng: np.random.Generator) -> None:
+    """Answers share kept zeros; made first where autograd may not look, they still enter a graph later."""
+    problem = batch_of([random_program(rng, nx=5, m=3) for _ in range(13)])  # a shape of its own
+    with torch.inference_mode():
+        solve(problem)
+    answer, weight = solve(problem), torch.ones((), dtype=torch.float64, requires_grad=True)
+    (answer.violation * weight).sum().backward()
+    assert weight.grad is not None
