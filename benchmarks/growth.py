@@ -23,9 +23,9 @@ SCENES = 4
 BATCH = 64
 
 
-def curves(names: list[str], rounds: int = 5, budget: float = 3.0) -> list[dict[str, Any]]:
+def curves(names: list[str], torch_threads: list[int], rounds: int = 5, budget: float = 3.0) -> list[dict[str, Any]]:
     """One row per solver and point of a curve: over the horizon (stages), over half-planes per stage, over the batch,
-    and over candidates per scene, which are a batch as well.
+    and over candidates per scene, which are a batch as well. torch_threads: numbers of them to choose among.
     """
     points = [("horizon", n, BATCH, n, 4) for n in HORIZONS]
     points += [("half_planes", m, BATCH, 30, m) for m in HALF_PLANES]
@@ -42,7 +42,7 @@ def curves(names: list[str], rounds: int = 5, budget: float = 3.0) -> list[dict[
             except ImportError:
                 continue
             contestant = measure.bind(name, solver, instance, parameters, cotangent, 1)
-            contestant.warm_up(budget)
+            contestant.warm_up(budget, torch_threads)
             contestants.append(contestant)
         measure.race(contestants, rounds, budget)
         for contestant in contestants:

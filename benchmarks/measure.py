@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from benchmarks.problem import Instance, Parameters
@@ -18,6 +19,9 @@ from benchmarks.solvers import Answer, Solver
 
 BLOCK = 0.02
 """Seconds after which a block of calls ends, and with it a solver's turn."""
+TRIALS = 5
+"""Calls by which a solver's number of torch threads is chosen, per number; and at most TRIAL_TIME (s) of them."""
+TRIAL_TIME = 1.0
 
 
 class OutOfTimeError(Exception):
@@ -42,11 +46,16 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @dataclass
 class Contestant:
-    """A solver bound to its problems. With a batch of one the calls go round several members in turn."""
+    """A solver bound to its problems. With a batch of one the calls go round several members in turn.
+
+    torch_threads: what torch's own operations may use during its calls. They contend with a solver's own threads, and
+    whether they are worth it differs: each solver gets what suits it.
+    """
 
     name: str
     solver: Solver
     problems: list[tuple[Any, Any, Tensor]]
+    torch_threads: int = 1
     forward: list[float] = field(default_factory=list)
     forward_cold: list[float] = field(default_factory=list)
     both: list[float] = field(default_factory=list)
@@ -56,8 +65,8 @@ class Contestant:
     spent: float = 0.0
     failure: str = ""
 
-    def warm_up(self, limit: float) -> None:
-        """Solve every problem once, and keep the answers and gradients."""
+    def warm_up(self, limit: float, torch_threads: list[int]) -> None:
+        """Solve every problem once, and keep the answers and gradients; then choose among the numbers of threads."""
         begun = time.perf_counter()
         try:
             with time_limit(limit):
@@ -70,6 +79,8 @@ class Contestant:
                     else:
                         answer = self.solver.forward(bound, prepared)
                     self.answers.append(self.solver.report(bound, answer))
+            with time_limit(limit):
+                self._choose(torch_threads)
         except OutOfTimeError:
             self.failure = f"not done within {limit:.0f} s"
         except Exception as error:  # a peer's failure is a result
@@ -78,11 +89,29 @@ class Contestant:
 
     def turn(self, number: int) -> None:
         """One block of forward calls and one of forward + backward."""
+        torch.set_num_threads(self.torch_threads)
         begun = time.perf_counter()
         self._block(self.forward, self.forward_cold, number, self.solver.forward)
         if self.solver.differentiable:
             self._block(self.both, self.both_cold, number, self.solver.gradient, with_cotangent=True)
         self.spent += time.perf_counter() - begun
+
+    def _choose(self, torch_threads: list[int]) -> None:
+        """Keeps the number of torch threads under which the median of a few calls is the least."""
+        bound, prepared, cotangent = self.problems[0]
+        medians = {}
+        for threads in torch_threads:
+            torch.set_num_threads(threads)
+            times: list[float] = []
+            while len(times) < TRIALS and sum(times) < TRIAL_TIME:
+                start = time.perf_counter()
+                if self.solver.differentiable:
+                    self.solver.gradient(bound, prepared, cotangent)
+                else:
+                    self.solver.forward(bound, prepared)
+                times.append(time.perf_counter() - start)
+            medians[threads] = float(np.median(times[1:] or times))
+        self.torch_threads = min(torch_threads, key=medians.__getitem__)
 
     def _block(
         self, times: list[float], cold: list[float], number: int, call: Callable[..., Any], with_cotangent: bool = False

@@ -80,8 +80,10 @@ number is {p["condition_number"]:.0e}. Differentiated are the reference and the 
 over the calls of all blocks but the first of each, from the parameters to the trajectory and, for forward + backward,
 on to the parameters' gradient: putting the numbers into a solver's own form counts for everyone alike. Peers run with
 their default settings where nothing else is said, each on the form of the problem (over stages or condensed) that it
-solves faster. `{OWN}` is this project's compiled kernel behind its torch layer, with the recomputed residuals that
-decide whether a member counts as solved; `dualdrive-torch` is the same algorithm in torch operations."""
+solves faster, and with one torch thread or one per core, whichever it is faster with: torch's threads contend with
+those that a solver has of its own. `{OWN}` is this project's compiled kernel behind its torch layer, with the
+recomputed residuals that decide whether a member counts as solved; `dualdrive-torch` is the same algorithm in
+torch operations."""
 
 
 def _ratios(result: dict[str, Any]) -> str:

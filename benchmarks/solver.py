@@ -42,6 +42,8 @@ from benchmarks.solvers import DEFAULT, SOLVERS
 IN_TURN = 8
 """Members that a batch of one goes round."""
 OWN = "dualdrive"
+TORCH_THREADS = sorted({1, os.cpu_count() or 1})
+"""Each solver gets the one with which it is faster."""
 
 
 def main(given: list[str] | None = None) -> None:
@@ -96,7 +98,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All measurements asked for, as JSON types."""
     warnings.simplefilter("ignore")
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(TORCH_THREADS[-1])
     begun = time.perf_counter()
     largest = max(*options.batch, IN_TURN, infeasible.BATCH)
     instance, parameters = problem.generate(largest)
@@ -113,8 +115,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         say(f"batch {batch}: {time.perf_counter() - begun:.1f} s")
     result = {"problem": statistics(instance, optima, truth), "rows": rows, "environment": environment()}
     result["infeasible"] = empty_member(truth, options)
+    result["environment"]["torch_threads"] = " or ".join(map(str, TORCH_THREADS))
     if options.growth:
-        result["growth"] = growth.curves([n for n in options.solvers if n in (OWN, "moreau")])
+        result["growth"] = growth.curves([n for n in options.solvers if n in (OWN, "moreau")], TORCH_THREADS)
     if options.memory:
         result["memory"] = growth.memory(options.solves)
     result["environment"]["duration_s"] = round(time.perf_counter() - begun, 1)
@@ -177,7 +180,7 @@ def compare(
             continue
         problems = IN_TURN if batch == 1 else 1
         contestant = measure.bind(name, solver, truth.instance, truth.parameters, truth.weight, problems)
-        contestant.warm_up(3 * options.budget)
+        contestant.warm_up(3 * options.budget, TORCH_THREADS)
         contestants.append(contestant)
     measure.race(contestants, options.repeats, options.budget)
     for contestant in contestants:
@@ -186,6 +189,7 @@ def compare(
             row["skipped"] = contestant.failure
             per_member[contestant.name] = float("inf")
             continue
+        row["torch_threads"] = contestant.torch_threads
         row |= measure.spread(contestant.forward, contestant.forward_cold, "forward")
         row |= measure.spread(contestant.both, contestant.both_cold, "forward_backward")
         row |= truth.accuracy(contestant)

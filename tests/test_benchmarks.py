@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import gradient_check, growth, infeasible, problem, report, solver
+from benchmarks import gradient_check, growth, infeasible, measure, problem, report, solver
 from benchmarks.condensed import Condenser
 from benchmarks.reference import NoOptimumError, Reference
 from benchmarks.solvers import SOLVERS, Answer, Solver
@@ -218,6 +219,35 @@ class _Silent(Solver):
         return Answer(inputs, self.answer + 0 * prepared.offset.sum())
 
 
+class _Hindered(Solver):
+    """Slower with the number of torch threads in `by`."""
+
+    name, differentiable = "hindered", False
+
+    def __init__(self, by: int) -> None:
+        super().__init__(1, 2, 1)
+        self.by = by
+
+    def forward(self, bound, prepared):
+        time.sleep(0.02 if torch.get_num_threads() == self.by else 0.0)
+        return Answer(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
+
+
+@pytest.mark.parametrize(("by", "chosen"), [(1, 2), (2, 1)])
+def test_each_solver_gets_the_torch_threads_that_suit_it(by, chosen):
+    before = torch.get_num_threads()
+    contestant = measure.Contestant("hindered", _Hindered(by), [(None, None, torch.zeros(1))])
+    try:
+        contestant.warm_up(60, [1, 2])
+        assert contestant.failure == ""
+        assert contestant.torch_threads == chosen
+        torch.set_num_threads(by)
+        contestant.turn(0)
+        assert torch.get_num_threads() == chosen
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Raising(Solver):
     def forward(self, bound, prepared):
         raise RuntimeError("one member\nhas no solution")
@@ -286,7 +316,7 @@ def test_growth_measures_every_point_of_its_curves(monkeypatch):
     for name in ("HALF_PLANES", "BATCHES", "CANDIDATES"):
         monkeypatch.setattr(growth, name, (2,))
     monkeypatch.setattr(growth, "BATCH", 3)
-    rows = growth.curves([OWN], rounds=1)
+    rows = growth.curves([OWN], [1], rounds=1)
     assert [(r["curve"], r["batch"], r["horizon"]) for r in rows] == [
         ("horizon", 3, 4), ("horizon", 3, 8), ("half_planes", 3, 30), ("batch", 2, 30), ("candidates", 8, 30),
     ]  # fmt: skip
