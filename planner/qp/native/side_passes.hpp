@@ -112,9 +112,10 @@ class SidePasses : public StageNewton<W, NX, NU> {
     return inv * missing<Soft>(sd, comply, sign, v, dv) + 0.5;
   }
 
+  // set: a number that stands for the set of sides whose multiplier keeps the larger share of itself in the step.
   template <bool Soft>
-  DD_INLINE void predict_sides(const Stage& st, S& most_off, S& sum) const {
-    S worst = most_off, total = sum;
+  DD_INLINE void predict_sides(const Stage& st, S& most_off, S& sum, S& set) const {
+    S worst = most_off, total = sum, held = set;
     each_limit(st.sides, [&](int limit, auto&& sides) DD_ALWAYS {
       const S v = part(st.val, limit), dv = part(st.dval, limit);
       sides([&](Side& sd, const S& comply, auto sign) DD_ALWAYS {
@@ -123,9 +124,10 @@ class SidePasses : public StageNewton<W, NX, NU> {
         const S off = predicted<Soft>(sd, comply, sign, v, dv, both, inv);
         worst = larger(worst, magnitude(off));
         total += both * (0.25 - off * off);
+        if constexpr (W == 1) held += off > 0 ? both : S{};
       });
     });
-    most_off = worst, sum = total;
+    most_off = worst, sum = total, set = held;
   }
 
   // Leaves in x what of the multiplier's step does not depend on dv.
@@ -147,22 +149,24 @@ class SidePasses : public StageNewton<W, NX, NU> {
   }
   // Leaves the multipliers' steps in x.
   template <bool Soft>
-  DD_INLINE void step_sides(const Stage& st, S& least, S& product) const {
-    S low = least, total = product;
+  DD_INLINE void step_sides(const Stage& st, S& least, S& product, S& set) const {
+    S low = least, total = product, held = set;
     each_limit(st.sides, [&](int limit, auto&& sides) DD_ALWAYS {
       const S v = part(st.val, limit), dv = part(st.dval, limit);
       sides([&](Side& sd, const S& comply, auto sign) DD_ALWAYS {
         const S s = sd.s, l = sd.l, give = this->template give<Soft>(comply);
-        const S dl = sd.x + sign * (l * (s * l * sd.one) * dv);
+        const S both = s * l, dl = sd.x + sign * (l * (both * sd.one) * dv);
         const S ds = give * dl - missing<Soft>(sd, comply, sign, v, dv) - s;
         const auto present = sd.bound < kAbsent;
         const S isl = present ? (s + give * l) * sd.one : S{};
-        low = smaller(low, smaller(dl * s, ds * l) * isl);
+        const S of_dual = dl * s, of_slack = ds * l;
+        low = smaller(low, smaller(of_dual, of_slack) * isl);
         total += present ? ds * dl : S{};
+        if constexpr (W == 1) held += (of_dual > of_slack) & present ? both : S{};
         sd.x = dl;
       });
     });
-    least = low, product = total;
+    least = low, product = total, set = held;
   }
 };
 

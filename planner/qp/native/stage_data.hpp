@@ -77,10 +77,15 @@ class StageData {
     bool cross;       // H or a row may have entries beside the diagonal in the inputs' columns
     int rows;
     Row* row;
+    // Where rows fill registers: the columns that any row has an entry in, and these, a register of rows at a time.
+    int touched;
+    int32_t* touch;
+    T* across;
     T *F, *c, *H, *g;  // F = [A B], nx x nz; H full, or its diagonal
     T *val, *dval;     // what the limits bound: z, then C z of the rows kept; and its step
     T *hz;             // H z + g
     T *gain, *ldl, *k, *p, *costate;
+    T *turned, *entry, *inverse;  // where rows fill registers: columns of [A; -gain] and of B, (input block)^-1; gain is negative
     T* P;  // cost-to-go of the children; while the stage is eliminated, its whole Hessian in z
     Sides sides;
     Equations equal;
@@ -124,8 +129,8 @@ class StageData {
     const size_t nx = nx_, nz = nz_, nu = nu_, L = limits_, side = 2 * ((L + K - 1) / K * K);
     const size_t numbers = nx * nz + nx + nz * nz + nz + 2 * L + nz + nu * nx + nu * nu + nu + nx * nx + nz * nz + 2 * nx +
                            m_ * nz + 6 * side + 6 * L + 2 * K + 2 * nz + 5 * (side + L) +
-                           (kRows ? 8 * (3 * nx + 2 * nz + nu + m_ + 4) : 0);
-    const size_t integers = 2 * (side + L) + m_ * nz;
+                           (kRows ? 8 * (5 * nx + 4 * nz + 4 * nu + m_ + 8) + (nz + 2) * (m_ + 8) : 0);
+    const size_t integers = 2 * (side + L) + m_ * nz + nz;
     const size_t scratch = 3 * nz * nz + nx * nz + m_ * nz + 9 * L + 64;
     const size_t per_stage = numbers * sizeof(T) + integers * 4 + sizeof(Stage) + m_ * sizeof(Row) + 64 * (60 + 2 * m_);
     return n_ * per_stage + scratch * sizeof(T) + 12 * (nz + 1) * (nx + 1) + 24 * n_ + 8192;

@@ -63,7 +63,7 @@ class LoadedStages : public StageData<W, NX, NU> {
     top_ = buffer_;
     stage_ = take<Stage>(n_);
     flat_ = take<T>(nz * nz + m_ * nz + limits_);
-    scratch_q_ = take<T>(nz * nz), scratch_g_ = take<T>(nz * nz), scratch_y_ = take<T>(nx * nz);
+    scratch_q_ = take<T>(nz * this->row_z()), scratch_g_ = take<T>(nz * nz), scratch_y_ = take<T>(nx * nz);
     scratch_w_ = take<T>(limits_ + 8), scratch_l_ = take<T>(limits_ + 8);
     for (T*& slot : slot_) slot = take<T>(limits_ + 8);
     count_ = T{};
@@ -75,9 +75,14 @@ class LoadedStages : public StageData<W, NX, NU> {
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
       const int nu = this->nu();
-      const int limits = (nz + st.rows + K - 1) / K * K;
+      const int limits = larger((nz + st.rows + K - 1) / K * K, kRows ? nz + padded(st.rows) : 0);
       st.val = take<T>(limits), st.dval = take<T>(limits), st.hz = take<T>(this->row_z());
-      st.gain = take<T>(nu * this->row_x()), st.ldl = take<T>(nu * nu), st.k = take<T>(nu);
+      st.gain = take<T>(nu * this->row_x()), st.ldl = take<T>(nu * nu), st.k = take<T>(this->row_z());
+      if constexpr (kRows) {
+        st.inverse = take<T>(nu * kPadded), st.turned = take<T>(nx * kPadded), st.entry = take<T>(nu * kPadded);
+        for (int a = 0; a < nu; ++a)
+          for (int i = 0; i < kPadded; ++i) st.entry[a * kPadded + i] = i < nx ? st.F[i * kPadded + nx + a] : 0;
+      }
       st.p = take<T>(this->row_x()), st.costate = take<T>(nx);
       for (int i = 0; i < limits; ++i) st.val[i] = st.dval[i] = T{};
     }
@@ -124,14 +129,15 @@ class LoadedStages : public StageData<W, NX, NU> {
     pattern_.columns = take<int32_t>(nx), pattern_.column = take<int32_t>(nz * nx), pattern_.states = take<int32_t>(nx);
     memset(pattern_.rows, 0, sizeof(int32_t) * nz), memset(pattern_.columns, 0, sizeof(int32_t) * nx);
     memset(pattern_.states, 0, sizeof(int32_t) * nx);
-    const auto used = [&](int entry) {
-      for (int t = 0; t < n_; ++t)
-        if (any(!(stage_[t].F[entry] == T{}))) return true;
-      return false;
-    };
+    T* size = scratch_q_;
+    for (int i = 0; i < nx * row; ++i) size[i] = T{};
+    for (int t = 0; t < n_; ++t) {
+      const T* F = stage_[t].F;
+      for (int i = 0; i < nx * row; ++i) size[i] += magnitude(F[i]);
+    }
     for (int i = 0; i < nx; ++i)
       for (int j = 0; j < nz; ++j)
-        if (used(i * row + j)) {
+        if (any(!(size[i * row + j] == T{}))) {
           pattern_.row[j * nx + pattern_.rows[j]++] = i;
           pattern_.column[i * nz + pattern_.columns[i]++] = j;
           if (j < nx) ++pattern_.states[i];
@@ -235,12 +241,14 @@ class LoadedStages : public StageData<W, NX, NU> {
     sd.both = pass(true, true), sd.upper = pass(true, false), sd.lower = pass(false, true);
   }
 
+  static int padded(int n) { return (n + kPadded - 1) / kPadded * kPadded; }
+
   void load_rows() {
     const int nz = this->nz();
     const Source C = this->source(job_.problem->C);
     for (int t = 0; t < n_; ++t) {
       Stage& st = stage_[t];
-      st.cross = !st.diagonal;
+      st.cross = !st.diagonal, st.touched = 0;
       if (st.rows == 0) continue;
       C.part(flat_, t, m_ * nz);
       for (int r = 0; r < st.rows; ++r) {
@@ -258,6 +266,19 @@ class LoadedStages : public StageData<W, NX, NU> {
         if constexpr (kRows)
           for (int j = 0; j < kPadded; ++j) row.value[j] = j < nz ? values[j] : 0;
       }
+      if constexpr (kRows) load_columns(st);
+    }
+  }
+  void load_columns(Stage& st) {
+    const int nz = this->nz(), rows = padded(st.rows);
+    st.touch = take<int32_t>(nz), st.across = take<T>(nz * rows);
+    for (int i = 0; i < nz; ++i) {
+      bool any = false;
+      for (int r = 0; r < st.rows; ++r) any |= st.row[r].value[i] != 0;
+      if (!any) continue;
+      T* column = st.across + st.touched * rows;
+      for (int r = 0; r < rows; ++r) column[r] = r < st.rows ? st.row[r].value[i] : 0;
+      st.touch[st.touched++] = i;
     }
   }
 };

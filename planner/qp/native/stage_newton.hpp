@@ -194,22 +194,31 @@ class StageNewton : public LoadedStages<W, NX, NU> {
     for (int j = 0; j < kPadded; ++j) keep[j] = j >= from && j < to ? -1 : 0;
     return R(Bits(v) & keep);
   }
-
+  // sum_i v[i] row[i]; several sums at once, for a single one would wait for itself.
+  template <int N>
+  static DD_INLINE R combine(const R& v, const R* __restrict row, R first) {
+    R sum[4] = {first, R{}, R{}, R{}};
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) sum[i % 4] += v[i] * row[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  }
   void hessian_rows(const Stage& st, const T* __restrict weight, R* __restrict q) const {
     const R *H = reinterpret_cast<const R*>(st.H), *P = reinterpret_cast<const R*>(st.P);
+    const R diagonal = st.diagonal ? H[0] + load_row<R>(weight) : load_row<R>(weight);
 #pragma GCC unroll 8
     for (int i = 0; i < NX + NU; ++i) {
-      const R own = only(R{} + (st.diagonal ? st.H[i] + weight[i] : weight[i]), i, i + 1);
+      const R own = only(diagonal, i, i + 1);
       q[i] = st.diagonal ? own : H[i] + own;
       if (i < NX && !st.leaf) q[i] += P[i];
     }
-    for (int r = 0; r < st.rows; ++r) {
-      const Row& row = st.row[r];
-      const R c = *reinterpret_cast<const R*>(row.value);
-      for (int e = 0; e < row.entries; ++e) {
-        const int i = row.column[e];
-        q[i] += weight[NX + NU + r] * row.value[i] * c;
+    for (int e = 0; e < st.touched; ++e) {
+      const int i = st.touch[e];
+      R v = q[i], more{};
+      for (int r = 0; r < st.rows; ++r) {
+        const T* c = st.row[r].value;
+        (r % 2 ? more : v) += weight[NX + NU + r] * c[i] * load_row<R>(c);
       }
+      q[i] = v + more;
     }
   }
 
@@ -221,78 +230,113 @@ class StageNewton : public LoadedStages<W, NX, NU> {
     R y[NX + 1], cross[NU + 1];  // (state block) F + cross terms; the input rows of what is left
 #pragma GCC unroll 8
     for (int i = 0; i < nx; ++i) {
-      R v = only(qr[i], nx, nz);
+      R v = only(qr[i], nx, nz), more{};
 #pragma GCC unroll 8
-      for (int k = 0; k < nx; ++k) v += q[i * ld + k] * Fr[k];
-      y[i] = v;
+      for (int k = 0; k < nx; ++k) (k % 2 ? more : v) += q[i * ld + k] * Fr[k];
+      y[i] = v + more;
     }
 #pragma GCC unroll 8
     for (int a = 0; a < nu; ++a) {
-      R v{}, more{};  // two sums: a single one would wait for itself
+      R v{}, more{}, across{};
 #pragma GCC unroll 8
-      for (int k = 0; k < nx; ++k) v += F[k * ld + nx + a] * y[k], more += q[(nx + a) * ld + k] * Fr[k];
-      v += more;
+      for (int k = 0; k < nx; ++k)
+        (k % 2 ? more : v) += F[k * ld + nx + a] * y[k], across += q[(nx + a) * ld + k] * Fr[k];
+      v += more + across;
       for (int b = 0; b <= a; ++b) d[a * nu + b] = q[(nx + a) * ld + nx + b] + v[nx + b];
       cross[a] = v;
     }
     factor_inputs(d);
+    R inverse[NU + 1];  // of the input block, where the inputs are
+#pragma GCC unroll 8
+    for (int a = 0; a < nu; ++a) inverse[a] = only(R{} + 1.0, nx + a, nx + a + 1);
+    solve_rows(d, inverse);
+    memcpy(st.inverse, inverse, sizeof(R) * nu);
     if (st.parent < 0) return;
 #pragma GCC unroll 8
     for (int a = 1; a < nu; ++a)
       for (int b = 0; b < a; ++b) cross[a] -= d[a * nu + b] * cross[b];
-    R* P = reinterpret_cast<R*>(stage_[st.parent].P);
-    T* scaled = st.gain;  // first L^-1 of the cross block, to read its entries; then the gain
+    R gain[NU + 1];  // first D^-1 L^-1 of the cross block, symmetric with it; then the gain
 #pragma GCC unroll 8
-    for (int a = 0; a < nu; ++a) reinterpret_cast<R*>(scaled)[a] = cross[a] * d[a * nu + a];
+    for (int a = 0; a < nu; ++a) gain[a] = cross[a] * d[a * nu + a];
+    R* P = reinterpret_cast<R*>(stage_[st.parent].P);
 #pragma GCC unroll 8
     for (int i = 0; i < nx; ++i) {
-      R v{};
+      R v{}, more{};
 #pragma GCC unroll 8
-      for (int k = 0; k < nx; ++k) v += F[k * ld + i] * y[k];
+      for (int k = 0; k < nx; ++k) (k % 2 ? more : v) += F[k * ld + i] * y[k];
 #pragma GCC unroll 8
-      for (int a = 0; a < nu; ++a) v -= scaled[a * ld + i] * cross[a];
-      v = only(v, 0, nx);
+      for (int a = 0; a < nu; ++a) (a % 2 ? more : v) -= gain[a][i] * cross[a];
+      v = only(v + more, 0, nx);
       P[i] = st.adds ? P[i] + v : v;
     }
-    R* gain = reinterpret_cast<R*>(st.gain);
+    R turned[kPadded]{};  // rows of A, then of the gain
+#pragma GCC unroll 8
     for (int a = nu - 1; a >= 0; --a) {
-      R v = gain[a];
-      for (int b = a + 1; b < nu; ++b) v -= d[b * nu + a] * gain[b];
-      gain[a] = v;
+      for (int b = a + 1; b < nu; ++b) gain[a] -= d[b * nu + a] * gain[b];
+      turned[nx + a] = -only(gain[a], 0, nx);
+    }
+    memcpy(st.gain, turned + nx, sizeof(R) * nu);
+#pragma GCC unroll 8
+    for (int i = 0; i < nx; ++i) turned[i] = only(Fr[i], 0, nx);
+    transpose(turned);
+    memcpy(st.turned, turned, sizeof(R) * nx);
+  }
+  // (input block)^-1 of rows.
+  DD_INLINE void solve_rows(const T* __restrict d, R* row) const {
+#pragma GCC unroll 8
+    for (int a = 0; a < NU; ++a)
+      for (int b = 0; b < a; ++b) row[a] -= d[a * NU + b] * row[b];
+#pragma GCC unroll 8
+    for (int a = NU - 1; a >= 0; --a) {
+      row[a] *= d[a * NU + a];
+      for (int b = a + 1; b < NU; ++b) row[a] -= d[b * NU + a] * row[b];
     }
   }
 
   // Linear term of the step: gradient of the stage in z -> feedforward k and the parent's p.
   void backward_stage(Stage& st, const T* __restrict gradient) {
+    if constexpr (kRows) return backward_row(st, only(load_row<R>(gradient), 0, NX + NU));
     const int nx = this->nx(), nu = this->nu();
     const T* __restrict F = st.F;
     T px[kVector], hu[NX ? NU : 1];
     T* __restrict p = NX ? px : scratch_y_;
     T* __restrict h = NX ? hu : scratch_y_ + nx;
     for (int i = 0; i < nx; ++i) p[i] = st.leaf ? gradient[i] : gradient[i] + st.p[i];
-    if constexpr (kRows) {
-      const R* Fr = reinterpret_cast<const R*>(F);
-      R v = only(load_row<R>(gradient), NX, NX + NU), more{};
+    for (int a = 0; a < nu; ++a) h[a] = column_dot(F, nx + a, p, 1, gradient[nx + a]);
+    solve_inputs(st, h);
+    if (st.parent < 0) return;
+    T* __restrict up = stage_[st.parent].p;
+    for (int j = 0; j < nx; ++j) {
+      T v = column_dot(F, j, p, 1, st.adds ? up[j] : T{});
+      for (int a = 0; a < nu; ++a) v -= st.gain[a * nx + j] * h[a];
+      up[j] = v;
+    }
+  }
+  DD_INLINE void backward_row(Stage& st, const R& slope) {
+    const R *gain = reinterpret_cast<const R*>(st.gain), *inverse = reinterpret_cast<const R*>(st.inverse);
+    const R p = st.leaf ? slope : slope + *reinterpret_cast<const R*>(st.p);
+    R v = combine<NX>(p, reinterpret_cast<const R*>(st.F), only(slope, NX, NX + NU)), k{}, down{};
 #pragma GCC unroll 8
-      for (int i = 0; i < NX; ++i) (i % 2 ? more : v) += p[i] * Fr[i];
-      v += more;
-      for (int a = 0; a < NU; ++a) h[a] = v[NX + a];
-      solve_inputs(st, h);
-      if (st.parent < 0) return;
-      const R* gain = reinterpret_cast<const R*>(st.gain);
-      for (int a = 0; a < NU; ++a) v -= h[a] * gain[a];
-      R* up = reinterpret_cast<R*>(stage_[st.parent].p);
-      *up = st.adds ? *up + v : v;
+    for (int a = 0; a < NU; ++a) k -= v[NX + a] * inverse[a], down += v[NX + a] * gain[a];
+    *reinterpret_cast<R*>(st.k) = k;
+    if (st.parent < 0) return;
+    R* up = reinterpret_cast<R*>(stage_[st.parent].p);
+    v = only(v, 0, NX) + down;
+    *up = st.adds ? *up + v : v;
+  }
+  // The same from the gradient of the cost, in hz, and a number per limit.
+  void newton_gradient(Stage& st, const T* linear) {
+    const int nz = this->nz();
+    if constexpr (kRows) {
+      R slope = only(load_row<R>(st.hz) + load_row<R>(linear), 0, NX + NU);
+      for (int r = 0; r < st.rows; ++r) slope += linear[nz + r] * *reinterpret_cast<const R*>(st.row[r].value);
+      backward_row(st, slope);
     } else {
-      for (int a = 0; a < nu; ++a) h[a] = column_dot(F, nx + a, p, 1, gradient[nx + a]);
-      solve_inputs(st, h);
-      if (st.parent < 0) return;
-      T* __restrict up = stage_[st.parent].p;
-      for (int j = 0; j < nx; ++j) {
-        T v = column_dot(F, j, p, 1, st.adds ? up[j] : T{});
-        for (int a = 0; a < nu; ++a) v -= st.gain[a * nx + j] * h[a];
-        up[j] = v;
-      }
+      alignas(64) T local[kVector];
+      T* gradient = NX ? local : scratch_g_;
+      for (int i = 0; i < nz; ++i) gradient[i] = st.hz[i] + linear[i];
+      pull_rows(st, linear, gradient);
+      backward_stage(st, gradient);
     }
   }
   // k = (input block)^-1 h.
@@ -316,11 +360,22 @@ class StageNewton : public LoadedStages<W, NX, NU> {
   void forward_stage(Stage& st) {
     const int nx = this->nx(), nu = this->nu();
     T* __restrict dz = st.dval;
+    if constexpr (kRows) {
+      R step = *reinterpret_cast<const R*>(st.k);
+      if (st.parent >= 0)
+        step = combine<NX>(load_row<R>(stage_[st.parent].dval), reinterpret_cast<const R*>(st.turned), step);
+      R moved = step;
+#pragma GCC unroll 8
+      for (int a = 0; a < NU; ++a) moved += step[NX + a] * reinterpret_cast<const R*>(st.entry)[a];
+      step = moved;
+      memcpy(dz, &step, sizeof(R));
+      return apply_rows(st, dz);
+    }
     const T* __restrict past = st.parent < 0 ? nullptr : stage_[st.parent].dval;
     for (int a = 0; a < nu; ++a) {
       T v = -st.k[a], more{};
       if (past)
-        for (int i = 0; i < nx; ++i) (i % 2 ? more : v) -= st.gain[a * this->row_x() + i] * past[i];
+        for (int i = 0; i < nx; ++i) (i % 2 ? more : v) -= st.gain[a * nx + i] * past[i];
       dz[nx + a] = v + more;
     }
     for (int i = 0; i < nx; ++i) dz[i] = row_dot(st.F, i, past, dz, T{});
@@ -330,6 +385,15 @@ class StageNewton : public LoadedStages<W, NX, NU> {
   // Values of the rows behind the z that they bound.
   void apply_rows(const Stage& st, T* __restrict values) const {
     const int nz = this->nz();
+    if constexpr (kRows) {
+      const int rows = (st.rows + kPadded - 1) / kPadded * kPadded;
+      for (int r = 0; r < rows; r += kPadded) {
+        R v{};
+        for (int e = 0; e < st.touched; ++e) v += values[st.touch[e]] * load_row<R>(st.across + e * rows + r);
+        memcpy(values + nz + r, &v, sizeof(R));
+      }
+      return;
+    }
     for (int r = 0; r < st.rows; ++r) {
       const Row& row = st.row[r];
       T v{};
@@ -353,6 +417,12 @@ class StageNewton : public LoadedStages<W, NX, NU> {
   }
   void cost_gradient(Stage& st) const {
     const int nz = this->nz();
+    if constexpr (kRows)
+      if (st.diagonal) {
+        const R hz = load_row<R>(st.g) + load_row<R>(st.H) * load_row<R>(st.val);
+        memcpy(st.hz, &hz, sizeof(R));
+        return;
+      }
     for (int i = 0; i < nz; ++i) {
       T v = st.g[i];
       if (st.diagonal)
