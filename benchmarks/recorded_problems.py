@@ -1,6 +1,6 @@
 """Planner programs as they come up while driving, solved again by a reference: is it the same optimum?
 
-    python benchmarks/recorded_problems.py [--count 1000] [--reference clarabel] [--json FILE] [--dataroot NUSCENES]
+    python benchmarks/recorded_problems.py [--count 1000] [--alone] [--reference clarabel] [--dataroot NUSCENES]
 
 Drives generated scenarios (and, with --dataroot, annotated nuScenes scenes) with the default planner, takes the
 longitudinal and the lateral programs of every candidate of cycles drawn at random, and solves them once more through
@@ -31,7 +31,7 @@ from eval.simulation.generate import FAMILIES, generate
 from eval.simulation.rollout import rollout
 from perception.recording import Recording
 from planner.plan import PlannerMemory, plan_scenes
-from planner.qp.problem import SolveStatus, StageProgram
+from planner.qp.problem import SolveStatus, StageProgram, StageSolution
 from planner.qp.solver import SolveOptions, solve
 from planner.scene import VectorScene
 
@@ -71,14 +71,16 @@ def cost(problem: StageProgram, z: torch.Tensor, dual: torch.Tensor) -> torch.Te
     return (0.5 * (z * (problem.H @ z[..., None])[..., 0]) + problem.g * z).sum((1, 2)) + paid
 
 
-def compare(scene: VectorScene, reference: str) -> list[dict[str, Any]]:
-    """One row per program of the scene's candidates."""
+def compare(scene: VectorScene, reference: str, alone: bool) -> list[dict[str, Any]]:
+    """One row per program of the scene's candidates. alone: solved once more one by one, a path of its own."""
     planner = _planner()
     with torch.no_grad():
         batch = plan_scenes(scene.validate().apply(lambda t: t[None]), [PlannerMemory()], *planner)
     rows = []
     for name, program in zip(("longitudinal", "lateral"), batch.programs):
         ours, problem = program.solution, program.problem
+        if alone:
+            ours = one_by_one(problem)
         witness = solve(problem, SolveOptions(backend=reference))
         both = (ours.solved & witness.solved).tolist()
         mine, other = cost(problem, ours.z, ours.dual), cost(problem, witness.z, witness.dual)
@@ -97,6 +99,15 @@ def compare(scene: VectorScene, reference: str) -> list[dict[str, Any]]:
     return rows
 
 
+def one_by_one(problem: StageProgram) -> StageSolution:
+    """Every member in a call by itself."""
+    parts = [
+        vars(solve(problem.with_tensors([t[i : i + 1] for t in problem.tensors()]))) for i in range(len(problem.g))
+    ]
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != "solve_time"}
+    return StageSolution(**joined, solve_time=sum(part["solve_time"] for part in parts))
+
+
 def _planner():  # type: ignore[no-untyped-def]
     from planner.config import PlannerConfig
     from planner.scene import VehicleParameters
@@ -108,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1000, help="programs to compare")
     parser.add_argument("--reference", default="clarabel", choices=("clarabel", "daqp", "cvxpylayers"))
+    parser.add_argument("--alone", action="store_true", help="each program in a call by itself")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--dataroot", type=Path, help="nuScenes root, to drive its scenes as well")
     parser.add_argument("--json", type=Path)
@@ -117,7 +129,10 @@ def main() -> None:
     order = np.random.default_rng(arguments.seed).permutation(len(scenes))
     rows: list[dict[str, Any]] = []
     for index in track(order, description="comparing"):
-        rows += [{"scenario": scenes[index][0], **row} for row in compare(scenes[index][1], arguments.reference)]
+        rows += [
+            {"scenario": scenes[index][0], **row}
+            for row in compare(scenes[index][1], arguments.reference, arguments.alone)
+        ]
         if len(rows) >= arguments.count:
             break
     summary = summarise(rows)

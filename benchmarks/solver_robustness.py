@@ -143,6 +143,7 @@ def examine(problem: StageProgram, empty: bool, answer: StageSolution, tally: Ta
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=BATCH, help="solved in one call; 1 takes a path of its own")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -158,7 +159,7 @@ def main() -> None:
     while tally.members < options.members:
         family = FAMILIES[list(FAMILIES)[(k // 2) % len(FAMILIES)]]
         empty = k % 2 == 1
-        programs = [random_program(rng, **family) for _ in range(min(BATCH, options.members - tally.members))]  # type: ignore[arg-type]
+        programs = [random_program(rng, **family) for _ in range(min(options.batch, options.members - tally.members))]  # type: ignore[arg-type]
         if empty:
             programs = [emptied(rng, p, 10 ** rng.uniform(-4, 1), int(rng.integers(1, 9))) for p in programs]
         problem = batch_of(programs)

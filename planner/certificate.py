@@ -16,6 +16,8 @@ from planner.result import ActiveRow, Candidate, Certificate, PlanResult, RowLab
 ACTIVE_DUAL = 1e-4
 """Multipliers above this are reported."""
 MOST_ACTIVE = 12
+TIE = 1e-6
+"""Margins closer than this are one: which is the smaller, rounding would decide."""
 BLOCKING_SHARE = 0.02
 """Limits with less than this share of the proof's weight are not named."""
 MOST_BLOCKING = 4
@@ -38,7 +40,7 @@ class SolvedProgram:
     upper_id: Int[Tensor, "R n L"]
     _margins: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
     _active: dict[int, list[ActiveRow]] = field(default_factory=dict, init=False, repr=False)
-    _worst: dict[int, tuple[float, int]] = field(default_factory=dict, init=False, repr=False)
+    _worst: dict[int, tuple[float, int, float]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _hard(self) -> np.ndarray:
@@ -60,12 +62,19 @@ class SolvedProgram:
             self._margins[i] = tuple(np.where(self._hard, x, np.inf) for x in (value - lower, upper - value))
         return self._margins[i]
 
-    def worst(self, i: int) -> tuple[float, int]:
-        """The smallest margin of candidate i and its place in the flattened limits."""
+    def worst(self, i: int) -> tuple[float, int, float]:
+        """The smallest margin of candidate i, its place in the flattened limits, and its price, 0 below ACTIVE_DUAL.
+
+        Of equal ones, the place of the dearest.
+        """
         if i not in self._worst:
-            least = np.minimum(*self.margins(i)).reshape(-1)
-            place = int(least.argmin())
-            self._worst[i] = float(least[place]), place
+            margin = np.minimum(*self.margins(i)).reshape(-1)
+            dual_upper, dual_lower = (x[i] for x in self._data[6:8])
+            price = np.abs(dual_upper - dual_lower).reshape(-1)
+            least = margin.min()
+            price = np.where((price > ACTIVE_DUAL) & (margin <= least + TIE), price, 0.0)
+            place = int(price.argmax()) if price.any() else int((margin <= least + TIE).argmax())
+            self._worst[i] = float(least), place, float(price[place])
         return self._worst[i]
 
     def residuals(self, i: int) -> tuple[float, float, float]:
@@ -126,14 +135,15 @@ class SolvedProgram:
 def certificate(programs: tuple[SolvedProgram, ...], i: int, tail: bool) -> Certificate:
     """Of candidate i: the worst of all its programs; active rows of the intended motion or of the tail."""
     primal, dual, gap = (max(each) for each in zip(*(p.residuals(i) for p in programs)))
-    nearest = min(programs, key=lambda p: p.worst(i)[0])
+    least = min(p.worst(i)[0] for p in programs)
+    nearest = max((p for p in programs if p.worst(i)[0] <= least + TIE), key=lambda p: p.worst(i)[2])
     rows = sorted((row for p in programs for row in p.active(i)), key=lambda row: -row.dual)
     return Certificate(
         primal,
         dual,
         gap,
         nearest.worst_label(i),
-        nearest.worst(i)[0],
+        least,
         tuple(r for r in rows if r.label.rule.endswith("(tail)") == tail)[:MOST_ACTIVE],
     )
 

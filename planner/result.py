@@ -53,7 +53,7 @@ class Certificate:
 
     primal_residual: largest violation of a hard row, in the row's unit. dual_residual: largest
     entry of the stationarity residual, relative to the cost's gradient. gap: complementarity.
-    worst: the row with the smallest margin, and worst_margin.
+    worst: the row with the smallest margin, of equal ones that with the largest multiplier, and worst_margin.
     """
 
     primal_residual: float

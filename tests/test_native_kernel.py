@@ -63,6 +63,12 @@ def test_a_batch_is_its_members_one_by_one(threads: int) -> None:
     p = random_program(5, batch=21)
     together = NativeKernel().solve(p, None, replace(TIGHT, threads=threads))
     for b in range(21):
+        pair = p.with_tensors([t[[b, b - 1]] for t in p.tensors()])
+        beside = NativeKernel().solve(pair, None, TIGHT)
+        assert beside.outcome[0] == together.outcome[b]
+        assert beside.iterations[0] == together.iterations[b]
+        torch.testing.assert_close(beside.z[0], together.z[b], rtol=1e-7, atol=1e-7)
+        # By itself it may end another way: at the same point, if it arrives at one.
         alone = NativeKernel().solve(member(p, b), None, TIGHT)
         assert alone.outcome[0] == together.outcome[b]
         if alone.outcome[0] == Outcome.CONVERGED:

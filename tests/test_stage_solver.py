@@ -164,7 +164,7 @@ def test_empty_member_in_a_batch(backend: str, gap: float, limits: int) -> None:
     assert float(together.z[5].abs().max()) == 0 == float(together.dual[5].abs().max())
     for i in (0, 4, 6, 15):
         alone = solve(programs[i], SolveOptions(backend=backend))
-        # An instance by itself may end on its active set: exact to rounding, not to the tolerance of the interior point.
+        # By itself it may end on its active set: exact to rounding, where the interior point is to its tolerance.
         assert torch.allclose(together.z[i], alone.z[0], rtol=0, atol=1e-8)
     others = together.violation.flatten(1).abs().amax(1) > 0
     assert others.tolist() == [i == 5 for i in range(16)]
