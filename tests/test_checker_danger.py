@@ -164,6 +164,13 @@ def test_the_safe_distance_behind_a_leader_by_hand(a: float, time: float) -> Non
     assert d["closing"] == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_leader_that_rolls_back_needs_no_less_room_than_one_that_stands() -> None:
+    still, back = (one(seen((agent(20.0, 0.0, 0.0, v),))) for v in (0.0, -2.0))
+    assert back["ahead"]
+    assert back["safe"] == pytest.approx(still["safe"])
+    assert still["safe"] == pytest.approx(stop(8.0, 0.75, 0.0, 4.0), abs=1e-3)
+
+
 def test_only_the_acceleration_until_ego_responds_counts() -> None:
     plan = Motion.of(drive(8.0, 4.0))
     scene = sets(wide(8.0, (agent(20.0, 0.0, 0.0, 6.0),)))

@@ -100,6 +100,21 @@ def test_edges_far_from_a_plan_are_left_out(rng: np.random.Generator, monkeypatc
         assert (apart < swept.reach[0] + 0.5 * np.hypot(*np.diff(piece, axis=1)[:, 0].T) + 1e-9).all()
 
 
+@pytest.mark.parametrize("place", [*PLACES, (-70.0, -70.0)])
+@pytest.mark.parametrize("side", [(1, 0), (-1, 0), (0, 1), (0, -1)])
+def test_an_edge_is_measured_up_to_a_metre_on_every_side(place: tuple[float, float], side: tuple[int, int]) -> None:
+    """Of a vehicle that stands still; a piece of edge across that side, 0.98 or 1.02 m away."""
+    still = Motion.of(drive(0.0, 3.0))
+    box = np.array([[x, y] for x in (V.front, V.front - V.length) for y in (V.width / 2, -V.width / 2)])
+    way, across = np.array(side, dtype=float), np.array(side[::-1], dtype=float)
+    motion = replace(still, pose=still.pose + np.array([*place, 0.0]))
+    for gap, found in ((0.98, True), (1.02, False)):
+        foot = way * ((box @ way).max() + gap) + np.array(place)
+        edge = Segments.of(np.stack([foot - 0.1 * across, foot + 0.1 * across])[None])
+        margin, _ = road._segment_margin(edge, motion.sweeps(V), np.arange(5), motion)
+        assert margin == pytest.approx(gap) if found else margin >= 1.0
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_of_a_long_route_only_what_is_near_is_measured(monkeypatch: pytest.MonkeyPatch, place) -> None:
     s = np.linspace(-500.0, 500.0, 1001)

@@ -358,6 +358,11 @@ def test_ego_goes_straight_on_over_the_distance_ahead(bend_at: float, turn: floa
         assert goes_straight(there, xy @ turned + 0.0, TABLE) is straight
 
 
+def test_a_route_of_one_piece_is_enough_to_wait_beside() -> None:
+    xy = np.array([[0.0, 0.0], [60.0, 0.0]])
+    assert waits(xy, users((1.0, 8.0, -np.pi / 2, 1.0)), TABLE).tolist() == [True]
+
+
 def test_without_a_route_nobody_gives_way() -> None:
     for xy in (np.zeros((0, 2)), np.zeros((1, 2))):
         assert goes_straight(EGO, xy, TABLE) is False
