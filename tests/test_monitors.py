@@ -504,7 +504,7 @@ def test_the_bank_is_silent_on_a_sound_drive_and_names_what_breaks() -> None:
         assert all(verdict.level is OK for verdict in said), said
         monitors.driven(scene, plan(8.0))
     assert {verdict.name for verdict in said} == {
-        "localisation", "scene", "objects", "grip", "coverage", "plan deviation", "raw channel", "disagreement"
+        "localisation", "map", "scene", "objects", "grip", "coverage", "plan deviation", "raw channel", "disagreement"
     }  # fmt: skip
     jumped = moving_scene(1.5, 27.5, 0.8 * 15 + 2.0)
     bad = [v.name for v in monitors.update(jumped, raw(at=1_500_000), now_us=1_500_000) if v.level is not OK]

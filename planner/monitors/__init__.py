@@ -7,6 +7,7 @@ from planner.monitors.deviation import DeviationMonitor
 from planner.monitors.disagreement import DisagreementMonitor
 from planner.monitors.grip import GripMonitor
 from planner.monitors.localisation import LocalisationMonitor
+from planner.monitors.map_place import MapMonitor
 from planner.monitors.verdict import MonitorLevel, MonitorVerdict
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DisagreementMonitor",
     "GripMonitor",
     "LocalisationMonitor",
+    "MapMonitor",
     "MonitorLevel",
     "MonitorVerdict",
     "Monitors",

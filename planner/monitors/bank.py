@@ -14,6 +14,7 @@ from planner.monitors.disagreement import DisagreementConfig, DisagreementMonito
 from planner.monitors.forecast_scores import ForecastScoreConfig, ForecastScores
 from planner.monitors.grip import GripConfig, GripMonitor
 from planner.monitors.localisation import LocalisationConfig, LocalisationMonitor
+from planner.monitors.map_place import MapConfig, MapMonitor
 from planner.monitors.verdict import MonitorLevel, MonitorVerdict
 from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters, frames
 
@@ -27,6 +28,7 @@ class MonitorsConfig:
     deviation: DeviationConfig = field(default_factory=DeviationConfig)
     content: ContentConfig = field(default_factory=ContentConfig)
     localisation: LocalisationConfig = field(default_factory=LocalisationConfig)
+    map: MapConfig = field(default_factory=MapConfig)
     disagreement: DisagreementConfig = field(default_factory=DisagreementConfig)
     grip: GripConfig = field(default_factory=GripConfig)
 
@@ -48,6 +50,7 @@ class Monitors:
         )
         self._scene, self._raw = ContentMonitor("scene", config.content), RawChannelMonitor(config.content)
         self._objects = ContentMonitor("objects", config.content)
+        self._map = MapMonitor(config.map)
         self._grip = GripMonitor(config.grip, self.vehicle)
         self._disagreement = DisagreementMonitor(config.disagreement)
         self._last: tuple[np.ndarray, int] | None = None
@@ -123,6 +126,7 @@ class Monitors:
             a, curvature = float(scene.ego.a), float(scene.ego.curvature)
             verdicts.append(self._grip.update(driven[0], v, a, curvature, (stamp - driven[2]) * 1e-6, now_us))
         if localised.level is MonitorLevel.OK:  # otherwise poses cannot be compared, and that has been said
+            verdicts.append(self._map.update(scene, pose, stamp))
             verdicts.append(self.coverage.update(self._scores.update(scene)))
             if driven is not None and 0 < stamp - driven[2] <= 500_000:
                 now = _seen_from(driven[1], pose)
