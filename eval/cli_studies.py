@@ -33,6 +33,8 @@ def grid(
         bool, typer.Option("--full/--coarse", help="All values of the protocol, or a few (minutes).")
     ] = False,
     cell: Annotated[str, typer.Option(help="Only this cell, by its name.")] = "",
+    sample: Annotated[int, typer.Option(min=0, help="Only so many cells, drawn at random; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Result directory.", metavar="DIR")] = None,
     workers: Workers = None,
     resume: Resume = True,
@@ -46,7 +48,9 @@ def grid(
         chosen = {"execution": {"workers": workers, "report": report}}
         settings = updated(load_config(config, overrides or ()), given(chosen))
         folder = out or Path("runs") / (cell or f"grid_{protocol.value}")
-        raise typer.Exit(run_grid(settings, protocol.value, folder, full=full, cell=cell, fresh=not resume))
+        raise typer.Exit(
+            run_grid(settings, protocol.value, folder, full=full, cell=cell, sample=sample, seed=seed, fresh=not resume)
+        )
 
 
 @studies_app.command()

@@ -150,6 +150,18 @@ def test_grids_have_unique_cells_of_known_families() -> None:
         grid_tasks("r157", cell="r157_cut_in_ego_kmh31")
 
 
+def test_a_sample_is_drawn_at_random_and_a_larger_one_holds_it() -> None:
+    everything = {task.name for task in grid_tasks("ncap")}
+    few, more, other = (
+        [task.name for task in grid_tasks("ncap", sample=n, seed=seed)] for n, seed in ((8, 1), (20, 1), (8, 2))
+    )
+    assert few == more[:8]
+    assert len(set(more)) == 20
+    assert set(more) <= everything
+    assert set(few) != set(other)
+    assert {task.name for task in grid_tasks("ncap", sample=9999)} == everything
+
+
 def test_a_cell_is_found_in_either_grid() -> None:
     for name in ("CCRs_ego_kmh50_overlap50", "r157_cut_in_ego_kmh60_relative_kmh-50_gap30_lateral2_side-1"):
         assert cell_scene(name).label == name

@@ -19,19 +19,23 @@ from eval.typed_config import ConfigError
 MODELS = ("CC", "Reg157", "RSS", "FSM")
 
 
-def grid(config: RunConfig, protocol: str, run_dir: Path, *, full: bool, cell: str, fresh: bool) -> int:
+def grid(
+    config: RunConfig, protocol: str, run_dir: Path, *, full: bool, cell: str, sample: int, seed: int, fresh: bool
+) -> int:
     """Drive a grid, print and write its tables. Returns the exit code: 1 where a cell breaks the gate or fails."""
     try:
-        tasks = grid_tasks(protocol, full=full, cell=cell)
+        tasks = grid_tasks(protocol, full=full, cell=cell, sample=sample, seed=seed)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    settings = {"protocol": protocol, "full": full, "cell": cell}
+    # Not the size of a sample: a larger one of the same seed goes on where the smaller one ended.
+    settings = {"protocol": protocol, "full": full, "cell": cell, **({"sample_seed": seed} if sample else {})}
     with open_study("grid", run_dir, config, drive_cell, settings, fresh=fresh) as study:
         lines = study.run(tasks)
         facts = completed(lines)
         rows = summarise(protocol, facts)
         failed = [line["scenario"] for line in lines if line["status"] == "failed"]
         summary = {"schema": 1, "command": "grid", "protocol": PROTOCOLS[protocol], "full": full, "rows": rows}
+        summary |= {"sample": sample, "sample_seed": seed} if sample else {}
         write_atomic(run_dir / SUMMARY, json.dumps({**summary, "failed": failed}, indent=2) + "\n")
     _print(protocol, rows, facts, run_dir, failed)
     if facts and config.execution.report:

@@ -100,9 +100,10 @@ def cells(protocol: str, *, full: bool = False) -> Iterator[tuple[str, dict[str,
             yield block.family, dict(zip(axes, values))
 
 
-def grid_tasks(protocol: str, *, full: bool = False, cell: str = "") -> list[DriveTask]:
+def grid_tasks(protocol: str, *, full: bool = False, cell: str = "", sample: int = 0, seed: int = 0) -> list[DriveTask]:
     """One task per cell that can be built; `cell`: only the one of that name, of either size of the grid.
 
+    sample: only so many, drawn at random; a larger sample of the same seed holds the smaller one. 0: all.
     Outside a protocol, and left out: vehicles that drive backwards or sideways, leaders that would crash first.
     Raises ValueError for a name that is not in the grid.
     """
@@ -117,7 +118,10 @@ def grid_tasks(protocol: str, *, full: bool = False, cell: str = "") -> list[Dri
         if cell in ("", name) and _can_be_built(family, parameters):
             facts = {"name": name, "protocol": protocol, "family": family, "parameters": parameters}
             tasks.append(DriveTask(name, Scene("protocol", family, tuple(parameters.items())), facts=facts))
-    return tasks
+    if not sample:
+        return tasks
+    drawn = np.random.default_rng(seed).permutation(len(tasks))[:sample]
+    return [tasks[i] for i in drawn]
 
 
 def cell_scene(name: str) -> Scene:
