@@ -288,6 +288,18 @@ def test_getting_slower_means_by_a_hair_at_least() -> None:
         assert (not found.violations) is ok
 
 
+def test_a_stop_is_the_answer_to_an_occluder_that_has_only_just_come_near() -> None:
+    """Ego is beside it already and too fast: driving on is refused, a stop or the kept tail is not, and says so."""
+    v = cap(2.0) + 0.6
+    scene = sets(make_scene(v, (parked(4.0, 2.0),), half_width=60.0, right_edge=60.0, limit=30.0))
+    on, tail = drive(v, 5.0), with_tail(drive(v, 5.0), 5.0)
+    for plan, kept, allowed in ((on, False, False), (tail, False, True), (tail, True, True)):
+        report = check_prepared(scene, plan, tail, V, C, kept=kept)
+        said = [v.rule for v in (report.records if allowed else report.violations)]
+        assert "phantom_walker" in said
+        assert report.accepted is allowed
+
+
 # -- drivers -----------------------------------------------------------------------------------
 
 

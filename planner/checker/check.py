@@ -97,7 +97,7 @@ def _judge(
         found.add(road.speed_limit(sets, intended, config))
     found.add(road.wrong_way(sets, intended, ways, config))
     found.add(_unless(lasting, danger.rss_response(sets, planned, vehicle, config)))
-    found.add(unseen.phantom_walkers(sets, intended, ways, vehicle, config))
+    found.add(_unless(lasting, unseen.phantom_walkers(sets, intended, ways, vehicle, config)))
 
     ways, sweeps = along.part(slice(n, None)), swept.part(slice(n, None))
     found.add(objects.tail_objects(sets, halting, sweeps, ways, config))
