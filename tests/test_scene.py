@@ -250,6 +250,12 @@ def test_probabilities_count_only_modes_that_say_something() -> None:
     futures.replace(probability=torch.tensor([[1.0, 0.0]] * 3, dtype=F64)).validate()
 
 
+@pytest.mark.filterwarnings("error")
+def test_huge_covariances_overflow_in_silence() -> None:
+    tracks, huge = make_scene().agents, 1e200 * torch.eye(2, dtype=F64)
+    tracks.replace(position_covariance=huge.expand(3, 2, 2)).validate()
+
+
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 def test_covariances_are_judged_relative_to_their_size(size: float) -> None:
     tracks = make_scene().agents

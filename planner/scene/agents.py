@@ -125,10 +125,12 @@ def _semidefinite(covariance: np.ndarray, asymmetry: float) -> bool:
     """
     for first in range(0, len(covariance), _BLOCK):
         xx, xy, yx, yy = np.ascontiguousarray(covariance[first : first + _BLOCK].T)
-        # Relative to the size of the matrix, so that small covariances are judged as strictly as large ones.
-        rounding = 1e-5 * (xx + yy) ** 2
         if xx.min() < 0 or yy.min() < 0 or np.abs(xy - yx).max() > asymmetry:
             return False
-        if (xx * yy - xy * yx < -rounding).any():
-            return False
+        # Relative to the size of the matrix, so that small covariances are judged as strictly as large ones; of huge
+        # ones both sides overflow, and nothing is said.
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounding = 1e-5 * (xx + yy) ** 2
+            if (xx * yy - xy * yx < -rounding).any():
+                return False
     return True
