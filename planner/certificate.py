@@ -69,12 +69,13 @@ class SolvedProgram:
         """
         if i not in self._worst:
             margin = np.minimum(*self.margins(i)).reshape(-1)
-            dual_upper, dual_lower = (x[i] for x in self._data[6:8])
-            price = np.abs(dual_upper - dual_lower).reshape(-1)
-            least = margin.min()
-            price = np.where((price > ACTIVE_DUAL) & (margin <= least + TIE), price, 0.0)
-            place = int(price.argmax()) if price.any() else int((margin <= least + TIE).argmax())
-            self._worst[i] = float(least), place, float(price[place])
+            least = float(margin.min())
+            near = (~(margin > least + TIE)).nonzero()[0]
+            dual_upper, dual_lower = (x[i].reshape(-1)[near] for x in self._data[6:8])
+            price = np.abs(dual_upper - dual_lower)
+            price[price <= ACTIVE_DUAL] = 0.0
+            dearest = int(price.argmax())
+            self._worst[i] = least, int(near[dearest]), float(price[dearest])
         return self._worst[i]
 
     def residuals(self, i: int) -> tuple[float, float, float]:
