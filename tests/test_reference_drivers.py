@@ -150,7 +150,7 @@ def test_turned_rectangles_meet_where_another_library_says_so(rng: np.random.Gen
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
-def test_whoever_passes_a_turned_car_as_if_it_were_parallel_does_not_avoid_it(side: float) -> None:
+def test_whoever_passes_a_turned_car_as_if_it_were_parallel_touches_it(side: float) -> None:
     """30 km/h faster, beside it when it comes over with 2.5 m/s at 10 km/h: 12 cm do not do for one turned by 41°."""
     parameters = {"ego_kmh": 40.0, "relative_kmh": -30.0, "gap": 0.0, "lateral": 2.5, "side": side}
     recording = protocol_scene("r157_cut_in", parameters)
@@ -159,4 +159,3 @@ def test_whoever_passes_a_turned_car_as_if_it_were_parallel_does_not_avoid_it(si
     for name, outcome in avoided_by(encounter).items():
         assert not outcome.collided[0], name
         assert outcome.touched[0], name
-        assert not outcome.avoided[0], name

@@ -163,6 +163,8 @@ def test_empty_member_in_a_batch(backend: str, gap: float, limits: int) -> None:
     assert least_excess(condense(programs[5]), 0) > 1e-6
     assert float(together.z[5].abs().max()) == 0 == float(together.dual[5].abs().max())
     for i in (0, 4, 6, 15):
+        pair = solve(batch_of([programs[i], programs[i - 1]]), SolveOptions(backend=backend))
+        assert torch.allclose(together.z[i], pair.z[0], rtol=0, atol=1e-10)
         alone = solve(programs[i], SolveOptions(backend=backend))
         # By itself it may end on its active set: exact to rounding, where the interior point is to its tolerance.
         assert torch.allclose(together.z[i], alone.z[0], rtol=0, atol=1e-8)
@@ -381,3 +383,4 @@ def test_what_is_kept_between_calls_serves_training_too(rng: np.random.Generator
     answer, weight = solve(problem), torch.ones((), dtype=torch.float64, requires_grad=True)
     (answer.violation * weight).sum().backward()
     assert weight.grad is not None
+    assert float(weight.grad) == float(answer.violation.sum()) == 0.0

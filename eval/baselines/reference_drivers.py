@@ -15,7 +15,6 @@ from eval.baselines.reference_models import MODELS, Model, View
 from perception.recording import Recording
 
 ACCELERATION_FREE = 1.0  # m/s^2, back to the wanted speed while nothing is dangerous
-
 STANDING = 0.05  # m/s
 
 
@@ -91,11 +90,6 @@ class Outcome:
     braking: np.ndarray
     smallest: np.ndarray
     touched: np.ndarray
-
-    @property
-    def avoided(self) -> np.ndarray:
-        """``[N]``: neither collided as published, nor touched."""
-        return ~(self.collided | self.touched)
 
 
 def drive_encounters(encounters: Encounters, model: Model | str) -> Outcome:

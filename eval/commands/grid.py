@@ -37,16 +37,18 @@ def grid(
         summary = {"schema": 1, "command": "grid", "protocol": PROTOCOLS[protocol], "full": full, "rows": rows}
         summary |= {"sample": sample, "sample_seed": seed} if sample else {}
         write_atomic(run_dir / SUMMARY, json.dumps({**summary, "failed": failed}, indent=2) + "\n")
-    _print(protocol, rows, facts, run_dir, failed)
+    drawn = f"{len(facts)} cells drawn at random with seed {seed}" if sample else "all cells"
+    lead = ["One cell." if cell else f"{'Full' if full else 'Coarse'} grid, {drawn}.", *_lead(protocol)]
+    _print(rows, facts, run_dir, failed, lead)
     if facts and config.execution.report:
         write_report(run_dir)
-        path = write_page(run_dir / "grid.html", f"{protocol} grid", _lead(protocol), _pages(protocol, facts))
+        path = write_page(run_dir / "grid.html", f"{protocol} grid", lead, _pages(protocol, facts))
         console.print(f"Page:    [bold]{path}[/]", highlight=False, soft_wrap=True)
     return EXIT_FAILED if failed or rows[-1]["violations"] else 0
 
 
 def _print(
-    protocol: str, rows: list[dict[str, Any]], facts: list[dict[str, Any]], run_dir: Path, failed: list[str]
+    rows: list[dict[str, Any]], facts: list[dict[str, Any]], run_dir: Path, failed: list[str], lead: list[str]
 ) -> None:
     table = study_table(
         "family", "cells", "ours avoid", "95 %", *MODELS, "no braking helps", "worst impact", "gate broken"
@@ -60,7 +62,7 @@ def _print(
         )  # fmt: skip
     console.print()
     console.print(table)
-    console.print(*_lead(protocol), sep="\n", style="dim", highlight=False, soft_wrap=True)
+    console.print(*lead, sep="\n", style="dim", highlight=False, soft_wrap=True)
     for name in [f["name"] for f in facts if f["collided"]]:
         console.print(f"Hit:     dualdrive explain {run_dir} {name}", highlight=False, soft_wrap=True)
     for name in failed:
@@ -104,6 +106,8 @@ def _heat(protocol: str, f: dict[str, Any] | None) -> Cell:
         return Cell("", tone="none")
     avoid = [name for name, good in f.get("avoided_by", {}).items() if good]
     note = f"avoided by {', '.join(avoid) or 'nobody'}" if "avoided_by" in f else ""
+    if f.get("touched_by"):
+        note += f"; {', '.join(f['touched_by'])} would touch it, turned as it is"
     note += "; no braking helps" if f["unavoidable_by_braking"] else ""
     text = f"hit, {3.6 * f['impact_speed']:.0f} km/h" if f["collided"] else f"{f['smallest_gap']:.1f} m"
     tone = "good" if not f["collided"] else "bad" if violates(protocol, f) else "warn"

@@ -161,7 +161,7 @@ def _reference(recording: Recording) -> dict[str, bool]:
     if not hazard.get("models"):
         return {}
     encounter = Encounters.of_recording(recording, hazard["track_id"], hazard["onset"], hazard["in_lane"])
-    return {name: bool(outcome.avoided[0]) for name, outcome in avoided_by(encounter).items()}
+    return {name: not bool(outcome.collided[0]) for name, outcome in avoided_by(encounter).items()}
 
 
 def at_fault_rate(facts: list[dict[str, Any]], method: str) -> tuple[int, int, tuple[float, float]]:

@@ -173,7 +173,8 @@ def judge_cell(recording: Recording, trace: Trace) -> dict[str, Any]:
     if hazard["models"]:
         encounter = Encounters.of_recording(recording, hazard["track_id"], hazard["onset"], hazard["in_lane"])
         outcomes = avoided_by(encounter)
-        facts["avoided_by"] = {name: bool(o.avoided[0]) for name, o in outcomes.items()}
+        facts["avoided_by"] = {name: not bool(o.collided[0]) for name, o in outcomes.items()}
+        facts["touched_by"] = [name for name, o in outcomes.items() if o.touched[0] and not o.collided[0]]
         facts["reference_impact"] = {name: float(o.impact_speed[0]) for name, o in outcomes.items()}
     return facts
 

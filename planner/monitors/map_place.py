@@ -18,6 +18,9 @@ _MOST = 48
 """Points of a kind that are looked for, evenly drawn."""
 
 
+_Lines = dict[PolylineType, np.ndarray]
+
+
 @dataclass(frozen=True)
 class MapConfig:
     """shift (m): median distance of the lines' points from the same kind of line now, DEGRADED above the first,
@@ -43,19 +46,18 @@ class MapMonitor:
 
     def __init__(self, config: MapConfig | None = None) -> None:
         self.config = config or MapConfig()
-        self._known: tuple[np.ndarray, dict[PolylineType, np.ndarray]] | None = None
+        self._known: tuple[np.ndarray, _Lines] | None = None  # from where (m, global), and points
         self._since_us: int | None = None
 
     def update(self, scene: VectorScene, pose: np.ndarray, time_us: int) -> MonitorVerdict:
         """scene: single, validated. pose ``[3]``: global_from_ego (m, m, rad), trusted. microseconds."""
         lines = {kind: _segments(scene, kind) for kind in _KINDS}
-        if self._known is None:
-            self._remember(lines, pose)
-        what, shift = self._largest(lines, pose)
+        where, known = self._known = self._known or _remembered(lines, pose)
+        what, shift = self._largest(known, lines, pose)
         if shift <= self.config.shift[0]:
             self._since_us = None
-            if self._known is None or np.hypot(*(pose[:2] - self._known[0])) > self.config.fresh:
-                self._remember(lines, pose)
+            if np.hypot(*(pose[:2] - where)) > self.config.fresh:
+                self._known = _remembered(lines, pose)
             return MonitorVerdict(self.name, MonitorLevel.OK, "", shift, self.config.shift[0])
         if shift <= self.config.shift[1]:
             self._since_us = None
@@ -63,21 +65,17 @@ class MapMonitor:
             self._since_us = time_us
         lasts = 0.0 if self._since_us is None else (time_us - self._since_us) * 1e-6
         level = MonitorLevel.MINIMAL_RISK if lasts > self.config.lasting else MonitorLevel.DEGRADED
-        where = f"lie {shift:.2f} m from" if np.isfinite(shift) else "are gone from"
-        return MonitorVerdict(
-            self.name, level, f"the map's {what} {where} where they were", shift, self.config.shift[0]
-        )
+        now = f"lie {shift:.2f} m from" if np.isfinite(shift) else "are gone from"
+        return MonitorVerdict(self.name, level, f"the map's {what} {now} where they were", shift, self.config.shift[0])
 
-    def _remember(self, lines: dict[PolylineType, np.ndarray], pose: np.ndarray) -> None:
-        points = {kind: _to_global(_points(part), pose) for kind, part in lines.items()}
-        self._known = (pose[:2].copy(), points)
+    def _largest(self, known: _Lines, lines: _Lines, pose: np.ndarray) -> tuple[str, float]:
+        """Of all kinds: the name and the median distance (m), infinite where none of its lines is there.
 
-    def _largest(self, lines: dict[PolylineType, np.ndarray], pose: np.ndarray) -> tuple[str, float]:
-        """Of all kinds: the name and the median distance (m), infinite where none of its lines is there."""
+        known: points, global. lines: pieces, in ego's frame.
+        """
         what, worst = "", 0.0
-        assert self._known is not None
-        for kind, known in self._known[1].items():
-            here = _to_ego(known, pose)
+        for kind, points in known.items():
+            here = _to_ego(points, pose)
             here = here[np.hypot(here[:, 0], here[:, 1]) < self.config.reach]
             if len(here) < self.config.points:
                 continue
@@ -87,6 +85,11 @@ class MapMonitor:
             if shift > worst:
                 what, worst = _KINDS[kind], shift
         return what, worst
+
+
+def _remembered(lines: _Lines, pose: np.ndarray) -> tuple[np.ndarray, _Lines]:
+    """Where ego is, and points of the lines in the global frame."""
+    return pose[:2].copy(), {kind: _to_global(_points(part), pose) for kind, part in lines.items()}
 
 
 def _segments(scene: VectorScene, kind: PolylineType) -> np.ndarray:
