@@ -176,6 +176,7 @@ class Decisions:
     nudge_offset: float = 0.8  # m: an object this far off the reference may be passed beside
     standing_time: float = 3.0  # s: an object must have stood this long before the oncoming surface is used
     traffic_patience: float = 6.0  # s longer for who was seen driving: it will most likely go on
+    room: float = 0.6  # m: kept away within the lane from who drifts towards it while being passed
     lane_change: bool = True  # offer the neighbouring lanes of our direction
     progress_cost: float = 1.0  # per metre behind the best candidate, over the horizon
     discomfort_cost: float = 1.0  # on squared accelerations and jerks, over the horizon

@@ -19,7 +19,7 @@ from planner.checker import CheckerConfig, CheckReport, SceneSets, check_prepare
 from planner.result import PlanResult, PlanStatus
 from planner.scene import RawObstacles, Trajectory, VectorScene, VehicleParameters
 from planner.supervision.kept_tail import Certificate, KeptTail
-from planner.supervision.last_resort import Option, last_known, stops
+from planner.supervision.last_resort import Option, last_known, least_bad, stops
 from planner.supervision.own_stop import only_the_tail, stops_along
 from planner.supervision.restrictions import restricted_check, restricted_scene, slippery, slows_down
 from planner.supervision.scene_door import SceneDoor, hear, plan_problem
@@ -89,7 +89,9 @@ class SupervisedPlan:
 
 @dataclass
 class _Now:
-    """One cycle's working data. tight: sets and settings for candidates. alarm: what the monitors say."""
+    """One cycle's working data. tight: sets and settings for candidates. onwards: the first candidate of which only the
+    tail was refused.
+    """
 
     scene: VectorScene
     sets: SceneSets
@@ -98,6 +100,7 @@ class _Now:
     level: Level
     at_rest: bool
     rejected: list[tuple[str, CheckReport]] = field(default_factory=list)
+    onwards: Trajectory | None = None
     transitions: list[Transition] = field(default_factory=list)
 
 
@@ -264,6 +267,7 @@ class Supervisor:
             if not report.accepted:
                 now.rejected.append((name, report))
                 if only_the_tail(report, self._able.braking_max < self.vehicle.braking_max):
+                    now.onwards = now.onwards or trajectory
                     tail, report = self._own_stop(now, trajectory, begin) or (tail, report)
             if report.accepted:
                 own = tail is not candidate.tail
@@ -310,12 +314,13 @@ class Supervisor:
         else the best margin. In EMERGENCY the hardest stop comes first; at rest in a latched state, standing.
         """
         kept = self._kept.now(now.scene) if self._kept is not None else None
-        best: Option | None = None
+        later = None if now.onwards is None else stops_along(now.onwards, self._able, self.config.own_stops[-1:])
+        best, refused = None, []
         for option in stops(
             now.scene.ego.double(), self._able, self.config.braking, kept,
             None if spare is None else spare.tail,
             emergency=self._states.hardest, standing=self._states.latched and now.at_rest,
-            bear_away=not self._borne_away,
+            bear_away=not self._borne_away, onwards=None if later is None else next((t for _, t in later), None),
         ):  # fmt: skip
             against = now.tight if option.name == "tail of an accepted plan" else (now.sets, now.checker)
             report = self._check(against, option.trajectory, option.tail, kept=option.name == "kept tail")
@@ -324,16 +329,15 @@ class Supervisor:
                 best = option
                 break
             now.rejected.append((option.name, report))
-            if best is None or report.worst_margin > best.worst_margin:
-                best = option
-        assert best is not None
+            refused.append(option)
+        best = best or least_bad(refused)
         assert best.report is not None
         if best.name != "kept tail":
             # What is driven from now on is this stop; the old tail's way is no longer where ego goes.
             self._kept = KeptTail.keep(best.tail, now.scene, best.report)
             self._borne_away |= "bearing" in best.name
         if not best.report.accepted:
-            reason += f"; nothing passes, best margin: {best.name} ({best.report.reason})"
+            reason += f"; nothing passes, best: {best.name} ({best.report.reason})"
         elif best.source == "braking" and not now.at_rest:
             reason += f"; {'kept tail no longer passes' if kept is not None else 'nothing kept'}, {best.name}"
         return self._publish(now, best, outcome, reason)

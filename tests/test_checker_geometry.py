@@ -12,7 +12,7 @@ import torch
 from checker_probe import body, nominal_objects, predicted, tail_objects
 from checker_scenes import F64, agent, drive, make_scene
 
-from planner.checker import CheckerConfig, prepare
+from planner.checker import CheckerConfig, followers, prepare
 from planner.checker.footprint import Boxes, Sweeps, boxes_from_poses, hulls, settle, standing, sweep_box_distance
 from planner.checker.motion import Motion
 from planner.scene import AgentClass, PolylineType, VehicleParameters, frames
@@ -151,8 +151,12 @@ def test_settling_asks_for_few_and_decides_all(rng: np.random.Generator) -> None
 
 
 @pytest.mark.parametrize("seed", range(16))
-def test_what_is_near_is_what_looking_at_every_pair_finds(seed: int) -> None:
-    """Moving and standing road users of every class on bending lanes: margins, verdicts and times of both rules."""
+def test_what_is_near_is_what_looking_at_every_pair_finds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moving and standing road users of every class on bending lanes: margins, verdicts and times of both rules.
+
+    Nobody gets behind ego here (`test_checker_followers.py`).
+    """
+    monkeypatch.setattr(followers, "LEFT_BEHIND", 1000)
     rng = np.random.default_rng(seed)
     v, bend = rng.uniform(4, 11), rng.uniform(-0.03, 0.03)
     plan = Motion.of(drive(v, 3.0, curvature=bend))

@@ -54,7 +54,7 @@ def world(seed: int, scenes: int = 2, agents: int = 4, modes: int = 2) -> Simple
     side[:, 0] = 0
     oncoming = torch.tensor([[False, bool(rng.integers(2))] for _ in range(scenes)])
     valid, lane = torch.ones(scenes, variants) > 0, torch.zeros(scenes, variants, dtype=torch.int64)
-    manoeuvres = Manoeuvres([["keep", "left"]] * scenes, profile, side, oncoming, valid, lane)
+    manoeuvres = Manoeuvres([["keep", "left"]] * scenes, profile, side, oncoming, valid, lane, torch.ones(scenes))
     shape = (scenes, agents, modes, N + 1, 3)
     s_lo, d_lo = s[:, 0, None, None, None, None] + draw(0, 45, *shape), draw(-5, 5, *shape)
     one = torch.ones(scenes, agents, dtype=F64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +12,12 @@ from shapely import affinity
 from eval.baselines.reference_drivers import Encounters, avoided_by, drive_encounters, published_cut_ins
 from eval.baselines.reference_models import MODELS, CarefulHuman, FuzzyDriver, Reg157, RssDriver, View
 from eval.simulation.generate.protocols import protocol_scene
+from eval.simulation.trace import Trace
+from eval.studies.grids import judge_cell
+from perception.recording import Recording
+from planner.scene import VehicleParameters
+
+VEHICLE = VehicleParameters()
 
 
 def one(value: float) -> np.ndarray:
@@ -123,39 +128,56 @@ def test_an_encounter_is_read_from_a_recording() -> None:
     assert set(avoided_by(encounter)) == set(MODELS)
 
 
-def test_turned_rectangles_meet_where_another_library_says_so(rng: np.random.Generator) -> None:
-    """A model that does not look yet, and others placed anywhere ahead of ego's tail at any heading, for one step."""
-    count = 400
-    x, offset = rng.uniform(-2.0, 8, (count, 1)), rng.uniform(0, 5, (count, 1))
-    turn, size = (
-        rng.uniform(-np.pi, np.pi, (count, 1)),
-        np.column_stack([rng.uniform(1, 9, count), rng.uniform(0.5, 3, count)]),
-    )
-    still, ego = np.zeros((count, 1)), np.tile([4.1, 1.9], (count, 1))
-    e = Encounters(
-        np.full(count, 0.1), np.zeros(count), x, offset, still, still, np.column_stack([ego[:, 0], size[:, 0]]),
-        np.column_stack([ego[:, 1], size[:, 1]]), np.full(count, 9), turn=turn, size=size,
+def replayed(recording: Recording) -> Trace:
+    """The drive of a recording's own ego and agents."""
+    ego, agents, n = recording.ego, recording.agents, len(recording.time)
+    return Trace(
+        "x", "replay", "log_replay", 0, recording.time, ego.pose, ego.v, ego.a, ego.curvature, ego.yaw_rate,
+        agents.track_id, agents.agent_class, agents.size, agents.pose, agents.velocity, agents.valid, ["replay"] * n,
+        [""] * n, np.ones(n, bool), *np.zeros((3, n)), np.full(n, np.inf),
     )  # fmt: skip
-    mine = shapely.box(-2.05, -0.95, 2.05, 0.95)
-    expected = []
-    for dx, dy, angle, (long, wide) in zip(x[:, 0], offset[:, 0], turn[:, 0], size):
-        box = affinity.rotate(shapely.box(-long / 2, -wide / 2, long / 2, wide / 2), angle, (0, 0), use_radians=True)
-        expected.append(mine.intersects(affinity.translate(box, dx, dy)))
-    found = drive_encounters(e, "Reg157").touched
-    assert 100 < sum(expected) < 300
-    assert (found == np.array(expected)).all()
-    standing, behind = replace(e, v=np.zeros(count)), replace(e, x=np.full((count, 1), -2.06))
-    assert not drive_encounters(standing, "Reg157").touched.any()
-    assert not drive_encounters(behind, "Reg157").touched.any()
+
+
+def rectangle(x: float, y: float, yaw: float, length: float, width: float) -> shapely.Polygon:
+    box = shapely.box(-length / 2, -width / 2, length / 2, width / 2)
+    return affinity.translate(affinity.rotate(box, yaw, (0, 0), use_radians=True), x, y)
+
+
+CELLS = [
+    # ego, relative km/h, gap m, lateral m/s, hits
+    (40.0, -30.0, 0.0, 2.5, True),  # turned by 41 degrees: 12 cm do not do
+    (50.0, -20.0, 0.0, 1.0, False),
+    (60.0, -40.0, 10.0, 1.5, True),
+    (50.0, -40.0, 60.0, 0.5, True),  # CC and Reg157 wait until the whole car is over
+]
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
-def test_whoever_passes_a_turned_car_as_if_it_were_parallel_touches_it(side: float) -> None:
-    """30 km/h faster, beside it when it comes over with 2.5 m/s at 10 km/h: 12 cm do not do for one turned by 41°."""
-    parameters = {"ego_kmh": 40.0, "relative_kmh": -30.0, "gap": 0.0, "lateral": 2.5, "side": side}
+@pytest.mark.parametrize(("ego", "relative", "gap", "lateral", "hits"), CELLS)
+def test_reference_drivers_are_judged_here_by_the_rectangles_as_they_are(
+    ego: float, relative: float, gap: float, lateral: float, hits: bool, side: float
+) -> None:
+    """What the publication's rectangles, which lie along the lane, call avoided. Witness: shapely, at every step."""
+    parameters = {"ego_kmh": ego, "relative_kmh": relative, "gap": gap, "lateral": lateral, "side": side}
     recording = protocol_scene("r157_cut_in", parameters)
     hazard = recording.metadata["hazard"]
     encounter = Encounters.of_recording(recording, hazard["track_id"], hazard["onset"], hazard["in_lane"])
+    facts = judge_cell(recording, replayed(recording))
     for name, outcome in avoided_by(encounter).items():
-        assert not outcome.collided[0], name
-        assert outcome.touched[0], name
+        assert facts["avoided_by"][name] is not bool(outcome.collided[0])
+        found = ""
+        for x, other in zip(outcome.position[0], recording.agents.pose[0]):
+            if not found and rectangle(*other, 4.3, 1.9).intersects(rectangle(x, 0, 0, VEHICLE.length, VEHICLE.width)):
+                bearing = np.arctan2(other[1], other[0] - (x - VEHICLE.rear_axle_to_center))
+                found = "rear" if abs(bearing) > np.deg2rad(150) else "hit"
+        assert (name in facts["hit_here_by"]) == (found == "hit"), name
+    assert bool(facts["hit_here_by"]) is hits
+    assert all(facts["avoided_by"].values())
+
+
+def test_the_driven_way_of_a_reference_is_its_speed_summed_up() -> None:
+    recording = protocol_scene("r157_cut_in", {"ego_kmh": 60, "relative_kmh": -30, "gap": 20, "lateral": 2.0})
+    outcome = drive_encounters(Encounters.of_recording(recording, 0, begins=0.8, in_lane=False), "FSM")
+    assert outcome.v.min() < outcome.v[0, 0] - 1.0, "it brakes"
+    # Explicit steps: the position with the speed of the next one.
+    np.testing.assert_allclose(np.diff(outcome.position[0]), outcome.v[0, 1:] * 0.1, atol=1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,14 +173,18 @@ def test_a_cell_is_found_in_either_grid() -> None:
 def test_gates() -> None:
     hit = {"name": "x", "family": "f", "collided": True, "impact_speed": 3.0, "unavoidable_by_braking": False}
     missed = {**hit, "collided": False}
-    by = lambda **who: {**hit, "avoided_by": {"CC": False, "Reg157": True, "RSS": True, "FSM": False, **who}}  # noqa: E731
+    nobody: dict[str, Any] = {"CC": False, "Reg157": True, "RSS": True, "FSM": False}
+    by = lambda *here, **who: {**hit, "avoided_by": {**nobody, **who}, "hit_here_by": list(here)}  # noqa: E731
     assert not violates("r157", by())
     assert violates("r157", by(FSM=True))
     assert violates("r157", by(CC=True))
+    assert violates("r157", by("CC", CC=True, FSM=True)), "FSM avoids it here, too"
+    assert not violates("r157", by("CC", CC=True)), "by rectangles along the lane only"
     assert violates("ncap", hit)
     assert not violates("ncap", {**hit, "impact_speed": 2.7})
     assert not violates("ncap", {**hit, "unavoidable_by_braking": True})
-    rows = summarise("r157", [by(CC=True), by(), {**missed, "avoided_by": by()["avoided_by"]}])
+    rows = summarise("r157", [by(CC=True), by(), {**by("CC", CC=True), "name": "y"}, {**by(), **missed}])
     assert rows[-1] | {"interval": None} == rows[-1] | {
-        "cells": 3, "avoided": 1, "CC": 1, "FSM": 0, "violations": ["x"], "interval": None
+        "cells": 4, "avoided": 1, "CC": 2, "CC_here": 1, "FSM": 0, "violations": ["x"], "published": ["x", "y"],
+        "interval": None,
     }  # fmt: skip

@@ -25,8 +25,7 @@ class Encounters:
     v ``[N]``: ego's speed at first (m/s). start ``[N]``: its centre (m). x, offset ``[N, T]``: the other's centre along
     ego's lane and its distance from the lane's middle (m); v_other, approach ``[N, T]``: its speeds along the lane and
     towards the middle (m/s). length, width ``[N, 2]``: ego's and the other's (m). begins ``[N]``: step from which the
-    model looks. in_lane: see `Model`. turn ``[N, T]`` (rad): the other's heading against the lane, positive away from
-    the middle; size ``[N, 2]``: its own length and width. The models know neither; None: it lies along the lane.
+    model looks. in_lane: see `Model`.
     """
 
     v: np.ndarray
@@ -40,8 +39,6 @@ class Encounters:
     begins: np.ndarray
     in_lane: bool = False
     dt: float = 0.1
-    turn: np.ndarray | None = None
-    size: np.ndarray | None = None
 
     @classmethod
     def of_recording(cls, recording: Recording, track_id: int, begins: float, in_lane: bool) -> Self:
@@ -70,7 +67,6 @@ class Encounters:
             v_other[None], approach[None],
             np.array([[vehicle.length, along]]), np.array([[vehicle.width, across]]),
             np.array([round(begins / recording.dt)]), in_lane, recording.dt,
-            (turn * np.where(offset < 0, -1.0, 1.0))[None], np.asarray(size, dtype=float)[None],
         )  # fmt: skip
 
 
@@ -80,8 +76,8 @@ class Outcome:
 
     collided: as published, by rectangles along the lane. rear_end: ego ran into the other rather than being hit from
     beside or behind. impact_speed (m/s): closing speed at the first contact, 0 without one. braking: hardest used
-    (m/s^2). smallest: least gap (m) while the lateral extents overlapped. touched: the rectangles met with the other
-    turned as it was; not where ego stood, or the other's centre was behind ego's tail.
+    (m/s^2). smallest: least gap (m) while the lateral extents overlapped. position, v ``[N, T]``: ego's centre along
+    its lane (m) and speed (m/s), as driven.
     """
 
     collided: np.ndarray
@@ -89,7 +85,8 @@ class Outcome:
     impact_speed: np.ndarray
     braking: np.ndarray
     smallest: np.ndarray
-    touched: np.ndarray
+    position: np.ndarray
+    v: np.ndarray
 
 
 def drive_encounters(encounters: Encounters, model: Model | str) -> Outcome:
@@ -102,16 +99,15 @@ def drive_encounters(encounters: Encounters, model: Model | str) -> Outcome:
     position, v, a = e.start.astype(float), e.v.astype(float), np.zeros(count)
     reacted = collided = settled = np.zeros(count, bool)
     rear_end, impact, hardest = np.zeros(count, bool), np.zeros(count), np.zeros(count)
-    smallest, touched = np.full(count, np.inf), np.zeros(count, bool)
+    smallest, driven = np.full(count, np.inf), np.empty((2, count, steps))
     for k in range(steps):
+        driven[:, :, k] = position, v
         distance = e.x[:, k] - position
         gap, side = np.abs(distance) - half_length, np.abs(e.offset[:, k]) - half_width
         touch = (gap < 0.0) & (side < 0.0) & ~collided & ~settled
         rear_end = rear_end | (touch & (distance >= 0.0))
         impact = np.where(touch, np.abs(v - e.v_other[:, k]), impact)
         collided = collided | touch
-        at_fault = (v > STANDING) & (distance > -e.length[:, 0] / 2)
-        touched = touched | (_meet(e, k, position) & at_fault & ~settled)
         smallest = np.where((side < 0.0) & (distance >= 0.0), np.minimum(smallest, gap), smallest)
         view = View(gap, distance >= 0.0, side, v, e.v_other[:, k], e.approach[:, k], a, half_length)
         act = model.dangerous(view, e.in_lane) & (k >= e.begins)
@@ -123,25 +119,7 @@ def drive_encounters(encounters: Encounters, model: Model | str) -> Outcome:
         settled = settled | (model.settled(view, e.in_lane) & ~collided)
         a, v = (after - v) / e.dt, after
         position = position + v * e.dt
-    return Outcome(collided, rear_end, impact, hardest, smallest, touched)
-
-
-def _meet(e: Encounters, k: int, position: np.ndarray) -> np.ndarray:
-    """``[N]``: whether ego's rectangle along the lane's middle and the other's turned one overlap at step k.
-
-    No axis of either separates them (Gottschalk, Lin, Manocha 1996).
-    """
-    if e.turn is None or e.size is None:
-        return np.zeros(len(position), bool)
-    dx, dy = e.x[:, k] - position, e.offset[:, k]
-    c, s = np.cos(e.turn[:, k]), np.sin(e.turn[:, k])
-    long, wide = e.length[:, 0] / 2, e.width[:, 0] / 2
-    other_long, other_wide = e.size[:, 0] / 2, e.size[:, 1] / 2
-    across, along = np.abs(s), np.abs(c)
-    meets = np.abs(dx) < long + other_long * along + other_wide * across
-    meets &= np.abs(dy) < wide + other_long * across + other_wide * along
-    meets &= np.abs(dx * c + dy * s) < other_long + long * along + wide * across
-    return np.asarray(meets & (np.abs(dy * c - dx * s) < other_wide + long * across + wide * along))
+    return Outcome(collided, rear_end, impact, hardest, smallest, *driven)
 
 
 def avoided_by(encounters: Encounters) -> dict[str, Outcome]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from eval.baselines.reference_models import MODELS
 from eval.commands.console import EXIT_FAILED, console
 from eval.commands.tables import study_table
 from eval.config import RunConfig
@@ -15,8 +16,6 @@ from eval.studies.grids import PROTOCOLS, drive_cell, grid_tasks, summarise, vio
 from eval.studies.page import Cell, Table, write_page
 from eval.studies.study import completed, open_study
 from eval.typed_config import ConfigError
-
-MODELS = ("CC", "Reg157", "RSS", "FSM")
 
 
 def grid(
@@ -51,14 +50,18 @@ def _print(
     rows: list[dict[str, Any]], facts: list[dict[str, Any]], run_dir: Path, failed: list[str], lead: list[str]
 ) -> None:
     table = study_table(
-        "family", "cells", "ours avoid", "95 %", *MODELS, "no braking helps", "worst impact", "gate broken"
-    )
+        "family", "cells", "ours avoid", "95 %", *MODELS, "no braking helps", "worst impact", "gate broken",
+        "as published",
+    )  # fmt: skip
     for row in rows:
         low, high = row["interval"]
-        models = ["-" if row[name] is None else f"{row[name]}/{row['defined']}" for name in MODELS]
+        models = [
+            "-" if row[name] is None else f"{row[f'{name}_here']} ({row[name]})/{row['defined']}" for name in MODELS
+        ]
         table.add_row(
             row["family"], str(row["cells"]), str(row["avoided"]), f"{low:.0%}-{high:.0%}", *models,
             str(row["unavoidable"]), f"{row['worst_impact_kmh']:.0f} km/h", str(len(row["violations"])),
+            str(len(row["published"])),
         )  # fmt: skip
     console.print()
     console.print(table)
@@ -77,8 +80,9 @@ def _lead(protocol: str) -> list[str]:
     )
     return [
         f"{PROTOCOLS[protocol]}. {gate}",
-        "CC, Reg157, RSS, FSM: published careful drivers, on the same motions of the others; they only brake. "
-        "Crossing pedestrians and cyclists are outside what they were published for.",
+        "CC, Reg157, RSS, FSM: published careful drivers, on the same motions of the others; they only brake. Judged "
+        "by the same rectangles as ours; in brackets, and in the last column, by those of their publication, which lie "
+        "along the lane however a car is turned. For crossing pedestrians and cyclists they were not published.",
         "no braking helps: full braking from the first moment at which the hazard shows still ends in contact.",
     ]
 
@@ -106,8 +110,8 @@ def _heat(protocol: str, f: dict[str, Any] | None) -> Cell:
         return Cell("", tone="none")
     avoid = [name for name, good in f.get("avoided_by", {}).items() if good]
     note = f"avoided by {', '.join(avoid) or 'nobody'}" if "avoided_by" in f else ""
-    if f.get("touched_by"):
-        note += f"; {', '.join(f['touched_by'])} would touch it, turned as it is"
+    if f.get("hit_here_by"):
+        note += f"; as rectangles turned as they are, judged like ours: hit by {', '.join(f['hit_here_by'])}"
     note += "; no braking helps" if f["unavoidable_by_braking"] else ""
     text = f"hit, {3.6 * f['impact_speed']:.0f} km/h" if f["collided"] else f"{f['smallest_gap']:.1f} m"
     tone = "good" if not f["collided"] else "bad" if violates(protocol, f) else "warn"

@@ -1,7 +1,8 @@
 """Regulation and rating grids: every cell driven by our planner and by four published reference drivers.
 
-A cell is avoidable if somebody else's careful driver avoids it, and unavoidable if full braking from the first moment
-at which the hazard shows does not. See `eval.baselines.reference_models`, `eval.studies.physics`.
+A cell is avoidable if somebody else's careful driver avoids it, driven in the same world and judged by the same
+rectangles as ours, and unavoidable if full braking from the first moment at which the hazard shows does not. See
+`eval.baselines.reference_models`, `eval.studies.physics`.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval.baselines.reference_drivers import Encounters, avoided_by
+from eval.baselines.reference_drivers import Encounters, Outcome, avoided_by
+from eval.baselines.reference_models import MODELS
 from eval.config import RunConfig
-from eval.metrics.collision import find_collisions
+from eval.metrics.collision import Collision, find_collisions
 from eval.metrics.drive import Drive
 from eval.simulation.generate.protocols import cell_name, protocol_scene
 from eval.simulation.trace import Trace
@@ -30,6 +32,8 @@ PROTOCOLS = {
     "r157": "UN R157 cut-in, cut-out, braking lead (ranges of asam-oss/OSC-ALKS-scenarios), re-implementation",
     "ncap": "Euro NCAP 2026 CA-FC families (ranges of vectorgrp/OSC-NCAP-scenarios), re-implementation",
 }
+GATE = ("CC", "FSM")
+"""The reference drivers by which R157's gate goes."""
 SLOW_IMPACT = 10 / 3.6  # m/s; what a rating cell may be hit with at most
 
 Axes = dict[str, tuple[float, ...]]
@@ -156,7 +160,7 @@ def judge_cell(recording: Recording, trace: Trace) -> dict[str, Any]:
     """Ours against the reference drivers and physics. Being run into from behind or while standing is not held against
     ego; everything else is, whoever is to blame."""
     hazard = recording.metadata["hazard"]
-    contacts = [c for c in find_collisions(Drive(trace, recording)) if c.kind not in ("rear", "ego_stopped")]
+    contacts = _own_hits(Drive(trace, recording))
     own = contacts[0] if contacts else None
     best = best_braking(recording, hazard["track_id"], hazard["onset"])
     facts: dict[str, Any] = {
@@ -174,9 +178,23 @@ def judge_cell(recording: Recording, trace: Trace) -> dict[str, Any]:
         encounter = Encounters.of_recording(recording, hazard["track_id"], hazard["onset"], hazard["in_lane"])
         outcomes = avoided_by(encounter)
         facts["avoided_by"] = {name: not bool(o.collided[0]) for name, o in outcomes.items()}
-        facts["touched_by"] = [name for name, o in outcomes.items() if o.touched[0] and not o.collided[0]]
+        facts["hit_here_by"] = [name for name, o in outcomes.items() if _own_hits(_driven_as(recording, trace, o))]
         facts["reference_impact"] = {name: float(o.impact_speed[0]) for name, o in outcomes.items()}
     return facts
+
+
+def _own_hits(drive: Drive) -> list[Collision]:
+    """All contacts but those from behind and with a standing ego."""
+    return [c for c in find_collisions(drive) if c.kind not in ("rear", "ego_stopped")]
+
+
+def _driven_as(recording: Recording, trace: Trace, outcome: Outcome) -> Drive:
+    """The drive with a reference driver in ego's place, in the middle of its lane."""
+    x, y, yaw = recording.ego.pose[0]
+    steps = len(trace.time)
+    along = outcome.position[0, :steps] - recording.vehicle.rear_axle_to_center
+    pose = np.stack([x + along * np.cos(yaw), y + along * np.sin(yaw), np.full(steps, yaw)], -1)
+    return Drive(replace(trace, pose=pose, v=outcome.v[0, :steps]), recording)
 
 
 def _closing(trace: Trace, track_id: int, step: int) -> float:
@@ -190,8 +208,9 @@ def _closing(trace: Trace, track_id: int, step: int) -> float:
 def summarise(protocol: str, facts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per family, and one over all: cells, ours and the reference drivers' avoided ones, the gate's violations.
 
-    The gate: r157: no collision where CC or FSM avoids. ncap: avoided, or hit with at most 10 km/h, or not avoidable
-    by braking.
+    The gate: r157: no collision where CC or FSM avoids one (`violates`); published: where their published outcome, by
+    rectangles along the lane, says that they do. ncap: avoided, or hit with at most 10 km/h, or not avoidable by
+    braking.
     """
     rows = []
     for family in [*dict.fromkeys(f["family"] for f in facts), "all"]:
@@ -206,9 +225,11 @@ def summarise(protocol: str, facts: list[dict[str, Any]]) -> list[dict[str, Any]
             "unavoidable": sum(f["unavoidable_by_braking"] for f in chosen),
             "worst_impact_kmh": 3.6 * max((f["impact_speed"] for f in hits), default=0.0),
             "violations": [f["name"] for f in chosen if violates(protocol, f)],
+            "published": [f["name"] for f in hits if any(f.get("avoided_by", {}).get(name) for name in GATE)],
         }
-        for name in ("CC", "Reg157", "RSS", "FSM"):
+        for name in MODELS:
             row[name] = sum(f["avoided_by"][name] for f in defined) if defined else None
+            row[f"{name}_here"] = sum(_avoids_here(f, name) for f in defined) if defined else None
         row["defined"] = len(defined)
         rows.append(row)
     return rows
@@ -219,5 +240,10 @@ def violates(protocol: str, facts: dict[str, Any]) -> bool:
     if not facts["collided"]:
         return False
     if protocol == "r157":
-        return bool(facts["avoided_by"]["CC"] or facts["avoided_by"]["FSM"])
+        return any(_avoids_here(facts, name) for name in GATE)
     return facts["impact_speed"] > SLOW_IMPACT and not facts["unavoidable_by_braking"]
+
+
+def _avoids_here(facts: dict[str, Any], model: str) -> bool:
+    """Whether a reference driver avoids the cell as published and, judged like ours, here."""
+    return facts["avoided_by"][model] and model not in facts["hit_here_by"]

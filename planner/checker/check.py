@@ -57,6 +57,8 @@ def check_prepared(
         worst_margin=found.margin,
         time_s=time.perf_counter() - begin,
         records=tuple(found.records),
+        likely_contact=found.likely_contact,
+        contact=min(found.contact, found.likely_contact),
     )
 
 

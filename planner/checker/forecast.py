@@ -33,6 +33,12 @@ class Forecasts:
         """How many there are, ``K``."""
         return self.known.shape[1]
 
+    def boxes(self, mode: int, intervals: int) -> Boxes:
+        """``[K]``: around a mode's rectangle in each of the first `intervals`; nowhere where it says nothing."""
+        pose = self.pose[mode, : intervals + 1]
+        boxes = swept_boxes(pose[:-1], pose[1:], self.size[mode])
+        return boxes.take(np.flatnonzero(self.known[mode, :intervals].cumprod()))
+
     def near(
         self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
     ) -> tuple[np.ndarray, Boxes, np.ndarray]:

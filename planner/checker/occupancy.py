@@ -38,6 +38,18 @@ def distance_bounds(
     return least, np.where(acceleration > 0, most, speed * time)
 
 
+def answered(
+    speed: np.ndarray, time: np.ndarray, acceleration: np.ndarray, response: np.ndarray, braking: np.ndarray
+) -> np.ndarray:
+    """Most distance ``[..., K]`` (m) by the times ``[K]`` of who accelerates until `response` (s), then brakes with at
+    least `braking` (m/s^2) until it stands: the follower's half of RSS (Shalev-Shwartz et al., arXiv:1708.06374)."""
+    speed, acceleration, response, braking = (f[..., None] for f in (speed, acceleration, response, braking))
+    before = np.minimum(time, response)
+    faster = speed + acceleration * before
+    brakes = np.minimum(time - before, faster / np.maximum(braking, 1e-9))
+    return (speed + 0.5 * acceleration * before) * before + (faster - 0.5 * braking * brakes) * brakes  # type: ignore[no-any-return]
+
+
 class Occupancy:
     """Sets of all objects of a scene, built where and for as long as they are asked for.
 
@@ -66,6 +78,7 @@ class Occupancy:
         if waiting is not None:
             self._acceleration = np.where(waiting, widening * assumptions.waiting_acceleration, self._acceleration)
         self._speed_max = get("speed_max")
+        self._response, self._answer = get("response_time"), get("braking_min")
         self._side = (get("lateral_acceleration", widening), get("lateral_deviation", widening))
         self._creep = (get("standing_acceleration", widening), get("standing_deviation", widening))
         self._walking = objects.kind == int(AgentClass.PEDESTRIAN)
@@ -97,16 +110,17 @@ class Occupancy:
         )  # fmt: skip
 
     def near(
-        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
+        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float, answering: np.ndarray | None = None
     ) -> tuple[np.ndarray, Boxes, np.ndarray]:
         """Interval k ``[P]``, box ``[P]`` and owner ``[P]`` of every pair of a sweep and a set of its own interval
         whose enclosing circles are no more than `look` (m) apart.
 
-        rows: the sweeps to look at. wanted ``[A]``: the objects to look at. Only sets that can be so near are built.
+        rows: the sweeps to look at. wanted ``[A]``: the objects to look at. answering ``[n]``: ways on which they
+        answer to ego, see `planner.checker.followers`. Only sets that can be so near are built.
         """
         k, i = self._standing_near(sweeps, rows, wanted, look)
         boxes = self._standing_boxes(i, k)
-        row, path, span = self._moving_near(sweeps, rows, wanted, look)
+        row, path, span = self._moving_near(sweeps, rows, wanted, look, answering)
         pieces = self._pieces(path, *span)
         row, owner = (np.repeat(f, self._table.pieces) for f in (row, self._owner[path]))
         k, owner, boxes = np.concatenate([k, row]), np.concatenate([i, owner]), boxes.joined(pieces)
@@ -122,6 +136,25 @@ class Occupancy:
         chosen = np.where(np.arange(len(self._owner)) < self._arcs, ~follows[self._owner], True)
         return self._owner[chosen], self._path[chosen]
 
+    @property
+    def ways_count(self) -> int:
+        """How many ways there are."""
+        return len(self._owner)
+
+    def ways_of(self, wanted: np.ndarray) -> np.ndarray:
+        """Numbers of the ways of the vehicles among the objects in `wanted` ``[A]``."""
+        return np.flatnonzero((wanted & self._objects.drives)[self._owner])
+
+    def fastest(self, way: int, intervals: int) -> Boxes:
+        """``[K]``: the foremost rectangle of the set along a way at the end of each of the first `intervals`."""
+        n = np.array([way])
+        _, high, grow = (f[:, 0] for f in self._spans(n, intervals))
+        x, y, heading = self._path_at(n, high)
+        heading = heading + self._heading_offset[way]
+        half = self._objects.size[self._owner[way]] / 2 + np.stack([np.zeros(intervals), grow], -1)
+        axis = np.stack([np.cos(heading), np.sin(heading)], -1)
+        return Boxes(np.stack([x, y], -1), axis, half, np.zeros(intervals))
+
     def _standing_near(
         self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +169,7 @@ class Occupancy:
         return rows[k], i[n]
 
     def _moving_near(
-        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float
+        self, sweeps: Sweeps, rows: np.ndarray, wanted: np.ndarray, look: float, answering: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Interval, index of the path, and its span there (see `_spans`), of sets that may be near.
 
@@ -147,7 +180,7 @@ class Occupancy:
         if not len(n) or not len(rows):
             none = np.zeros(0)
             return rows[:0], n[:0], (none, none, none)
-        low, high, grow = (f[rows] for f in self._spans(n, int(rows[-1]) + 1))
+        low, high, grow = (f[rows] for f in self._spans(n, int(rows[-1]) + 1, answering))
         x, y, _ = self._path_at(n, 0.5 * (low + high))
         size = self._objects.size[self._owner[n]]
         longest = self._stride[n] * np.abs(high - low)
@@ -163,13 +196,18 @@ class Occupancy:
         step = np.diff(self._path[..., :2], axis=1)
         return np.hypot(step[..., 0], step[..., 1]).max(1, initial=0.0) / STATION + 1e-9  # type: ignore[no-any-return]
 
-    def _spans(self, n: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _spans(
+        self, n: np.ndarray, count: int, answering: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Least and most distance along the paths n in each of the first `count` intervals, and how far sideways;
         ``[count, n]`` m."""
         i, time = self._owner[n], self._step * np.arange(count + 1)
         least, most = distance_bounds(self._speed[i], time, self._braking[i], self._acceleration[i], self._speed_max[i])
         grow = np.minimum(0.5 * self._side[0][i] * time[1:, None] ** 2, self._side[1][i])
         high = np.minimum(most[:, 1:].T, self._bend_limited(n, time[1:]))
+        if answering is not None:
+            answer = answered(self._speed[i], time[1:], self._acceleration[i], self._response[i], self._answer[i])
+            high = np.where(answering[n], np.minimum(high, answer.T), high)
         # The disc around a pedestrian already covers a change of speed of its own size.
         high = np.where(self._walking[i], np.maximum(self._speed[i] * time[1:, None], high - grow), high)
         return least[:, :-1].T, high, grow

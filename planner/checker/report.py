@@ -29,7 +29,8 @@ class CheckReport:
 
     worst_margin (m): smallest distance margin to any object, occupancy set or boundary that the rules
     look at; negative where one is broken, inf where nothing is near. time_s: spent checking.
-    records: exclusions and observations that do not count against the plan.
+    records: exclusions and observations that do not count against the plan. likely_contact, contact (s): first time at
+    which a likely forecast, and at which a forecast or a set touches ego; inf for never.
     """
 
     accepted: bool
@@ -37,6 +38,8 @@ class CheckReport:
     worst_margin: float
     time_s: float
     records: tuple[Violation, ...] = ()
+    likely_contact: float = math.inf
+    contact: float = math.inf
 
     @classmethod
     def refused(cls, detail: str) -> Self:

@@ -13,6 +13,7 @@ from planner.compiled.profiles import compiled_extents
 from planner.config import PlannerConfig
 from planner.decisions.neighbour_lanes import SIDES, NeighbourLanes, lane_profile
 from planner.decisions.offset_profile import WALKING, WALKING_BERTH, Attempt, Wish, base_profile, shape_profiles
+from planner.decisions.room import give_room
 from planner.objects.obstacles import Obstacles
 from planner.path.reference_path import ReferencePath
 from planner.path.surface import GRID, Start, Surface
@@ -32,7 +33,7 @@ class Manoeuvres:
     kind: "keep", "left", "right" or "oncoming", of each scene's own ones. profile ``[S, V, G]`` m over the surface's
     grid: offset to aim for. side ``[S, V, A]``: +1 if ego passes on the agent's left, -1 on its right, 0 if the
     manoeuvre does not say. oncoming ``[S, V]``: uses the oncoming surface. valid ``[S, V]``: exists. lane ``[S, V]``:
-    +1 changes to the lane on the left, -1 to the one on the right.
+    +1 changes to the lane on the left, -1 to the one on the right. urgency ``[S]``: factor on the weight of the offset.
     """
 
     kind: list[list[str]]
@@ -41,6 +42,7 @@ class Manoeuvres:
     oncoming: Bool[Tensor, "S V"]
     valid: Bool[Tensor, "S V"]
     lane: Int[Tensor, "S V"]
+    urgency: Float[Tensor, " S"]
 
 
 def enumerate_manoeuvres(
@@ -58,7 +60,7 @@ def enumerate_manoeuvres(
     Which sides are tried is discrete; the profiles follow surface and boxes with gradients. standing_time: of each
     scene, seconds each track has stood. lanes: those that may be entered.
     """
-    base = base_profile(surface, start)
+    base, urgency = give_room(base_profile(surface, start), obstacles, surface, start, vehicle, config)
     view = _View(path, obstacles, surface, base, start)
     scenes, agents = obstacles.track_id.shape
     blockers = _blockers(view, vehicle, config)
@@ -101,6 +103,7 @@ def enumerate_manoeuvres(
         torch.tensor([[kind == "oncoming" for kind in row] for row in padded]),
         torch.tensor([[kind != "" for kind in row] for row in padded]),
         torch.tensor(lane),
+        urgency,
     )
 
 

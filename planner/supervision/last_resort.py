@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from planner import fallback
 from planner.checker import CheckReport
 from planner.scene import EgoState, Trajectory, VehicleParameters
+from planner.supervision.own_stop import LEADS
 
 _ASIDE = 0.6  # m; within a lane 3.2 m wide
+_AS_LATE = 0.25  # s: contacts so close together are equally late
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,13 @@ def stops(
     emergency: bool = False,
     standing: bool = False,
     bear_away: bool = True,
+    onwards: Trajectory | None = None,
 ) -> Iterator[Option]:
     """Stops from the ego state (float64, finite), the preferred one first; at least one always comes.
 
     kept: the kept tail as of now; spare: the tail of a candidate that was accepted but is not driven. emergency: the
     hardest stop along the kept tail comes first. standing: ego stands and shall, wherever the tail ends.
-    bear_away: stops beside the kept tail's way come last.
+    bear_away: stops beside the kept tail's way. onwards: a stop that begins later, along the way of a candidate.
     """
     stop = lambda source, name, motion: Option(source, name, motion, motion)  # noqa: E731
     if standing:
@@ -67,6 +70,28 @@ def stops(
     if kept is not None and bear_away:
         for side, aside in (("left", _ASIDE), ("right", -_ASIDE)):
             yield stop("braking", f"full braking, bearing {side}", fallback.maximum_braking(ego, vehicle, kept, aside))
+    if onwards is not None:
+        yield stop("tail", "driving on, then full braking", onwards)
+
+
+def least_bad(options: list[Option]) -> Option:
+    """Of stops of which none passes. Raises IndexError without any.
+
+    Where some keep to the road and clear of all that is likely, of those the one that the worst case touches last: with
+    every cycle less of it is left. A stop beside somebody who comes over is no better than passing. Otherwise the best
+    margin.
+    """
+    clear = [option for option in options if option.report is not None and keeps_clear(option.report)]
+    if clear:
+        last = max(option.report.contact for option in clear if option.report is not None)
+        options = [o for o in clear if o.report is not None and o.report.contact >= last - _AS_LATE]
+    return max(options, key=lambda option: option.worst_margin)
+
+
+def keeps_clear(report: CheckReport) -> bool:
+    """Whether the motion touches nobody's likely forecast, and nothing else is wrong but where its tail leads."""
+    about = (*LEADS, "nominal_object")
+    return report.likely_contact == math.inf and all(v.rule in about for v in report.violations)
 
 
 def last_known(scene: object, vehicle: VehicleParameters) -> Trajectory:

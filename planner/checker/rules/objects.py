@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from planner.checker.config import CheckerConfig
+from planner.checker.followers import modes_behind, ways_behind
 from planner.checker.footprint import Boxes, Sweeps, settle, sweep_box_distance, sweep_box_gap, sweep_box_separation
 from planner.checker.motion import Motion
 from planner.checker.report import Violation
@@ -31,11 +32,16 @@ def nominal_objects(sets: SceneSets, motion: Motion, sweeps: Sweeps, along: Alon
     k, boxes, mode = said.near(sweeps, rows[rows < said.intervals], ~(excluded | sets.touching), _LOOK)
     gap, who = _gaps(sweeps, k, boxes, config), said.owner[mode]
     conflict = gap < config.clearance
+    if conflict.any():
+        modes = np.unique(mode[conflict & sets.objects.drives[who]])
+        follow = np.isin(mode, modes[modes_behind(said, modes, sweeps, config.clearance)])
+        k, mode, gap, who, conflict = (f[~follow] for f in (k, mode, gap, who, conflict))
     late = motion.time[k] >= config.early - 1e-9
     modes = np.unique(mode[conflict])
     weight = np.bincount(said.owner[modes], said.probability[modes], len(sets.objects))
     counts = ~late | ~conflict | (weight[who] >= config.likely - 1e-9)
     found = _worst_of_each(sets, motion, rule, k[counts], who[counts], gap[counts], config)
+    found.likely_contact = _first_contact(motion, k[counts], gap[counts])
     for i in np.unique(who[~counts]):
         found.records.append(_about(sets, f"{rule}_unlikely", i, 0.0, float(weight[i]), "conflict in unlikely modes"))
     found.add(_duties(sets, excluded, rule))
@@ -49,7 +55,16 @@ def tail_objects(sets: SceneSets, tail: Motion, sweeps: Sweeps, along: Along, co
     excluded = _their_duty(sets, along, config)
     rows = tail.moving(config.rest_speed)
     k, boxes, who = sets.occupancy.near(sweeps, rows, ~(excluded | sets.touching), _LOOK)
-    found = _worst_of_each(sets, tail, rule, k, who, _gaps(sweeps, k, boxes, config), config)
+    gap, followers = _gaps(sweeps, k, boxes, config), np.zeros(len(sets.objects), bool)
+    followers[who[gap < config.clearance]] = True
+    behind = ways_behind(sets.occupancy, followers, sweeps, config.clearance) if followers.any() else None
+    if behind is not None and behind.any():
+        others = ~followers[who]
+        again, boxes, whose = sets.occupancy.near(sweeps, rows, followers, _LOOK, behind)
+        gap = np.concatenate([gap[others], _gaps(sweeps, again, boxes, config)])
+        k, who = np.concatenate([k[others], again]), np.concatenate([who[others], whose])
+    found = _worst_of_each(sets, tail, rule, k, who, gap, config)
+    found.contact = _first_contact(tail, k, gap)
     found.add(_duties(sets, excluded, rule))
     found.add(_touching(sets, tail, sweeps, rule, config))
     return found
@@ -61,6 +76,11 @@ def _gaps(sweeps: Sweeps, k: np.ndarray, boxes: Boxes, config: CheckerConfig) ->
         return np.zeros(0)
     gap = sweep_box_separation(sweeps, k, boxes)
     return settle(gap, config.clearance, lambda p: sweep_box_gap(sweeps, k[p], boxes.take(p)))
+
+
+def _first_contact(motion: Motion, k: np.ndarray, gap: np.ndarray) -> float:
+    """When (s) the first of the sweeps k touches; inf if none does."""
+    return float(motion.time[k[gap < 0]].min(initial=np.inf))
 
 
 def _worst_of_each(
