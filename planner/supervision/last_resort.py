@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from planner import fallback
 from planner.checker import CheckReport
 from planner.scene import EgoState, Trajectory, VehicleParameters
@@ -33,6 +35,17 @@ class Option:
     def worst_margin(self) -> float:
         """Of the report (m)."""
         return -math.inf if self.report is None else self.report.worst_margin
+
+    @property
+    def contact(self) -> float:
+        """When (s) somebody may touch ego first, by the report; inf for never."""
+        return math.inf if self.report is None else self.report.contact
+
+    @property
+    def contact_speed(self) -> float:
+        """Ego's speed (m/s) then."""
+        time, v = self.trajectory.time.double(), self.trajectory.v.double()
+        return float(v[torch.searchsorted(time, self.contact).clamp(max=len(v) - 1)])
 
 
 def stops(
@@ -75,17 +88,18 @@ def stops(
 
 
 def least_bad(options: list[Option]) -> Option:
-    """Of stops of which none passes. Raises IndexError without any.
+    """Of stops of which none passes. Raises ValueError without any.
 
     Where some keep to the road and clear of all that is likely, of those the one that the worst case touches last: with
-    every cycle less of it is left. A stop beside somebody who comes over is no better than passing. Otherwise the best
-    margin.
+    every cycle less of it is left, and a stop beside somebody who comes over is no better than passing; of equally late
+    ones the slowest then. Otherwise, and where none is touched, the best margin.
     """
     clear = [option for option in options if option.report is not None and keeps_clear(option.report)]
-    if clear:
-        last = max(option.report.contact for option in clear if option.report is not None)
-        options = [o for o in clear if o.report is not None and o.report.contact >= last - _AS_LATE]
-    return max(options, key=lambda option: option.worst_margin)
+    last = max((option.contact for option in clear), default=-math.inf)
+    late = [option for option in clear if option.contact >= last - _AS_LATE]
+    if math.isfinite(last):
+        return min(late, key=lambda option: option.contact_speed)
+    return max(late or options, key=lambda option: option.worst_margin)
 
 
 def keeps_clear(report: CheckReport) -> bool:
