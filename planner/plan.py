@@ -40,8 +40,6 @@ from planner.sensitivity import replay_sensitivity
 
 STANDING, DRIVING = 0.3, 1.0
 """m/s: slower is standing; who was seen faster takes part in traffic and will drive on, until it has stood for long."""
-OFFSET = torch.arange(8) == 4
-"""Place of `CostWeights.offset` among the weights."""
 FIRM = "Only braking and steering as firmly as the tail may leaves a way."
 
 
@@ -239,8 +237,7 @@ def solve_candidates(
     rows, here = path.rows(scene), start.rows(scene)
     weights = cost_weights(scenes, config)
     weights = weights[scene] if weights.ndim == 2 else weights
-    if (manoeuvres.urgency > 1.0).any():
-        weights = weights * torch.where(OFFSET, manoeuvres.urgency[scene][:, None], 1.0)
+    weights = manoeuvres.hurried(weights, scene)
     follow = None if tracking is None else of_candidates(tracking, scene, candidates.hold)
     beside = follow and beside_own_speed(follow, weights.expand(len(scene), -1), candidates.bounds)
     ego = torch.stack([scenes.ego.x, scenes.ego.y, scenes.ego.yaw, start.v, start.a, start.kappa], -1)[scene]

@@ -77,7 +77,10 @@ class SafetyLayer(torch.nn.Module):
         super().__init__()
         config = config or PlannerConfig()
         weights = replace(config.weights, gap=GAP * config.weights.gap)
-        self.config, self.vehicle = replace(config, weights=weights), vehicle or VehicleParameters()
+        # Where to be is the proposal's to say, beside somebody who drifts over, too.
+        decisions = replace(config.decisions, room=0.0)
+        self.config = replace(config, weights=weights, decisions=decisions)
+        self.vehicle = vehicle or VehicleParameters()
         self.config.horizon.validate()
         self.close, self.checker = close, (checker or CheckerConfig()) if check else None
 

@@ -54,6 +54,16 @@ def test_a_plan_that_is_safe_already_comes_back(name: str) -> None:
         assert check(scene, answer.trajectory, answer.tail).accepted
 
 
+def test_a_proposal_is_not_moved_aside_for_who_drifts_over() -> None:
+    """The planner itself gives room there; where a proposal is safe, where to be is the proposal's to say."""
+    scene = make_scene(14.0, (Other(6.0, 3.3, -0.075, 8.0, sigma=0.01),), left=5.25, right=5.25, limit=15.0)
+    own = ConvexPlanner(CONFIG, VEHICLE).plan(scene).chosen
+    assert own is not None
+    assert float(own.trajectory.y.min()) < -0.3
+    answer = LAYER(scene, constant_velocity(scene), TIME)
+    assert float(answer.trajectory.y[answer.trajectory.time <= 3.0].abs().max()) < 0.02
+
+
 @pytest.mark.parametrize("name", WITH_OTHERS)
 def test_driving_on_blindly_is_made_safe(name: str) -> None:
     scene = SCENES[name]

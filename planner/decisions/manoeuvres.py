@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from planner.compiled.profiles import compiled_extents
-from planner.config import PlannerConfig
+from planner.config import CostWeights, PlannerConfig
 from planner.decisions.neighbour_lanes import SIDES, NeighbourLanes, lane_profile
 from planner.decisions.offset_profile import WALKING, WALKING_BERTH, Attempt, Wish, base_profile, shape_profiles
 from planner.decisions.room import give_room
@@ -19,6 +19,7 @@ from planner.path.reference_path import ReferencePath
 from planner.path.surface import GRID, Start, Surface
 from planner.scene import AgentClass, VehicleParameters
 
+OFFSET = [f.name for f in fields(CostWeights)].index("offset")
 LOOK_AHEAD = 70.0
 NUDGE_SPEED = 2.5
 """Objects up to this speed (m/s) may be passed beside within the own surface,"""
@@ -43,6 +44,14 @@ class Manoeuvres:
     valid: Bool[Tensor, "S V"]
     lane: Int[Tensor, "S V"]
     urgency: Float[Tensor, " S"]
+
+    def hurried(self, weights: Float[Tensor, "*R W"], scene: Int[Tensor, " R"]) -> Float[Tensor, "*R W"]:
+        """Cost weights of candidates of the scenes `scene` with the urgency on that of the offset."""
+        if not (self.urgency > 1.0).any():
+            return weights
+        factor = torch.ones(len(scene), weights.shape[-1], dtype=weights.dtype)
+        factor[:, OFFSET] = self.urgency[scene]
+        return weights * factor
 
 
 def enumerate_manoeuvres(

@@ -38,6 +38,8 @@ def give_room(
     How far is discrete and carries no gradient; the rest of the profile does. It stays on our own surface, and does not
     come close to others on the far side.
     """
+    if not config.decisions.room > 0.0:
+        return base, torch.ones(len(base), dtype=torch.float64)
     aside, towards = _aside(obstacles, start, vehicle, config)
     hurry = np.clip((towards - WANDERING) / (CHANGING - WANDERING), 0.0, 1.0)
     urgency = torch.from_numpy(1.0 + URGENT * hurry**2)
