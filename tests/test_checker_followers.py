@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
+import torch
 from checker_scenes import agent, drive, make_scene, with_tail
 from test_checker_sets import NONE, STEP, users
 
@@ -156,3 +157,13 @@ def test_answering_shortens_the_set_and_only_its_front() -> None:
     np.testing.assert_allclose(high[:first], shorter[:first])
     assert (shorter[first + 1 :] < high[first + 1 :]).all()
     np.testing.assert_allclose(occupancy._spans(n, 40, np.array([False]))[1], high)
+
+
+@pytest.mark.parametrize(("aside", "excused"), [(0.74, True), (0.76, False)])
+def test_who_moves_aside_itself_has_no_followers_just_inside_and_outside(aside: float, excused: bool) -> None:
+    """Ego bears away to the right while it stops; the road is wide."""
+    scene = make_scene(14.0, (agent(-1.0, 3.1, -0.1, 8.0, track_id=7),), half_width=8.0, right_edge=8.0, limit=20.0)
+    plan, tail = late_stop()
+    bent = tail.replace(y=-aside * torch.clamp(tail.x / tail.x[-1], 0, 1) ** 2)
+    found = {v.rule for v in check(scene, plan, bent, V, C).violations if v.track_id == 7}
+    assert ("tail_object" not in found) is excused

@@ -32,7 +32,7 @@ def nominal_objects(sets: SceneSets, motion: Motion, sweeps: Sweeps, along: Alon
     k, boxes, mode = said.near(sweeps, rows[rows < said.intervals], ~(excluded | sets.touching), _LOOK)
     gap, who = _gaps(sweeps, k, boxes, config), said.owner[mode]
     conflict = gap < config.clearance
-    if conflict.any():
+    if conflict.any() and _keeps_to_its_way(along, config):
         modes = np.unique(mode[conflict & sets.objects.drives[who]])
         follow = np.isin(mode, modes[modes_behind(said, modes, sweeps, config.clearance)])
         k, mode, gap, who, conflict = (f[~follow] for f in (k, mode, gap, who, conflict))
@@ -57,12 +57,13 @@ def tail_objects(sets: SceneSets, tail: Motion, sweeps: Sweeps, along: Along, co
     k, boxes, who = sets.occupancy.near(sweeps, rows, ~(excluded | sets.touching), _LOOK)
     gap, followers = _gaps(sweeps, k, boxes, config), np.zeros(len(sets.objects), bool)
     followers[who[gap < config.clearance]] = True
-    behind = ways_behind(sets.occupancy, followers, sweeps, config.clearance) if followers.any() else None
-    if behind is not None and behind.any():
-        others = ~followers[who]
-        again, boxes, whose = sets.occupancy.near(sweeps, rows, followers, _LOOK, behind)
-        gap = np.concatenate([gap[others], _gaps(sweeps, again, boxes, config)])
-        k, who = np.concatenate([k[others], again]), np.concatenate([who[others], whose])
+    if followers.any() and _keeps_to_its_way(along, config):
+        behind = ways_behind(sets.occupancy, followers, sweeps, config.clearance)
+        if behind.any():
+            others = ~followers[who]
+            again, boxes, whose = sets.occupancy.near(sweeps, rows, followers, _LOOK, behind)
+            gap = np.concatenate([gap[others], _gaps(sweeps, again, boxes, config)])
+            k, who = np.concatenate([k[others], again]), np.concatenate([who[others], whose])
     found = _worst_of_each(sets, tail, rule, k, who, gap, config)
     found.contact = _first_contact(tail, k, gap)
     found.add(_duties(sets, excluded, rule))
@@ -130,8 +131,12 @@ def _their_duty(sets: SceneSets, along: Along, config: CheckerConfig) -> np.ndar
     """``[A]``: objects behind that must keep their distance; those beside ego's track only while ego keeps to it."""
     if not sets.behind.any():
         return sets.behind
-    side_move = np.abs(along.offset - along.offset[0]).max()
-    return sets.following | (sets.behind & (side_move <= config.side_move))
+    return sets.following | (sets.behind & _keeps_to_its_way(along, config))
+
+
+def _keeps_to_its_way(along: Along, config: CheckerConfig) -> bool:
+    """Whether ego moves no farther sideways than those beside and behind have to expect."""
+    return bool(np.abs(along.offset - along.offset[0]).max() <= config.side_move)
 
 
 def _about(sets: SceneSets, rule: str, i: int, time: float, margin: float, detail: str) -> Violation:
