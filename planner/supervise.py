@@ -314,13 +314,12 @@ class Supervisor:
         else the best margin. In EMERGENCY the hardest stop comes first; at rest in a latched state, standing.
         """
         kept = self._kept.now(now.scene) if self._kept is not None else None
-        later = None if now.onwards is None else stops_along(now.onwards, self._able, self.config.own_stops[-1:])
         best, refused = None, []
         for option in stops(
             now.scene.ego.double(), self._able, self.config.braking, kept,
             None if spare is None else spare.tail,
             emergency=self._states.hardest, standing=self._states.latched and now.at_rest,
-            bear_away=not self._borne_away, onwards=None if later is None else next((t for _, t in later), None),
+            bear_away=not self._borne_away, onwards=self._onwards(now),
         ):  # fmt: skip
             against = now.tight if option.name == "tail of an accepted plan" else (now.sets, now.checker)
             report = self._check(against, option.trajectory, option.tail, kept=option.name == "kept tail")
@@ -341,6 +340,13 @@ class Supervisor:
         elif best.source == "braking" and not now.at_rest:
             reason += f"; {'kept tail no longer passes' if kept is not None else 'nothing kept'}, {best.name}"
         return self._publish(now, best, outcome, reason)
+
+    def _onwards(self, now: _Now) -> Trajectory | None:
+        """A stop that begins later, along a candidate of which nothing but the tail was refused; None in a state in
+        which ego is to stop."""
+        if now.onwards is None or self._states.latched:
+            return None
+        return next((tail for _, tail in stops_along(now.onwards, self._able, self.config.own_stops[-1:])), None)
 
     def _publish(self, now: _Now, driven: Option, outcome: Outcome, reason: str) -> SupervisedPlan:
         assert driven.report is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from checker_scenes import agent, drive, make_scene, with_tail
@@ -116,3 +117,15 @@ def test_driving_on_is_offered_only_for_a_candidate_of_which_nothing_but_the_tai
     out = cycle(s, make_scene(8.0, (wall,)), plan_of(candidate(into, with_tail(into))))
     assert "driving on" not in out.reason
     assert "driving on, then full braking" not in [name for name, _ in out.rejected]
+
+
+def test_in_a_state_in_which_ego_is_to_stop_it_does_not_drive_on() -> None:
+    """The encounter above, met in EMERGENCY."""
+    for alarm, driven in ((False, True), (True, False)):
+        s = relaxed()
+        go_on = candidate(drive(14.0, 8.0), with_tail(drive(14.0, 8.0), 7.0))
+        health = (SimpleNamespace(name="x", level="EMERGENCY", reason="y"),) if alarm else ()
+        cycle(s, later(14.0, 0.0, 0.0, half_width=9.0, limit=20.0), plan_of(go_on), health=health)
+        other = agent(1.5, 3.3, -0.15, 7.0, track_id=7)
+        out = cycle(s, later(14.0, 1.4, 0.1, half_width=9.0, limit=20.0, agents=(other,)), plan_of(go_on))
+        assert ("driving on" in out.reason) is driven
