@@ -245,5 +245,5 @@ def violates(protocol: str, facts: dict[str, Any]) -> bool:
 
 
 def _avoids_here(facts: dict[str, Any], model: str) -> bool:
-    """Whether a reference driver avoids the cell as published and, judged like ours, here."""
-    return facts["avoided_by"][model] and model not in facts["hit_here_by"]
+    """Whether a reference driver in ego's place, judged like ours, avoids the cell."""
+    return model not in facts["hit_here_by"]
