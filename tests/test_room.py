@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from planner_scenes import CONFIG, VEHICLE, Other, chosen, make_scene, plan
+from planner_scenes import CONFIG, F64, VEHICLE, Other, chosen, make_scene, plan
 
 from planner import ConvexPlanner
 from planner.decisions.room import CERTAIN, NEAR, WANDERING
@@ -60,6 +60,7 @@ def test_wandering_is_not_drifting_just_inside_and_outside() -> None:
         ("passed already", beside(0.6, x=-8.0)),
         ("far to the side", beside(0.6, y=NEAR + 0.95 + VEHICLE.width / 2 + 0.3, left=9.0)),
         ("not beside within 3 s", beside(0.6, x=35.0, v=10.0, ego=14.0)),
+        ("crossing", make_scene(9.0, (Other(14.0, 3.3, -1.3, 1.4, AgentClass.PEDESTRIAN),), left=5.25, right=5.25)),
         ("standing", make_scene(14.0, (Other(6.0, 3.3, -0.1, 0.0),), left=5.25, right=5.25, limit=15.0)),
     ],
 )
@@ -75,6 +76,10 @@ def test_nobody_on_the_other_side_is_crowded_for_it() -> None:
         along = Other(2.0, y, 0.0, 14.0, sigma=0.01, spread=0.01, track_id=2)
         scene = make_scene(14.0, (drifting, along), left=5.25, right=5.25, limit=15.0)
         assert (abs(aside(scene)) > 0.05) is moves, gap
+        start = scene.ego.replace(yaw=torch.tensor(0.01, dtype=F64))
+        calm = replace(CONFIG, decisions=replace(CONFIG.decisions, room=0.0))
+        back, as_ever = (plan(scene.replace(ego=start), c).chosen.trajectory.y for c in (CONFIG, calm))
+        assert bool(torch.allclose(back, as_ever)) is not moves, "no hurry without room"
 
 
 def test_the_surface_ends_it() -> None:

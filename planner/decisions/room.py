@@ -16,6 +16,8 @@ WANDERING, CERTAIN, CHANGING = 0.1, 0.25, 0.5
 """m/s towards our path: every driver wanders so fast; who comes so fast is given all the room; and at once."""
 NEAR = 2.5
 """m between the sides: who is farther away needs none."""
+WITH_US = 0.5
+"""Share of the speed along our path; who crosses it is no neighbour."""
 SOON = 3.0
 """s until we are beside."""
 URGENT = 300.0
@@ -61,20 +63,20 @@ def _aside(
     s_lo, d_lo = now(obstacles.s_lo).min(-1), now(obstacles.d_lo).min(-1)
     s_hi, d_hi = now(obstacles.s_hi).max(-1), now(obstacles.d_hi).max(-1)
     s, d, v = (x.detach().numpy()[:, None] for x in (start.s, start.d, start.v))
+    speed, along = obstacles.speed.detach().numpy(), obstacles.speed_s.detach().numpy()
     left = 0.5 * (d_lo + d_hi) > d
     between = np.where(left, d_lo - d, d - d_hi) - vehicle.width / 2
-    across = obstacles.speed.detach().numpy() * np.sin(now(obstacles.relative_heading))
+    across = speed * np.sin(now(obstacles.relative_heading))
     towards = np.where(left, -across, across)
-    closing = v - obstacles.speed_s.detach().numpy()
+    closing = v - along
     beside = (s_lo - (s + vehicle.front) < SOON * np.maximum(closing, 0.0)) & (s_hi > s - vehicle.rear)
-    along = obstacles.speed_s.detach().numpy() > 0
     near = obstacles.present.numpy() & beside
     wish = config.decisions.room * np.clip((towards - WANDERING) / (CERTAIN - WANDERING), 0.0, 1.0)
-    comes = near & along & (between > 0.0) & (between < NEAR)
+    comes = near & (along > WITH_US * speed) & (between > 0.0) & (between < NEAR)
     wish = np.where(comes, wish, 0.0)
     # Nobody on the other side is to be crowded for it.
     free = between - (config.margins.side + config.comfort.side_gap)
     room = lambda side: np.where(near & side, np.maximum(free, 0.0), np.inf).min(1)  # noqa: E731
     to_left, to_right = np.where(left, 0.0, wish).max(1), np.where(left, wish, 0.0).max(1)
     aside = np.minimum(to_left, room(left)) - np.minimum(to_right, room(~left))
-    return aside, np.where(comes & (wish > 0.0), towards, 0.0).max(1)
+    return aside, np.where(aside != 0.0, np.where(wish > 0.0, towards, 0.0).max(1), 0.0)
