@@ -50,21 +50,22 @@ def _print(
     rows: list[dict[str, Any]], facts: list[dict[str, Any]], run_dir: Path, failed: list[str], lead: list[str]
 ) -> None:
     table = study_table(
-        "family", "cells", "ours avoid", "95 %", *MODELS, "no braking helps", "worst impact", "gate broken",
-        "as published",
+        "family", "cells", "ours avoid", "95 %", *MODELS, "no braking", "worst impact", "gate broken",
+        "published",
     )  # fmt: skip
     for row in rows:
         low, high = row["interval"]
-        models = [
-            "-" if row[name] is None else f"{row[f'{name}_here']} ({row[name]})/{row['defined']}" for name in MODELS
-        ]
+        of = "" if row["defined"] == row["cells"] else f"/{row['defined']}"
+        models = ["-" if row[name] is None else f"{row[f'{name}_here']}{of}" for name in MODELS]
+        family = row["family"].removeprefix("r157_")
         table.add_row(
-            row["family"], str(row["cells"]), str(row["avoided"]), f"{low:.0%}-{high:.0%}", *models,
+            family, str(row["cells"]), str(row["avoided"]), f"{low:.0%}-{high:.0%}", *models,
             str(row["unavoidable"]), f"{row['worst_impact_kmh']:.0f} km/h", str(len(row["violations"])),
             str(len(row["published"])),
         )  # fmt: skip
     console.print()
     console.print(table)
+    lead = [*lead, *_published(rows[-1])]
     console.print(*lead, sep="\n", style="dim", highlight=False, soft_wrap=True)
     for name in [f["name"] for f in facts if f["collided"]]:
         console.print(f"Hit:     dualdrive explain {run_dir} {name}", highlight=False, soft_wrap=True)
@@ -80,10 +81,20 @@ def _lead(protocol: str) -> list[str]:
     )
     return [
         f"{PROTOCOLS[protocol]}. {gate}",
-        "CC, Reg157, RSS, FSM: published careful drivers, on the same motions of the others; they only brake. Judged "
-        "by the same rectangles as ours; in brackets, and in the last column, by those of their publication, which lie "
-        "along the lane however a car is turned. For crossing pedestrians and cyclists they were not published.",
-        "no braking helps: full braking from the first moment at which the hazard shows still ends in contact.",
+        "CC, Reg157, RSS, FSM: published careful drivers in ego's place, on the same motions of the others, judged by "
+        "the same rectangles as ours; they only brake. For crossing pedestrians and cyclists they were not published.",
+        "no braking: full braking from the first moment at which the hazard shows still ends in contact.",
+    ]
+
+
+def _published(everything: dict[str, Any]) -> list[str]:
+    """What the reference drivers' publications would say, and the gate by that."""
+    if not everything["defined"]:
+        return []
+    counts = ", ".join(f"{name} {everything[name]}" for name in MODELS)
+    return [
+        "published: cells in which ours is hit and, by their publications' rectangles, which lie along the lane however a "
+        f"car is turned, CC or FSM is not; by those {counts} avoid."
     ]
 
 
