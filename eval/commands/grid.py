@@ -93,8 +93,8 @@ def _published(everything: dict[str, Any]) -> list[str]:
         return []
     counts = ", ".join(f"{name} {everything[name]}" for name in MODELS)
     return [
-        "published: cells in which ours is hit and, by their publications' rectangles, which lie along the lane however "
-        f"a car is turned, CC or FSM is not; by those {counts} avoid."
+        "published: cells in which ours is hit and CC or FSM is not by their publications' rectangles, which lie along "
+        f"the lane however a car is turned; by those {counts} avoid."
     ]
 
 
