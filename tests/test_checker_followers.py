@@ -13,7 +13,7 @@ from test_checker_sets import NONE, STEP, users
 
 from planner.checker import Assumptions, CheckerConfig, check, followers, prepare
 from planner.checker.followers import modes_behind, ways_behind
-from planner.checker.footprint import boxes_from_poses
+from planner.checker.footprint import boxes_from_poses, sweep
 from planner.checker.motion import Motion, grid
 from planner.checker.occupancy import Occupancy, answered
 from planner.scene import AgentClass, Trajectory, VectorScene, VehicleParameters
@@ -167,3 +167,27 @@ def test_who_moves_aside_itself_has_no_followers_just_inside_and_outside(aside: 
     bent = tail.replace(y=-aside * torch.clamp(tail.x / tail.x[-1], 0, 1) ** 2)
     found = {v.rule for v in check(scene, plan, bent, V, C).violations if v.track_id == 7}
     assert ("tail_object" not in found) is excused
+
+
+@pytest.mark.parametrize(
+    ("places", "behind"),
+    [
+        # By interval, the place (interval of ego) at which the other then is; nowhere before.
+        ({6: 4, 7: 7}, True),  # ego left it two steps before; what is later does not count
+        ({6: 5, 7: 5}, False),  # one step before is too close
+        ({6: 6}, False),  # ego is there
+        ({6: 9}, False),  # ego comes there
+        ({3: 1, 6: 6}, True),
+        ({3: 2, 6: 1}, False),
+        ({}, False),
+    ],
+)
+def test_the_first_place_on_egos_way_decides(places: dict[int, int], behind: bool) -> None:
+    """Ego, half a metre long, goes a metre a step; the other is small enough to be at one of its places at a time."""
+    steps = 12
+    pose = np.stack([np.arange(steps + 1.0), np.zeros(steps + 1), np.zeros(steps + 1)], 1)
+    sweeps = sweep(boxes_from_poses(pose, 0.5, 1.0).corners, np.zeros(steps))
+    other = np.tile([0.0, 50.0, 0.0], (steps, 1))
+    for k, j in places.items():
+        other[k, :2] = j + 0.5, 0.3
+    assert followers._gets_behind(boxes_from_poses(other, 0.2, 0.2), sweeps, 0.05) is behind
