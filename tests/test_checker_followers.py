@@ -16,6 +16,7 @@ from planner.checker.followers import modes_behind, ways_behind
 from planner.checker.footprint import boxes_from_poses, sweep
 from planner.checker.motion import Motion, grid
 from planner.checker.occupancy import Occupancy, answered
+from planner.checker.rules import objects
 from planner.scene import AgentClass, Trajectory, VectorScene, VehicleParameters
 
 V, C, TABLE = VehicleParameters(), CheckerConfig(), Assumptions()
@@ -191,3 +192,29 @@ def test_the_first_place_on_egos_way_decides(places: dict[int, int], behind: boo
     for k, j in places.items():
         other[k, :2] = j + 0.5, 0.3
     assert followers._gets_behind(boxes_from_poses(other, 0.2, 0.2), sweeps, 0.05) is behind
+
+
+def test_a_walker_whose_forecast_ends_behind_ego_counts_all_the_same() -> None:
+    """Ego creeps along; somebody comes onto its way behind it and catches up, on foot or in a tiny car."""
+    slow = drive(1.5, 6.0)
+    for kind, counts in ((AgentClass.PEDESTRIAN, True), (AgentClass.CAR, False)):
+        scene = make_scene(1.5, (agent(-2.2, 2.0, -0.55, 2.8, kind, (0.7, 0.7), track_id=7),), half_width=8.0)
+        sweeps = Motion.of(slow).at(grid(C.nominal_horizon, C)).sweeps(V)
+        assert modes_behind(prepare(scene.double(), V, C).forecasts, np.array([0]), sweeps, C.clearance)[0]
+        found = check(scene, slow, with_tail(slow), V, C)
+        assert ("nominal_object" in {v.rule for v in found.violations}) is counts
+
+
+def test_who_is_ahead_of_where_ego_ends_does_not_get_behind_it() -> None:
+    tail = Motion.of(late_stop()[1])
+    end = float(tail.pose[-1, 0])
+    scene = make_scene(14.0, (agent(end - 0.1, 3.1, 0, 8.0), agent(end + 0.1, 3.1, 0, 8.0, track_id=1)), half_width=8.0)
+    assert objects._passed(prepare(scene.double(), V, C), tail).tolist() == [True, False]
+
+
+def test_near_is_no_contact() -> None:
+    """A car goes along beside ego, 1 m away."""
+    scene = make_scene(8.0, (agent(2.0, 2.9, 0.0, 8.0),), half_width=8.0)
+    found = check(scene, drive(8.0), with_tail(drive(8.0)), V, C)
+    assert found.worst_margin < 1.0
+    assert (found.likely_contact, found.contact) == (np.inf, np.inf)

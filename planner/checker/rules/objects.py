@@ -33,7 +33,7 @@ def nominal_objects(sets: SceneSets, motion: Motion, sweeps: Sweeps, along: Alon
     gap, who = _gaps(sweeps, k, boxes, config), said.owner[mode]
     conflict = gap < config.clearance
     if conflict.any() and _keeps_to_its_way(along, config):
-        modes = np.unique(mode[conflict & sets.objects.drives[who]])
+        modes = np.unique(mode[conflict & (sets.objects.drives & _passed(sets, motion))[who]])
         follow = np.isin(mode, modes[modes_behind(said, modes, sweeps, config.clearance)])
         k, mode, gap, who, conflict = (f[~follow] for f in (k, mode, gap, who, conflict))
     late = motion.time[k] >= config.early - 1e-9
@@ -58,7 +58,7 @@ def tail_objects(sets: SceneSets, tail: Motion, sweeps: Sweeps, along: Along, co
     gap, followers = _gaps(sweeps, k, boxes, config), np.zeros(len(sets.objects), bool)
     followers[who[gap < config.clearance]] = True
     if followers.any() and _keeps_to_its_way(along, config):
-        behind = ways_behind(sets.occupancy, followers, sweeps, config.clearance)
+        behind = ways_behind(sets.occupancy, followers & _passed(sets, tail), sweeps, config.clearance)
         if behind.any():
             others = ~followers[who]
             again, boxes, whose = sets.occupancy.near(sweeps, rows, followers, _LOOK, behind)
@@ -132,6 +132,13 @@ def _their_duty(sets: SceneSets, along: Along, config: CheckerConfig) -> np.ndar
     if not sets.behind.any():
         return sets.behind
     return sets.following | (sets.behind & _keeps_to_its_way(along, config))
+
+
+def _passed(sets: SceneSets, motion: Motion) -> np.ndarray:
+    """``[A]``: whose place now lies behind where ego ends; nobody drives backwards, so nobody else gets behind."""
+    x, y, yaw = motion.pose[-1]
+    away = sets.objects.pose[:, :2] - (x, y)
+    return np.asarray(away @ (np.cos(yaw), np.sin(yaw)) < 0.0)
 
 
 def _keeps_to_its_way(along: Along, config: CheckerConfig) -> bool:
