@@ -37,7 +37,11 @@ def grid(
         summary |= {"sample": sample, "sample_seed": seed} if sample else {}
         write_atomic(run_dir / SUMMARY, json.dumps({**summary, "failed": failed}, indent=2) + "\n")
     drawn = f"{len(facts)} cells drawn at random with seed {seed}" if sample else "all cells"
-    lead = ["One cell." if cell else f"{'Full' if full else 'Coarse'} grid, {drawn}.", *_lead(protocol)]
+    lead = [
+        "One cell." if cell else f"{'Full' if full else 'Coarse'} grid, {drawn}.",
+        *_lead(protocol),
+        *_published(rows[-1]),
+    ]
     _print(rows, facts, run_dir, failed, lead)
     if facts and config.execution.report:
         write_report(run_dir)
@@ -65,7 +69,6 @@ def _print(
         )  # fmt: skip
     console.print()
     console.print(table)
-    lead = [*lead, *_published(rows[-1])]
     console.print(*lead, sep="\n", style="dim", highlight=False, soft_wrap=True)
     for name in [f["name"] for f in facts if f["collided"]]:
         console.print(f"Hit:     dualdrive explain {run_dir} {name}", highlight=False, soft_wrap=True)
@@ -119,10 +122,12 @@ def _pages(protocol: str, facts: list[dict[str, Any]]) -> list[Table]:
 def _heat(protocol: str, f: dict[str, Any] | None) -> Cell:
     if f is None:
         return Cell("", tone="none")
-    avoid = [name for name, good in f.get("avoided_by", {}).items() if good]
-    note = f"avoided by {', '.join(avoid) or 'nobody'}" if "avoided_by" in f else ""
-    if f.get("hit_here_by"):
-        note += f"; as rectangles turned as they are, judged like ours: hit by {', '.join(f['hit_here_by'])}"
+    note = ""
+    if "avoided_by" in f:
+        avoid = [name for name in MODELS if name not in f["hit_here_by"]]
+        along = [name for name in MODELS if f["avoided_by"][name] and name not in avoid]
+        note = f"avoided by {', '.join(avoid) or 'nobody'}"
+        note += f"; by rectangles along the lane {', '.join(along)}, too" if along else ""
     note += "; no braking helps" if f["unavoidable_by_braking"] else ""
     text = f"hit, {3.6 * f['impact_speed']:.0f} km/h" if f["collided"] else f"{f['smallest_gap']:.1f} m"
     tone = "good" if not f["collided"] else "bad" if violates(protocol, f) else "warn"
