@@ -218,3 +218,22 @@ def test_near_is_no_contact() -> None:
     found = check(scene, drive(8.0), with_tail(drive(8.0)), V, C)
     assert found.worst_margin < 1.0
     assert (found.likely_contact, found.contact) == (np.inf, np.inf)
+
+
+def test_contact_is_the_first_touch_of_the_likely_and_of_the_worst_case() -> None:
+    """A wall 10 m ahead of ego's front at 8 m/s; a car beside that may, but hardly will, come over."""
+    wall = make_scene(8.0, (agent(V.front + 10.5, 0.0, size=(1.0, 6.0)),))
+    into = check(wall, drive(8.0), with_tail(drive(8.0)), V, C)
+    assert into.likely_contact == pytest.approx(1.2, abs=0.11)
+    assert into.contact <= into.likely_contact
+    scene = make_scene(8.0, (agent(3.0, 2.2, 0.0, 8.0),), half_width=8.0)
+    beside = check(scene, drive(8.0), with_tail(drive(8.0), 3.0), V, C)
+    assert beside.likely_contact == np.inf
+    # 0.32 m between the sides, closed by half of 0.5 m/s^2 t^2.
+    assert beside.contact == pytest.approx(np.sqrt(2 * (2.2 - 0.95 - V.width / 2) / 0.5), abs=0.11)
+
+
+def test_who_pushes_from_behind_and_touches_is_still_the_followers_duty() -> None:
+    scene = make_scene(8.0, (agent(-V.rear - 2.25 - 0.03, 0.0, 0.0, 8.0, track_id=7),))
+    found = check(scene, drive(8.0), with_tail(drive(8.0)), V, C)
+    assert found.accepted, found.reason
