@@ -119,13 +119,17 @@ def test_driving_on_is_offered_only_for_a_candidate_of_which_nothing_but_the_tai
     assert "driving on, then full braking" not in [name for name, _ in out.rejected]
 
 
-def test_in_a_state_in_which_ego_is_to_stop_it_does_not_drive_on() -> None:
-    """The encounter above, met in EMERGENCY."""
-    for alarm, driven in ((False, True), (True, False)):
-        s = relaxed()
-        go_on = candidate(drive(14.0, 8.0), with_tail(drive(14.0, 8.0), 7.0))
-        health = (SimpleNamespace(name="x", level="EMERGENCY", reason="y"),) if alarm else ()
-        cycle(s, later(14.0, 0.0, 0.0, half_width=9.0, limit=20.0), plan_of(go_on), health=health)
-        other = agent(1.5, 3.3, -0.15, 7.0, track_id=7)
-        out = cycle(s, later(14.0, 1.4, 0.1, half_width=9.0, limit=20.0, agents=(other,)), plan_of(go_on))
-        assert ("driving on" in out.reason) is driven
+@pytest.mark.parametrize("alarm", ["", "EMERGENCY", "MINIMAL_RISK"])
+def test_in_a_state_in_which_ego_is_to_stop_it_does_not_drive_on(alarm: str) -> None:
+    """The encounter above. Nothing but the candidate's tail is refused in any state; the limit is out of reach."""
+    s, road = relaxed(), {"half_width": 9.0, "limit": 60.0}
+    go_on = candidate(drive(14.0, 8.0), with_tail(drive(14.0, 8.0), 7.0))
+    health = (SimpleNamespace(name="x", level=alarm, reason="y"),) if alarm else ()
+    first = cycle(s, later(14.0, 0.0, 0.0, **road), plan_of(go_on), health=health)
+    assert first.state == (alarm or "NORMAL")
+    other = agent(3.5, 3.3, -0.15, 5.0, track_id=7)
+    out = cycle(s, later(14.0, 1.4, 0.1, agents=(other,), **road), plan_of(go_on))
+    assert {v.rule for v in out.rejected[0][1].violations} == {"tail_object"}
+    tried = [name for name, _ in out.rejected]
+    assert ("driving on, then full braking" in tried) is not bool(alarm)
+    assert ("best: driving on" in out.reason) is not bool(alarm)
